@@ -1,0 +1,125 @@
+"""Rows on the device and shuffled index batches: no loader processes, no copies of a data set that fits."""
+
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+logger = logging.getLogger(__name__)
+
+# A data set may take this share of the free device memory; the rest is for the network and its gradients.
+_MEMORY_SHARE = 0.5
+
+
+def resolve_device(name: str) -> torch.device:
+    """Device for a name.
+
+    Args:
+        name: "auto" (CUDA, else Apple's MPS, else CPU), or any name torch knows.
+
+    Returns:
+        The device.
+
+    Raises:
+        ValueError: if the device is unknown or absent.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"device: expected 'auto', 'cpu' or a device of this machine, got '{name}' ({reason})"
+        ) from error
+    return device
+
+
+class Rows:
+    """All rows of a data set, on the device if they fit, else left where they are (a memory map stays on disk)."""
+
+    def __init__(self, features: np.ndarray, device: torch.device) -> None:
+        """Place the rows.
+
+        Args:
+            features: Rows, shape (n_samples, ...), float.
+            device: Where batches are wanted.
+        """
+        self.device = device
+        self.n_samples = len(features)
+        self._array: np.ndarray | None = None
+        self._tensor: Tensor | None = None
+        if isinstance(features, np.memmap) or not _fits(features, device):
+            self._array = features
+            logger.info("%d rows (%.1f GB) are read batch by batch", len(features), features.nbytes / 2**30)
+        else:
+            self._tensor = torch.tensor(features, dtype=torch.float32, device=device)
+
+    def __len__(self) -> int:
+        return self.n_samples
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Rows of an index batch, shape (batch, ...), float32 on the device."""
+        if self._tensor is not None:
+            return self._tensor[index]
+        assert self._array is not None
+        batch = np.asarray(self._array[index.cpu().numpy()], dtype=np.float32)
+        return torch.from_numpy(batch).to(self.device, non_blocking=True)
+
+    def chunks(self, size: int) -> Iterator[Tensor]:
+        """All rows in order, in pieces of at most `size` rows."""
+        for start in range(0, self.n_samples, size):
+            stop = min(start + size, self.n_samples)
+            yield self[torch.arange(start, stop, device=self.device)]
+
+
+def _fits(features: np.ndarray, device: torch.device) -> bool:
+    if device.type != "cuda":
+        return True  # an array that is no memory map is in main memory already
+    free, _ = torch.cuda.mem_get_info(device)
+    return bool(features.size * 4 <= _MEMORY_SHARE * free)
+
+
+def index_batches(n_samples: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """One epoch of shuffled index batches of one size, so that shapes stay static.
+
+    The remainder of an epoch is left out; the next shuffle brings other rows to it. Fewer rows than a batch make one
+    batch of all rows.
+
+    Args:
+        n_samples: Number of rows.
+        batch_size: Rows in a batch.
+        generator: Source of the shuffle, on the device of the indices.
+
+    Yields:
+        Indices, shape (min(batch_size, n_samples),), int64.
+    """
+    order = torch.randperm(n_samples, generator=generator, device=generator.device)
+    size = min(batch_size, n_samples)
+    for start in range(0, n_samples - size + 1, size):
+        yield order[start : start + size]
+
+
+def n_batches(n_samples: int, batch_size: int) -> int:
+    """Number of batches that `index_batches` yields."""
+    return max(1, n_samples // batch_size)
+
+
+@torch.inference_mode()
+def apply_in_chunks(function: Callable[[Tensor], Tensor], rows: Rows, size: int = 2048) -> Tensor:
+    """Apply a row-wise function to all rows without gradients.
+
+    Args:
+        function: Maps (batch, ...) to (batch, k).
+        rows: The rows.
+        size: Rows at a time.
+
+    Returns:
+        The results in order, shape (n_samples, k), on the device.
+    """
+    return torch.cat([function(chunk) for chunk in rows.chunks(size)])

@@ -1,0 +1,81 @@
+"""What arrays must look like at the doors of the library."""
+
+import numpy as np
+
+# Rows are checked for NaN in pieces, so that a memory map is never read whole into memory.
+_CHUNK = 4096
+
+
+def check_features(features: np.ndarray, n_clusters: int, where: str) -> None:
+    """Refuse rows that cannot be clustered into `n_clusters` groups.
+
+    Args:
+        features: Rows, shape (n_samples, ...), float32 or float64.
+        n_clusters: Number of clusters asked for.
+        where: Who asks, for the messages.
+
+    Raises:
+        ValueError: for a wrong type, too few rows or clusters, NaN or infinite values, or rows that are all equal.
+    """
+    check_rows(features, where)
+    n_samples = len(features)
+    if n_clusters < 2:
+        raise ValueError(f"{where}: n_clusters must be at least 2, got {n_clusters}")
+    if n_clusters > n_samples:
+        raise ValueError(
+            f"{where}: n_clusters must be at most the number of rows, got {n_clusters} for {n_samples} rows"
+        )
+    if not any((features[i : i + _CHUNK] != features[0]).any() for i in range(0, n_samples, _CHUNK)):
+        raise ValueError(f"{where}: all {n_samples} rows are equal (constant features), there is nothing to cluster")
+
+
+def check_rows(features: np.ndarray, where: str, row_shape: tuple[int, ...] | None = None) -> None:
+    """Refuse rows of a wrong type or shape, or with values that are not finite.
+
+    Args:
+        features: Rows, shape (n_samples, ...).
+        where: Who asks, for the messages.
+        row_shape: The shape one row must have, or None for any.
+
+    Raises:
+        ValueError: saying what was got, what was expected, and in which row.
+    """
+    if not isinstance(features, np.ndarray) or features.dtype not in (np.float32, np.float64):
+        got = features.dtype if isinstance(features, np.ndarray) else type(features).__name__
+        raise ValueError(f"{where}: features must be a float32 array, got {got}")
+    if features.ndim not in (2, 4):
+        raise ValueError(
+            f"{where}: features must have shape (n_samples, n_features) or (n_samples, channels, height, width), "
+            f"got {features.shape}"
+        )
+    if 0 in features.shape:
+        raise ValueError(f"{where}: features must not be empty, got shape {features.shape}")
+    if row_shape is not None and features.shape[1:] != tuple(row_shape):
+        raise ValueError(f"{where}: each row must have shape {tuple(row_shape)}, got {features.shape[1:]}")
+    for start in range(0, len(features), _CHUNK):
+        finite = np.isfinite(features[start : start + _CHUNK])
+        if not finite.all():
+            rows = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
+            raise ValueError(
+                f"{where}: features must be finite, got NaN or infinity first in row {start + int(rows[0])}"
+            )
+
+
+def check_labels(labels: np.ndarray, n_samples: int, where: str) -> None:
+    """Refuse ground truth that does not belong to the rows.
+
+    Args:
+        labels: Class of each row, shape (n_samples,), integers from 0; -1 means unknown.
+        n_samples: Number of rows.
+        where: Who asks, for the messages.
+
+    Raises:
+        ValueError: for a wrong type, shape, length or value.
+    """
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or labels.ndim != 1:
+        got = f"{labels.dtype} {labels.shape}" if isinstance(labels, np.ndarray) else type(labels).__name__
+        raise ValueError(f"{where}: labels must be integers of shape (n_samples,), got {got}")
+    if len(labels) != n_samples:
+        raise ValueError(f"{where}: expected one label for each of the {n_samples} rows, got {len(labels)}")
+    if len(labels) and int(labels.min()) < -1:
+        raise ValueError(f"{where}: labels must be at least 0, or -1 for unknown, got {int(labels.min())}")

@@ -1,0 +1,12 @@
+"""Kedro datasets of this project: versioned, written atomically, read without pickle."""
+
+from deep_clustering.datasets.files import (
+    JSONDataset,
+    ModelDataset,
+    NpzDataset,
+    NumpyDataset,
+    SparseDataset,
+    TextDataset,
+)
+
+__all__ = ["JSONDataset", "ModelDataset", "NpzDataset", "NumpyDataset", "SparseDataset", "TextDataset"]

@@ -1,0 +1,268 @@
+"""One file per dataset version, for arrays, models, scores and pages.
+
+Every class here writes to a temporary file in the target folder and renames it, so a kill or a full disk leaves
+either the whole file or none, and never a cut one that a later run would take for the latest version. None of
+them can load a pickle.
+"""
+
+import json
+import os
+import uuid
+import zipfile
+import zlib
+from abc import abstractmethod
+from pathlib import PurePosixPath
+from typing import IO, Any
+
+import fsspec
+import numpy as np
+import safetensors.numpy
+from kedro.io import AbstractVersionedDataset, DatasetError, Version
+from kedro.io.core import get_filepath_str, get_protocol_and_path
+from kedro_datasets._typing import JSONPreview, TablePreview
+from safetensors import SafetensorError
+from scipy import sparse
+
+from deep_clustering.methods import Model
+
+# What a damaged file makes the readers of numpy, scipy, json and safetensors raise, besides their own classes.
+_DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError)
+
+
+class _FileDataset(AbstractVersionedDataset[Any, Any]):
+    """A value kept in one file; subclasses say how it is encoded."""
+
+    kind = "file"
+    reader_errors: tuple[type[Exception], ...] = _DAMAGED
+
+    def __init__(
+        self,
+        *,
+        filepath: str | os.PathLike,
+        version: Version | None = None,
+        metadata: dict[str, Any] | None = None,
+        credentials: dict[str, Any] | None = None,
+        fs_args: dict[str, Any] | None = None,
+    ) -> None:
+        """Name the file.
+
+        Args:
+            filepath: Path or fsspec URL of the file.
+            version: Kedro's version; given by the catalog for `versioned: true`.
+            metadata: Free notes; the tracking hook reads `metadata["mlflow"]`.
+            credentials: Passed to the file system.
+            fs_args: Passed to the file system.
+        """
+        protocol, path = get_protocol_and_path(str(filepath), version)
+        self._protocol = protocol
+        self._fs = fsspec.filesystem(protocol, **{**(fs_args or {}), **(credentials or {})})
+        self.metadata = metadata
+        super().__init__(
+            filepath=PurePosixPath(path),
+            version=version,
+            exists_function=self._fs.exists,
+            glob_function=self._fs.glob,
+        )
+
+    @abstractmethod
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        """Write `data` to an open file; raise TypeError or ValueError before writing what cannot be read back."""
+
+    @abstractmethod
+    def _decode(self, file: IO[bytes]) -> Any:  # noqa: ANN401
+        """Read what `_encode` wrote."""
+
+    def load(self) -> Any:  # noqa: ANN401
+        """Read the file.
+
+        Raises:
+            DatasetError: if it is missing, cut short, or of another format.
+        """
+        path = get_filepath_str(self._get_load_path(), self._protocol)
+        if not self._fs.exists(path):
+            raise DatasetError(f"{path}: no such file; expected {self.kind}")
+        try:
+            return self._read(path)
+        except DatasetError:
+            raise
+        except self.reader_errors as error:
+            raise DatasetError(
+                f"{path}: expected {self.kind}, got a file that cannot be read as one ({error}). It is cut short or "
+                "damaged: delete this version, or name another with --load-versions"
+            ) from error
+
+    def save(self, data: Any) -> None:  # noqa: ANN401
+        """Write the file atomically."""
+        path = get_filepath_str(self._get_save_path(), self._protocol)
+        parent = path.rsplit("/", 1)[0]
+        temporary = f"{parent}/.{uuid.uuid4().hex}.part"
+        self._fs.makedirs(parent, exist_ok=True)
+        try:
+            with self._fs.open(temporary, "wb") as file:
+                self._encode(data, file)
+                if self._is_local():
+                    file.flush()
+                    os.fsync(file.fileno())
+            self._rename(temporary, path)
+        finally:
+            if self._fs.exists(temporary):
+                self._fs.rm(temporary)
+        self._fs.invalidate_cache(parent)
+
+    def _read(self, path: str) -> Any:  # noqa: ANN401
+        with self._fs.open(path, "rb") as file:
+            return self._decode(file)
+
+    def _rename(self, source: str, target: str) -> None:
+        if self._is_local():
+            os.replace(source, target)
+        else:
+            self._fs.mv(source, target)
+
+    def _is_local(self) -> bool:
+        return self._protocol == "file"
+
+    def _exists(self) -> bool:
+        return bool(self._fs.exists(get_filepath_str(self._get_load_path(), self._protocol)))
+
+    def _describe(self) -> dict[str, Any]:
+        return {"filepath": str(self._filepath), "protocol": self._protocol, "version": self._version}
+
+
+class NumpyDataset(_FileDataset):
+    """One array as `.npy`; with `mmap: true` it is loaded as a read-only memory map."""
+
+    kind = "one array (.npy)"
+
+    def __init__(self, *, mmap: bool = False, **file: Any) -> None:  # noqa: ANN401
+        """See the base class; `mmap` maps a local file instead of reading it."""
+        super().__init__(**file)
+        self._mmap = mmap
+
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        array = np.asanyarray(data)
+        _refuse_objects(array, "array")
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+    def _decode(self, file: IO[bytes]) -> np.ndarray:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+    def _read(self, path: str) -> np.ndarray:
+        if self._mmap and self._is_local():
+            return np.lib.format.open_memmap(path, mode="r")
+        return super()._read(path)
+
+    def preview(self) -> TablePreview:
+        """Shape, type and range, for Kedro-Viz."""
+        return _table([_summary("array", self.load())])
+
+
+class NpzDataset(_FileDataset):
+    """A dictionary of named arrays as `.npz`."""
+
+    kind = "named arrays (.npz)"
+    reader_errors = (*_DAMAGED, zipfile.BadZipFile, zlib.error)
+
+    def _encode(self, data: dict[str, np.ndarray], file: IO[bytes]) -> None:
+        arrays = {name: np.asanyarray(value) for name, value in data.items()}
+        for name, array in arrays.items():
+            _refuse_objects(array, name)
+        np.savez(file, allow_pickle=False, **arrays)
+
+    def _decode(self, file: IO[bytes]) -> dict[str, np.ndarray]:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    def preview(self) -> TablePreview:
+        """Shape, type and range of each array, for Kedro-Viz."""
+        return _table([_summary(name, array) for name, array in self.load().items()])
+
+
+class SparseDataset(_FileDataset):
+    """A sparse matrix as scipy's `.npz`, loaded as CSR."""
+
+    kind = "a sparse matrix (scipy .npz)"
+    reader_errors = (*_DAMAGED, zipfile.BadZipFile, zlib.error)
+
+    def _encode(self, data: sparse.spmatrix, file: IO[bytes]) -> None:
+        if not sparse.issparse(data):
+            raise TypeError(f"expected a scipy sparse matrix, got {type(data).__name__}")
+        sparse.save_npz(file, data.tocsr())
+
+    def _decode(self, file: IO[bytes]) -> sparse.csr_matrix:
+        return sparse.load_npz(file).tocsr()
+
+    def preview(self) -> TablePreview:
+        """Shape and density, for Kedro-Viz."""
+        matrix = self.load()
+        density = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
+        return _table([{**_summary("stored values", matrix.data), "shape": str(matrix.shape), "density": density}])
+
+
+class ModelDataset(_FileDataset):
+    """A fitted method as one `.safetensors` file: its arrays, with name and options in the header."""
+
+    kind = "a fitted model (.safetensors)"
+    reader_errors = (*_DAMAGED, SafetensorError)
+
+    def _encode(self, data: Model, file: IO[bytes]) -> None:
+        header = {"method": data.method, "options": json.dumps(data.options)}
+        arrays = {name: np.ascontiguousarray(array) for name, array in data.arrays.items()}
+        file.write(safetensors.numpy.save(arrays, metadata=header))
+
+    def _decode(self, file: IO[bytes]) -> Model:
+        content = file.read()
+        arrays = safetensors.numpy.load(content)
+        n_header = int.from_bytes(content[:8], "little")
+        header = json.loads(content[8 : 8 + n_header])["__metadata__"]
+        return Model(header["method"], json.loads(header["options"]), arrays)
+
+    def preview(self) -> JSONPreview:
+        """Method, options and array shapes, for Kedro-Viz."""
+        model = self.load()
+        shapes = {name: list(array.shape) for name, array in model.arrays.items()}
+        return JSONPreview(json.dumps({"method": model.method, "options": model.options, "arrays": shapes}))
+
+
+class JSONDataset(_FileDataset):
+    """Plain values as `.json`; not-a-number is refused, since JSON has none."""
+
+    kind = "JSON"
+
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        file.write(json.dumps(data, indent=1, allow_nan=False).encode())
+
+    def _decode(self, file: IO[bytes]) -> Any:  # noqa: ANN401
+        return json.loads(file.read())
+
+    def preview(self) -> JSONPreview:
+        """The content, for Kedro-Viz."""
+        return JSONPreview(json.dumps(self.load()))
+
+
+class TextDataset(_FileDataset):
+    """Text as UTF-8."""
+
+    kind = "UTF-8 text"
+
+    def _encode(self, data: str, file: IO[bytes]) -> None:
+        file.write(data.encode())
+
+    def _decode(self, file: IO[bytes]) -> str:
+        return file.read().decode()
+
+
+def _refuse_objects(array: np.ndarray, name: str) -> None:
+    if array.dtype.hasobject:
+        raise TypeError(f"{name}: expected numbers or fixed-width text, got dtype {array.dtype}, which needs pickle")
+
+
+def _summary(name: str, array: np.ndarray) -> dict[str, Any]:
+    is_number = array.size and array.dtype.kind in "biuf"
+    low, high = (float(array.min()), float(array.max())) if is_number else ("", "")
+    return {"name": name, "shape": str(array.shape), "dtype": str(array.dtype), "min": low, "max": high}
+
+
+def _table(rows: list[dict[str, Any]]) -> TablePreview:
+    columns = list(rows[0]) if rows else []
+    return TablePreview({"index": list(range(len(rows))), "columns": columns, "data": [list(r.values()) for r in rows]})

@@ -1,0 +1,162 @@
+"""Hooks around a run: what can be checked beforehand is, and memory is given back between nodes."""
+
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import AbstractVersionedDataset, CatalogProtocol
+from kedro.pipeline import Node, Pipeline
+
+from deep_clustering.options import build, closest
+
+logger = logging.getLogger(__name__)
+
+# The metrics of the line that ends a run.
+_SHOWN = ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance")
+
+# Parameters that conf/base reads through ${runtime_params:...}, besides those that a node takes.
+_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking"}
+
+
+class Preflight:
+    """Refuses a run that cannot work, before anything is computed, written or tracked."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the context, for its parameters."""
+        self._context = context
+
+    @hook_impl(tryfirst=True)
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Check parameters and output folders.
+
+        Raises:
+            click.ClickException: with everything that is wrong.
+        """
+        parameters = self._context.params
+        problems = [
+            *_unknown_parameters(run_params.get("runtime_params") or {}),
+            *_wrong_options(pipeline, parameters),
+            *_unwritable_folders(pipeline, catalog),
+        ]
+        if problems:
+            raise click.ClickException("\n".join(problems))
+
+
+def _parameter_names(pipeline: Pipeline) -> set[str]:
+    """Top-level names of the parameters a pipeline takes."""
+    return {name.removeprefix("params:").split(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
+
+
+def _unknown_parameters(runtime_params: Mapping[str, Any]) -> list[str]:
+    if not runtime_params:
+        return []
+    from kedro.framework.project import pipelines
+
+    known = _RUN_LEVEL.union(*(_parameter_names(pipeline) for pipeline in pipelines.values()))
+    return [
+        f"--params: unknown parameter '{name}' ({closest(name, known)})" for name in runtime_params if name not in known
+    ]
+
+
+def _wrong_options(pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[str]:
+    """Build every group of options that the pipeline takes, and collect what its schema says."""
+    from deep_clustering.evaluation import EvaluationOptions
+    from deep_clustering.features import FeatureOptions
+    from deep_clustering.methods import make_method
+    from deep_clustering.reporting.options import ReportingOptions
+    from deep_clustering.sources import IngestionOptions
+
+    schemas = {
+        "ingestion": IngestionOptions,
+        "features": FeatureOptions,
+        "evaluation": EvaluationOptions,
+        "reporting": ReportingOptions,
+    }
+    problems = []
+    for name in sorted(_parameter_names(pipeline)):
+        try:
+            if name in schemas:
+                build(schemas[name], parameters[name], name)
+            elif isinstance(parameters.get(name), Mapping):
+                make_method(parameters[name])
+        except ValueError as error:
+            problems.append(str(error))
+    return problems
+
+
+def _unwritable_folders(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
+    """Local folders that an output of the pipeline would go to and cannot."""
+    problems = []
+    for folder in sorted({_folder(catalog, name) for name in pipeline.all_outputs()} - {None}, key=str):
+        assert folder is not None
+        existing = next(path for path in (folder, *folder.parents) if path.exists())
+        if not existing.is_dir():
+            problems.append(f"outputs go to {folder}, but {existing} is a file; expected a folder")
+        elif not os.access(existing, os.W_OK | os.X_OK):
+            problems.append(f"outputs go to {folder}, but {existing} is not writable; change its rights or mount")
+    return problems
+
+
+def _folder(catalog: CatalogProtocol, name: str) -> Path | None:
+    """Folder of a local file dataset; None for a dataset that is kept elsewhere."""
+    dataset = catalog.get(name)
+    path = getattr(dataset, "_filepath", None)
+    return Path(path) if path is not None and getattr(dataset, "_protocol", "file") == "file" else None
+
+
+class NodeProgress:
+    """One log line for each finished node, and memory given back, so that the peak is one node's and not their sum."""
+
+    @hook_impl
+    def before_pipeline_run(self, pipeline: Pipeline) -> None:
+        """Count the nodes."""
+        self._n_nodes, self._n_done = len(pipeline.nodes), 0
+        self._started: dict[str, float] = {}
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Start the clock of a node."""
+        self._started[node.name] = time.monotonic()
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Log the node, collect garbage, and empty the CUDA cache if torch has been used at all."""
+        self._n_done += 1
+        seconds = time.monotonic() - self._started.pop(node.name)
+        logger.info("%s: done in %.1f s (%d of %d)", node.name, seconds, self._n_done, self._n_nodes)
+        gc.collect()
+        torch = sys.modules.get("torch")
+        if torch is not None and torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
+
+
+class ShowResults:
+    """Says at the end of a run what came out and where it lies."""
+
+    @hook_impl(trylast=True)
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Log the main scores and the files of scores and reports."""
+        for name in sorted(pipeline.all_outputs()):
+            if name.endswith("_scores"):
+                scores = catalog.load(name)
+                shown = ", ".join(f"{key} {scores['metrics'][key]:.3f}" for key in _SHOWN if key in scores["metrics"])
+                logger.info("%s on %s: %s", name.removesuffix("_scores"), scores["data_set"], shown)
+        for name in sorted(pipeline.all_outputs()):
+            if name.endswith(("_scores", "report")):
+                logger.info("%s: %s", name, _latest_file(catalog, name))
+        logger.info("the pipelines: make viz; the tracked runs: make ui")
+
+
+def _latest_file(catalog: CatalogProtocol, name: str) -> str:
+    dataset = catalog.get(name)
+    path = Path(dataset._get_load_path()) if isinstance(dataset, AbstractVersionedDataset) else Path(name)
+    return os.path.relpath(path)

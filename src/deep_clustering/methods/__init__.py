@@ -1,0 +1,109 @@
+"""The clustering library: one file per method, no Kedro and no MLflow.
+
+A method is a keyword-only dataclass whose fields are its hyper-parameters, with
+
+    fit(features) -> self            never sees ground truth
+    predict(features) -> (n,) int64  deterministic, the same for one row alone as in any batch
+
+`METHODS` names the classes without importing them, so that listing methods costs nothing.
+"""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+
+from deep_clustering.options import build, closest
+
+METHODS = {
+    "dcan": "deep_clustering.methods.dcan:DCAN",
+    "neural_mixture": "deep_clustering.methods.neural_mixture:NeuralMixture",
+    "kmeans": "deep_clustering.methods.baselines:KMeansClusterer",
+    "gmm": "deep_clustering.methods.baselines:GaussianMixtureClusterer",
+    "ward": "deep_clustering.methods.baselines:WardClusterer",
+    "tsne_gmm": "deep_clustering.methods.baselines:TSNEMixtureClusterer",
+}
+
+
+class Clusterer(Protocol):
+    """What every method offers."""
+
+    history_: dict[str, np.ndarray]
+
+    def fit(self, features: np.ndarray) -> Self:
+        """Learn the clusters of the rows."""
+
+    def predict(self, features: np.ndarray) -> np.ndarray:
+        """Cluster of each row, shape (n_samples,), int64."""
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Responsibilities, shape (n_samples, n_clusters), float32; rows sum to 1."""
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Latent representation, shape (n_samples, latent_dim), float32."""
+
+    def get_arrays(self) -> dict[str, np.ndarray]:
+        """Everything `fit` learned."""
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Take over what another instance of the same options learned."""
+
+
+class Model(NamedTuple):
+    """A fitted method as plain data."""
+
+    method: str
+    options: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+
+
+def make_method(options: Mapping[str, Any]) -> Clusterer:
+    """Make an unfitted method from its options.
+
+    Args:
+        options: `method`, a key of `METHODS`, and every hyper-parameter of that method; none has a default.
+
+    Returns:
+        The estimator.
+
+    Raises:
+        ValueError: if the method or an option is unknown, missing or out of range.
+    """
+    rest = dict(options)
+    name = str(rest.pop("method", "(none)"))
+    if name not in METHODS:
+        raise ValueError(f"unknown method '{name}' ({closest(name, METHODS)})")
+    module, _, cls = METHODS[name].partition(":")
+    return build(getattr(import_module(module), cls), rest, name)
+
+
+def save_method(estimator: Clusterer) -> Model:
+    """Turn a fitted estimator into plain data.
+
+    Args:
+        estimator: The fitted estimator of any method in `METHODS`.
+
+    Returns:
+        Its name, options and learned arrays.
+    """
+    place = f"{type(estimator).__module__}:{type(estimator).__qualname__}"
+    name = next(name for name, known in METHODS.items() if known == place)
+    options = {item.name: getattr(estimator, item.name) for item in fields(estimator) if item.init}  # type: ignore[arg-type]
+    return Model(name, options, estimator.get_arrays())
+
+
+def load_method(model: Model) -> Clusterer:
+    """Turn plain data into a fitted estimator.
+
+    Args:
+        model: What `save_method` returned.
+
+    Returns:
+        An estimator that predicts as the saved one did.
+
+    Raises:
+        ValueError: if the method or its options are unknown to this version.
+    """
+    return make_method({"method": model.method, **model.options}).set_arrays(model.arrays)

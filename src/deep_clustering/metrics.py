@@ -1,0 +1,174 @@
+"""Scores of a clustering: against ground truth where there is one, and without."""
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
+
+
+def contingency(assignments: np.ndarray, labels: np.ndarray, n_clusters: int, n_classes: int) -> np.ndarray:
+    """Number of samples of each cluster and class.
+
+    Args:
+        assignments: Cluster of each sample, shape (n_samples,), integers in 0..n_clusters-1.
+        labels: Class of each sample, shape (n_samples,), integers in 0..n_classes-1.
+        n_clusters: Number of clusters.
+        n_classes: Number of classes.
+
+    Returns:
+        Counts, shape (n_clusters, n_classes), int64.
+
+    Raises:
+        ValueError: if lengths differ or a value is out of range.
+    """
+    _check_indices("assignments", assignments, n_clusters)
+    _check_indices("labels", labels, n_classes)
+    if len(assignments) != len(labels):
+        raise ValueError(
+            f"contingency: expected as many labels as assignments, got {len(labels)} for {len(assignments)}"
+        )
+    flat = np.asarray(assignments, dtype=np.int64) * n_classes + np.asarray(labels, dtype=np.int64)
+    return np.bincount(flat, minlength=n_clusters * n_classes).reshape(n_clusters, n_classes)
+
+
+def _check_indices(name: str, values: np.ndarray, n_values: int) -> None:
+    values = np.asarray(values)
+    if values.ndim != 1 or not len(values) or values.dtype.kind not in "iu":
+        raise ValueError(f"{name}: expected integers of shape (n_samples,), got {values.dtype} {values.shape}")
+    if values.min() < 0 or values.max() >= n_values:
+        raise ValueError(f"{name}: expected values in 0..{n_values - 1}, got {values.min()}..{values.max()}")
+
+
+def match_clusters(counts: np.ndarray) -> np.ndarray:
+    """One-to-one matching of clusters to classes that agrees on the most samples (Hungarian method).
+
+    Args:
+        counts: Contingency table, shape (n_clusters, n_classes); it need not be square.
+
+    Returns:
+        Class of each cluster, shape (n_clusters,), int64; -1 for a cluster left over.
+    """
+    matched = np.full(len(counts), -1, dtype=np.int64)
+    clusters, classes = linear_sum_assignment(counts, maximize=True)
+    matched[clusters] = classes
+    return matched
+
+
+def accuracy(counts: np.ndarray) -> float:
+    """Share of samples in the class matched to their cluster, in [0, 1].
+
+    Args:
+        counts: Contingency table, shape (n_clusters, n_classes).
+
+    Returns:
+        ACC; samples of a cluster left over count as wrong.
+    """
+    matched = match_clusters(counts)
+    clusters = np.flatnonzero(matched >= 0)
+    return float(counts[clusters, matched[clusters]].sum() / counts.sum())
+
+
+def purity(counts: np.ndarray) -> float:
+    """Share of samples in the most frequent class of their cluster, in [0, 1].
+
+    Args:
+        counts: Contingency table, shape (n_clusters, n_classes).
+
+    Returns:
+        Purity; it cannot fall below ACC and grows with the number of clusters.
+    """
+    return float(counts.max(axis=1).sum() / counts.sum())
+
+
+def labelled_scores(assignments: np.ndarray, labels: np.ndarray, n_clusters: int, n_classes: int) -> dict[str, float]:
+    """ACC, NMI, ARI and purity.
+
+    Args:
+        assignments: Cluster of each sample, shape (n_samples,).
+        labels: Class of each sample, shape (n_samples,).
+        n_clusters: Number of clusters.
+        n_classes: Number of classes.
+
+    Returns:
+        "acc", "nmi" (arithmetic mean of the entropies), "ari", "purity".
+
+    Raises:
+        ValueError: if lengths differ or a value is out of range.
+    """
+    counts = contingency(assignments, labels, n_clusters, n_classes)
+    return {
+        "acc": accuracy(counts),
+        "nmi": float(normalized_mutual_info_score(labels, assignments)),
+        "ari": float(adjusted_rand_score(labels, assignments)),
+        "purity": purity(counts),
+    }
+
+
+def occupancy(assignments: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Number of samples of each cluster, shape (n_clusters,), int64."""
+    _check_indices("assignments", assignments, n_clusters)
+    return np.bincount(np.asarray(assignments, dtype=np.int64), minlength=n_clusters)
+
+
+def balance(counts: np.ndarray) -> float:
+    """Entropy of the occupancy over log K: 1 for equal clusters, 0 for a single one.
+
+    Args:
+        counts: Samples of each cluster, shape (n_clusters,), n_clusters >= 2.
+
+    Returns:
+        Balance in [0, 1].
+    """
+    shares = counts[counts > 0] / counts.sum()
+    return float(abs(-(shares * np.log(shares)).sum()) / np.log(len(counts)))
+
+
+def churn(before: np.ndarray, after: np.ndarray, n_clusters: int) -> float:
+    """Share of samples that changed their cluster, up to a renaming of the clusters, in [0, 1].
+
+    Args:
+        before: Assignments, shape (n_samples,).
+        after: Assignments of the same samples later, shape (n_samples,).
+        n_clusters: Number of clusters.
+
+    Returns:
+        1 minus the share that stayed; its complement is called stability.
+    """
+    return 1.0 - accuracy(contingency(before, after, n_clusters, n_clusters))
+
+
+def silhouette(latent: np.ndarray, assignments: np.ndarray, max_samples: int, seed: int) -> float | None:
+    """Mean silhouette in the latent, on a seeded subsample when there are many samples.
+
+    Args:
+        latent: Shape (n_samples, latent_dim).
+        assignments: Shape (n_samples,).
+        max_samples: Samples used at most.
+        seed: Seed of the subsample.
+
+    Returns:
+        Silhouette in [-1, 1]; None if fewer than two clusters, or as many as samples, are occupied.
+    """
+    if len(latent) > max_samples:
+        rows = np.random.default_rng(seed).choice(len(latent), max_samples, replace=False)
+        latent, assignments = latent[rows], assignments[rows]
+    if not 2 <= len(np.unique(assignments)) < len(assignments):
+        return None
+    return float(silhouette_score(latent, assignments))
+
+
+def collapse_warnings(counts: np.ndarray) -> list[str]:
+    """What is wrong with an occupancy, in words.
+
+    Args:
+        counts: Samples of each cluster, shape (n_clusters,).
+
+    Returns:
+        One sentence each for empty clusters and for a cluster above half of the samples; none if all is well.
+    """
+    n_occupied, largest, total = int((counts > 0).sum()), int(counts.max()), int(counts.sum())
+    found = []
+    if n_occupied < len(counts):
+        found.append(f"only {n_occupied} of {len(counts)} clusters are occupied")
+    if largest > total / 2:
+        found.append(f"cluster {int(counts.argmax())} holds {largest} of {total} samples, more than half")
+    return found

@@ -1,0 +1,148 @@
+"""Network builders that both methods use."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from deep_clustering.options import build_kind, check_range
+
+
+class Encoder(Protocol):
+    """Options of an encoder that can build it."""
+
+    def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
+        """The network from rows of one shape to `n_outputs` values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLP:
+    """Fully connected layers with batch normalisation and ReLU, then a linear layer."""
+
+    hidden: list[int]
+    """Width of each hidden layer."""
+
+    def __post_init__(self) -> None:
+        for width in self.hidden:
+            check_range("hidden", width, 1)
+
+    def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
+        """The network; rows of any shape are flattened first."""
+        layers: list[nn.Module] = [nn.Flatten()]
+        width = prod(row_shape)
+        for n_units in self.hidden:
+            layers += [nn.Linear(width, n_units, bias=False), nn.BatchNorm1d(n_units), nn.ReLU(inplace=True)]
+            width = n_units
+        return nn.Sequential(*layers, nn.Linear(width, n_outputs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv:
+    """3x3 convolutions with batch normalisation, ReLU and 2x2 pooling, then an MLP."""
+
+    channels: list[int]
+    """Channels of each convolution; each halves height and width."""
+    hidden: list[int]
+    """Width of each fully connected layer behind them."""
+
+    def __post_init__(self) -> None:
+        for width in (*self.channels, *self.hidden):
+            check_range("channels and hidden", width, 1)
+
+    def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
+        """The network for images of shape (channels, height, width)."""
+        if len(row_shape) != 3:
+            raise ValueError(
+                f"encoder (conv): expected images of shape (channels, height, width), got rows of {row_shape}; "
+                "use kind: mlp"
+            )
+        n_channels, height, width = row_shape
+        if min(height, width) >> len(self.channels) < 1:
+            raise ValueError(
+                f"encoder (conv): {len(self.channels)} poolings need images of at least {2 ** len(self.channels)} "
+                f"pixels, got {height} x {width}; use fewer channels or a larger views.size"
+            )
+        layers: list[nn.Module] = []
+        for n_out in self.channels:
+            convolution = nn.Conv2d(n_channels, n_out, 3, padding=1, bias=False)
+            layers += [convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            n_channels, height, width = n_out, height // 2, width // 2
+        head = MLP(hidden=self.hidden).build((n_channels, height, width), n_outputs)
+        return nn.Sequential(*layers, *head)
+
+
+ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP}
+
+
+def make_encoder(options: Mapping[str, Any]) -> Encoder:
+    """Make the options of an encoder.
+
+    Args:
+        options: `kind` (a key of `ENCODERS`) and the options of that kind.
+
+    Returns:
+        The options, which can build the network for rows of a given shape.
+
+    Raises:
+        ValueError: if the kind or an option is unknown, missing or out of range.
+    """
+    return build_kind(ENCODERS, options, "encoder")
+
+
+def discriminator(latent_dim: int, hidden: list[int], n_outputs: int) -> nn.Sequential:
+    """Fully connected layers with LeakyReLU and one logit per output.
+
+    Args:
+        latent_dim: Size of the latent.
+        hidden: Width of each hidden layer.
+        n_outputs: Number of logits: one per cluster, or one.
+
+    Returns:
+        The network from (n, latent_dim) to (n, n_outputs).
+    """
+    layers: list[nn.Module] = []
+    width = latent_dim
+    for n_units in hidden:
+        layers += [nn.Linear(width, n_units), nn.LeakyReLU(0.2, inplace=True)]
+        width = n_units
+    return nn.Sequential(*layers, nn.Linear(width, n_outputs))
+
+
+def module_arrays(prefix: str, module: nn.Module) -> dict[str, np.ndarray]:
+    """Parameters and buffers of a module as arrays.
+
+    Args:
+        prefix: Put before each name, with a dot.
+        module: The module, on any device.
+
+    Returns:
+        Name to array.
+    """
+    return {f"{prefix}.{name}": value.detach().cpu().numpy() for name, value in module.state_dict().items()}
+
+
+def load_module(prefix: str, module: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Fill a module with what `module_arrays` gave.
+
+    Args:
+        prefix: As given there.
+        module: A module of the same architecture.
+        arrays: Name to array; others may be among them.
+
+    Raises:
+        ValueError: if an array is missing or has another shape.
+    """
+    start = f"{prefix}."
+    state = {
+        name.removeprefix(start): torch.from_numpy(np.array(array))
+        for name, array in arrays.items()
+        if name.startswith(start)
+    }
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{prefix}: the saved weights do not fit the network of the options: {error}") from error

@@ -1,0 +1,17 @@
+"""Ingestion pipeline."""
+
+from kedro.pipeline import Node, Pipeline
+
+from deep_clustering.pipelines.ingestion.nodes import load_samples
+
+
+def create_pipeline() -> Pipeline:
+    """Raw data to `samples`, `labels` and `data_card`.
+
+    Returns:
+        One node in the namespace `data`, whose outputs keep their flat names.
+    """
+    nodes = [Node(load_samples, "params:ingestion", ["samples", "labels", "data_card"], name="load_samples")]
+    return Pipeline(
+        nodes, namespace="data", parameters={"params:ingestion"}, outputs={"samples", "labels", "data_card"}
+    )

@@ -1,0 +1,108 @@
+"""Nodes of the reporting pipelines."""
+
+from typing import Any
+
+import numpy as np
+
+
+def project(
+    assignments: np.ndarray,
+    representation: dict[str, np.ndarray],
+    samples: np.ndarray,
+    labels: np.ndarray,
+    reporting: dict[str, Any],
+) -> dict[str, np.ndarray]:
+    """Draw the latent as a map.
+
+    Args:
+        assignments: Cluster of each sample.
+        representation: Latent and responsibilities of each sample.
+        samples: The samples, for the certainty of hard clusterings.
+        labels: Class of each sample, -1 where unknown.
+        reporting: Options of the reporting.
+
+    Returns:
+        "coordinates" (n, 2), "assignments", "certainty" and "labels" (n,).
+    """
+    from deep_clustering.reporting import certainty, project_latent
+    from deep_clustering.reporting.options import make_reporting
+
+    responsibilities = representation["responsibilities"]
+    return {
+        "coordinates": project_latent(
+            representation["latent"], seed=0, max_points=make_reporting(reporting).map_points
+        ),
+        "assignments": assignments,
+        "certainty": certainty(assignments=assignments, responsibilities=responsibilities, samples=samples),
+        "labels": labels,
+    }
+
+
+def pick_members(
+    assignments: np.ndarray,
+    representation: dict[str, np.ndarray],
+    samples: np.ndarray,
+    reporting: dict[str, Any],
+) -> dict[str, np.ndarray]:
+    """Pick each cluster's most and least certain members.
+
+    Args:
+        assignments: Cluster of each sample.
+        representation: Latent and responsibilities of each sample.
+        samples: The samples.
+        reporting: Options of the reporting.
+
+    Returns:
+        "rows" and "certainty" (n_clusters, 2, n_members); for images also "images".
+    """
+    from deep_clustering.reporting import select_members
+    from deep_clustering.reporting.options import make_reporting
+
+    responsibilities = representation["responsibilities"]
+    return select_members(
+        assignments=assignments,
+        responsibilities=responsibilities,
+        samples=samples,
+        n_clusters=responsibilities.shape[1],
+        n_members=make_reporting(reporting).members,
+    )
+
+
+def report(
+    scores: dict[str, Any],
+    map_: dict[str, np.ndarray],
+    gallery: dict[str, np.ndarray],
+    data_card: dict[str, Any],
+) -> str:
+    """Write the page of a run.
+
+    Args:
+        scores: All figures of the run.
+        map_: The two-dimensional map.
+        gallery: Members of each cluster.
+        data_card: What the data is.
+
+    Returns:
+        A self-contained HTML page.
+    """
+    from deep_clustering.reporting import write_report
+
+    return write_report(scores=scores, map_=map_, gallery=gallery, data_card=data_card)
+
+
+def compare_methods(**scores: dict[str, Any]) -> tuple[Any, str]:
+    """Put the scores of several methods side by side.
+
+    Args:
+        **scores: The scores of each method, by name.
+
+    Returns:
+        table: a pandas.DataFrame with one row per method.
+        page: a self-contained HTML page.
+    """
+    import pandas as pd
+
+    from deep_clustering.reporting import write_comparison
+
+    table = pd.DataFrame([{"method": name, **one["metrics"]} for name, one in scores.items()])
+    return table, write_comparison(table=table, all_scores=scores)

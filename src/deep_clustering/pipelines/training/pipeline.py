@@ -1,0 +1,21 @@
+"""Training pipeline, the same for every method."""
+
+from kedro.pipeline import Node, Pipeline
+
+from deep_clustering.pipelines.training.nodes import assign, fit
+
+
+def create_pipeline(name: str) -> Pipeline:
+    """`features` to a fitted model and what it says of every row.
+
+    Args:
+        name: Namespace of the nodes; `params:<name>` names the method and holds its options.
+
+    Returns:
+        The nodes `<name>.fit` and `<name>.assign`. They never see labels.
+    """
+    nodes = [
+        Node(fit, ["features", "params:options"], ["model", "history"], name="fit", tags="train"),
+        Node(assign, ["model", "features"], ["assignments", "representation"], name="assign", tags="predict"),
+    ]
+    return Pipeline(nodes, namespace=name, inputs={"features"}, parameters={"params:options": f"params:{name}"})
