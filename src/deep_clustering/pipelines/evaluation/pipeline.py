@@ -12,13 +12,16 @@ def create_pipeline(name: str) -> Pipeline:
         name: The method's namespace; its options are `params:<name>`.
 
     Returns:
-        The node `<name>.score`, with the flat output `<name>_scores`.
+        The node `evaluation.score_<name>`. All methods share one namespace, so that the collapsed picture shows
+        labels reaching it and nothing else.
     """
-    inputs = ["assignments", "representation", "history", "labels", "data_card", "params:options", "params:evaluation"]
+    inputs = [f"{name}_assignments", f"{name}_representation", f"{name}_history", "labels", "data_card"]
+    parameters = [f"params:{name}", "params:evaluation"]
+    scores = f"{name}_scores"
     return Pipeline(
-        [Node(score, inputs, "scores", name="score", tags="evaluate")],
-        namespace=name,
-        inputs={"labels", "data_card"},
-        outputs={"scores": f"{name}_scores"},
-        parameters={"params:options": f"params:{name}", "params:evaluation": "params:evaluation"},
+        [Node(score, inputs + parameters, scores, name=f"score_{name}", tags="evaluate")],
+        namespace="evaluation",
+        inputs=set(inputs),
+        outputs={scores},
+        parameters=set(parameters),
     )

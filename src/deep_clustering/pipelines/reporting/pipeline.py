@@ -12,29 +12,20 @@ def create_pipeline(name: str) -> Pipeline:
         name: The method's namespace.
 
     Returns:
-        The nodes `<name>.project`, `<name>.pick_members` and `<name>.report`.
+        The nodes `project_<name>`, `pick_members_<name>` and `report_<name>` in the namespace `evaluation`.
     """
+    assigned = [f"{name}_assignments", f"{name}_representation", "samples"]
+    scores, map_, gallery, page = (f"{name}_{output}" for output in ("scores", "map", "gallery", "report"))
     nodes = [
-        Node(
-            project,
-            ["assignments", "representation", "samples", "labels", "params:reporting"],
-            "map",
-            name="project",
-            tags="evaluate",
-        ),
-        Node(
-            pick_members,
-            ["assignments", "representation", "samples", "params:reporting"],
-            "gallery",
-            name="pick_members",
-            tags="evaluate",
-        ),
-        Node(report, ["scores", "map", "gallery", "data_card"], "report", name="report", tags="evaluate"),
+        Node(project, [*assigned, "labels", "params:reporting"], map_, name=f"project_{name}", tags="evaluate"),
+        Node(pick_members, [*assigned, "params:reporting"], gallery, name=f"pick_members_{name}", tags="evaluate"),
+        Node(report, [scores, map_, gallery, "data_card"], page, name=f"report_{name}", tags="evaluate"),
     ]
     return Pipeline(
         nodes,
-        namespace=name,
-        inputs={"samples": "samples", "labels": "labels", "data_card": "data_card", "scores": f"{name}_scores"},
+        namespace="evaluation",
+        inputs={*assigned, "labels", "data_card", scores},
+        outputs={map_, gallery, page},
         parameters={"params:reporting"},
     )
 
@@ -46,8 +37,9 @@ def create_comparison(names: list[str]) -> Pipeline:
         names: Their namespaces.
 
     Returns:
-        The node `compare_methods`.
+        The node `compare_methods` in the namespace `evaluation`.
     """
     scores = {name: f"{name}_scores" for name in names}
     outputs = ["comparison", "comparison_report"]
-    return Pipeline([Node(compare_methods, scores, outputs, name="compare_methods", tags="evaluate")])
+    node = Node(compare_methods, scores, outputs, name="compare_methods", tags="evaluate")
+    return Pipeline([node], namespace="evaluation", inputs=set(scores.values()), outputs=set(outputs))

@@ -12,10 +12,17 @@ def create_pipeline(name: str) -> Pipeline:
         name: Namespace of the nodes; `params:<name>` names the method and holds its options.
 
     Returns:
-        The nodes `<name>.fit` and `<name>.assign`. They never see labels.
+        The nodes `<name>.fit` and `<name>.assign`, which never see labels. What evaluation reads leaves the
+        namespace under a flat name: `<name>_history`, `<name>_assignments` and `<name>_representation`.
     """
     nodes = [
         Node(fit, ["features", "params:options"], ["model", "history"], name="fit", tags="train"),
         Node(assign, ["model", "features"], ["assignments", "representation"], name="assign", tags="predict"),
     ]
-    return Pipeline(nodes, namespace=name, inputs={"features"}, parameters={"params:options": f"params:{name}"})
+    return Pipeline(
+        nodes,
+        namespace=name,
+        inputs={"features"},
+        outputs={output: f"{name}_{output}" for output in ("history", "assignments", "representation")},
+        parameters={"params:options": f"params:{name}"},
+    )

@@ -1,0 +1,98 @@
+"""The comparison of all methods on one data set, as one HTML page."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deep_clustering.reporting import figures
+from deep_clustering.reporting.page import render
+from deep_clustering.reporting.panels import Panel, make_panel
+from deep_clustering.reporting.texts import METRICS, describe_metric, format_number
+
+SORT_KEYS = ("acc", "silhouette")
+PLOTTED = (("acc", "nmi", "ari"), ("silhouette", "stability"))
+
+
+def write_comparison(*, table: pd.DataFrame, all_scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """One self-contained HTML page: methods by metrics, the best first.
+
+    Sorted by acc where it is present, else by silhouette; a method without that value comes last.
+
+    Args:
+        table: one row per method, named by a column "method" or by the index; metric columns are numeric.
+        all_scores: scores of each method, for its warnings and to check that all runs saw the same data.
+
+    Returns:
+        The page, with every text that comes from the data escaped.
+
+    Raises:
+        ValueError: if the table has no rows.
+    """
+    if table.empty:
+        raise ValueError("write_comparison: expected at least one method in the table, got none")
+    named = table.set_index("method") if "method" in table.columns else table
+    # the metrics fix the columns: the table may also carry seeds, sizes and other facts of a run
+    present = {name for scores in all_scores.values() for name in scores["metrics"]} | set(METRICS)
+    metrics = named[[column for column in named.columns if column in present]].astype(float)
+    measured = metrics.columns[metrics.notna().any()]
+    key = next((name for name in SORT_KEYS if name in measured), None)
+    if key is not None:
+        metrics = metrics.sort_values(key, ascending=False, kind="stable", na_position="last")
+    texts = [describe_metric(name) for name in metrics.columns]
+    return render(
+        "comparison.html.jinja",
+        methods=_rows(metrics),
+        columns=[(text.label, text.sentence) for text in texts],
+        sorted_by=describe_metric(key).label if key else "the order of the runs",
+        data_sets=_listed(all_scores, "data_set"),
+        seeds=_listed(all_scores, "seed"),
+        alarms=_alarms(all_scores),
+        panel=_panel(metrics),
+    )
+
+
+def _rows(metrics: pd.DataFrame) -> list[dict[str, Any]]:
+    """Name and cells (text, is best) of each method; values that read the same rank the same."""
+    shown = metrics.round(3)
+    ranking = [name for name in shown if describe_metric(str(name)).ranks and shown[name].nunique() > 1]
+    best = shown[ranking].max()
+    rows = []
+    for method, values in shown.iterrows():
+        cells = []
+        for name, value in values.items():
+            whole = name == "n_occupied" and value == value
+            cells.append((format_number(int(value) if whole else value), value == best.get(name)))
+        rows.append({"name": str(method), "cells": cells})
+    return rows
+
+
+def _panel(metrics: pd.DataFrame) -> Panel | None:
+    """Dot plot of the supervised metrics, or else of the label-free ones; None without either."""
+    for group in PLOTTED:
+        chosen = {describe_metric(name).label: metrics[name].to_numpy() for name in group if name in metrics}
+        if chosen and any(np.isfinite(values).any() for values in chosen.values()):
+            figure = figures.draw_comparison([str(name) for name in metrics.index], chosen)
+            listed = ", ".join(chosen)
+            alt = f"Dot plot of {listed} for {len(metrics)} methods; the values are those of the table."
+            caption = "Further right is better. The rows are in the order of the table."
+            return make_panel("", figure, alt=alt, caption=caption)
+    return None
+
+
+def _alarms(all_scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Collapsed runs, warnings of runs, and runs that do not compare."""
+    alarms = []
+    for key, name in (("data_sha256", "data"), ("seed", "seed"), ("protocol", "protocol")):
+        if len({str(scores.get(key)) for scores in all_scores.values()}) > 1:
+            alarms.append(f"The runs do not share one {name}: compare them with care.")
+    for scores in all_scores.values():
+        if scores["collapsed"]:
+            alarms.append(f"{scores['method']} collapsed.")
+        alarms.extend(f"{scores['method']}: {warning}" for warning in scores["warnings"])
+    return alarms
+
+
+def _listed(all_scores: Mapping[str, Mapping[str, Any]], key: str) -> str:
+    return ", ".join(sorted({str(scores[key]) for scores in all_scores.values()}))

@@ -1,0 +1,170 @@
+"""The report of one run: scores, curves, occupancy, confusion, map and gallery on one HTML page."""
+
+from collections.abc import Mapping
+from math import log
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from deep_clustering.reporting import figures
+from deep_clustering.reporting.panels import confusion_panel, curve_panels, map_panels, occupancy_panel
+from deep_clustering.reporting.texts import describe_metric, format_number
+
+HEADLINES = ("acc", "nmi", "ari", "silhouette", "stability", "n_occupied")
+SHORT_HASH = 12
+IMAGE_WIDTH = 52
+MAX_IMAGE_WIDTH = 96
+
+
+def write_report(
+    *,
+    scores: Mapping[str, Any],
+    map_: Mapping[str, np.ndarray],
+    gallery: Mapping[str, np.ndarray],
+    data_card: Mapping[str, Any],
+    history_note: str | None = None,
+) -> str:
+    """One self-contained HTML page about one run; opening it sends no request.
+
+    Args:
+        scores: method, data_set, seed, metrics, occupancy, contingency (or None), curves, warnings.
+        map_: coordinates (n, 2), assignments (n,), certainty (n,), labels (n,) with -1 for unknown.
+        gallery: rows and certainty (n_clusters, 2, m), for images also images (n_clusters, 2, m, C, H, W).
+        data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
+        history_note: sentence about the learning curves, or about why there are none.
+
+    Returns:
+        The page, with every text that comes from the data escaped.
+
+    Raises:
+        ValueError: if the gallery and the occupancy disagree about the number of clusters.
+    """
+    if len(gallery["rows"]) != len(scores["occupancy"]):
+        raise ValueError(
+            f"write_report: gallery has {len(gallery['rows'])} clusters, expected {len(scores['occupancy'])}"
+        )
+    names = class_names(scores, data_card)
+    return render(
+        "report.html.jinja",
+        scores=scores,
+        card=describe_card(data_card),
+        headlines=_headlines(scores),
+        metrics=_metric_rows(scores["metrics"], scores["n_clusters"]),
+        history_note=history_note,
+        curves=curve_panels(scores.get("curves") or {}, scores["n_clusters"]),
+        occupancy=occupancy_panel(scores["occupancy"]),
+        confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
+        maps=map_panels(map_, matched_classes(scores), names),
+        clusters=_gallery_clusters(scores, map_, gallery, data_card, names),
+        image_width=_image_width(gallery),
+    )
+
+
+def render(template: str, **context: object) -> str:
+    """Fill a template of this package, escaping every value."""
+    environment = Environment(
+        loader=PackageLoader("deep_clustering.reporting", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**context)
+
+
+def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Rows of the data card: name, value, and the full text where the value is shortened."""
+    shape = " x ".join(str(size) for size in card["shape"])
+    rows = [
+        ("Data set", str(card["name"]), ""),
+        ("Samples", f"{card['n_samples']:,}", ""),
+        ("Shape of a sample", f"{shape}, {card['dtype']}", ""),
+        ("Classes", str(card["n_classes"]) if card["n_classes"] else "not labelled", ""),
+        ("Source", str(card["source"]), ""),
+        ("Licence", str(card["licence"]), ""),
+        ("Protocol", str(card["protocol"]), ""),
+    ]
+    hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in card["sha256"].items()]
+    return rows + hashes
+
+
+def class_names(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[int, str]:
+    """Class index to name, empty without labels; a name that is missing is the index."""
+    contingency = scores["contingency"]
+    known = contingency["class_names"] if contingency else card.get("class_names")
+    return dict(enumerate(map(str, known or ())))
+
+
+def matched_classes(scores: Mapping[str, Any]) -> list[int]:
+    """Matched class of each cluster, -1 without labels or match."""
+    contingency = scores["contingency"]
+    return list(contingency["matched_class"]) if contingency else [-1] * len(scores["occupancy"])
+
+
+def _headlines(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
+    chosen = [name for name in HEADLINES if name in scores["metrics"]][:4]
+    return [(describe_metric(name).label, format_number(scores["metrics"][name])) for name in chosen]
+
+
+def _metric_rows(metrics: Mapping[str, float], n_clusters: int) -> list[tuple[str, str, str]]:
+    """Label, value and explanation of each metric, in the order given."""
+    extra = {
+        "n_occupied": f" {n_clusters} were asked for.",
+        "log_likelihood": f" A mixture over two views cannot exceed log K = {log(n_clusters):.3f}.",
+    }
+    rows = []
+    for name, value in metrics.items():
+        text = describe_metric(name)
+        rows.append((text.label, format_number(value), text.sentence + extra.get(name, "")))
+    return rows
+
+
+def _gallery_clusters(
+    scores: Mapping[str, Any],
+    map_: Mapping[str, np.ndarray],
+    gallery: Mapping[str, np.ndarray],
+    card: Mapping[str, Any],
+    names: Mapping[int, str],
+) -> list[dict[str, Any]]:
+    """One entry per cluster: its size, its matched class, and the members on either side."""
+    clusters = []
+    for cluster, class_ in enumerate(matched_classes(scores)):
+        sides = [_members(gallery, map_["labels"], card, names, (cluster, side), class_) for side in (0, 1)]
+        entry = {"number": cluster, "size": scores["occupancy"][cluster], "sides": sides}
+        clusters.append(entry | {"matched": names.get(class_), "colour": figures.PALETTE[cluster % 10]})
+    return clusters
+
+
+def _members(
+    gallery: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    card: Mapping[str, Any],
+    names: Mapping[int, str],
+    place: tuple[int, int],
+    matched_class: int,
+) -> list[dict[str, Any]]:
+    """Members at a place (cluster, side) of the gallery, blanks left out."""
+    members = []
+    for slot, row in enumerate(gallery["rows"][place]):
+        if row < 0:
+            continue
+        label = int(labels[row])
+        text = f"row {row}, certainty {gallery['certainty'][place][slot]:.3f}"
+        if label >= 0:
+            text += f", class {names.get(label, label)}"
+        member = {"row": int(row), "text": text, "certainty": f"{gallery['certainty'][place][slot]:.3f}"}
+        member["foreign"] = label >= 0 and label != matched_class
+        if "images" in gallery:
+            image = gallery["images"][place][slot]
+            member["src"] = figures.encode_image(image, value_range=card["value_range"])
+        members.append(member)
+    return members
+
+
+def _image_width(gallery: Mapping[str, np.ndarray]) -> int | None:
+    """Width in CSS pixels: a whole multiple of the image's own where that is small; None without images."""
+    if "images" not in gallery:
+        return None
+    width = gallery["images"].shape[-1]
+    return min(MAX_IMAGE_WIDTH, width * max(1, round(IMAGE_WIDTH / width)))

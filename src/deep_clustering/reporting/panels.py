@@ -1,0 +1,147 @@
+"""The figures of a report with their captions and descriptions."""
+
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+from math import isfinite, log
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from deep_clustering.reporting import figures
+from deep_clustering.reporting.texts import describe_curve, format_number
+
+SUPERVISED = ("acc", "nmi", "ari")
+
+
+class Panel(NamedTuple):
+    """A figure on the page: a data URI, its texts, and its natural width in CSS pixels."""
+
+    title: str
+    image: str
+    alt: str
+    caption: str
+    width: int
+
+
+def make_panel(title: str, figure: Figure, *, alt: str, caption: str, vector: bool = True) -> Panel:
+    """Encode a figure with its texts; the width is its natural one in CSS pixels."""
+    width = round(96 * figure.get_size_inches()[0])
+    return Panel(title, figures.encode_figure(figure, vector=vector), alt, caption, width)
+
+
+def curve_panels(curves: Mapping[str, Any], n_clusters: int) -> list[Panel]:
+    """Small multiples: every history column, then the snapshots; empty when nothing was recorded."""
+    history, snapshots = dict(curves.get("history") or {}), dict(curves.get("snapshots") or {})
+    panels = []
+    epoch = history.pop("epoch", [])
+    for name, values in history.items() if len(epoch) else ():
+        reference = _reference(name, values, n_clusters)
+        panels.append(_curve_panel(name, epoch, {name: values}, reference))
+    epoch = snapshots.pop("epoch", [])
+    if not panels and len(epoch) < 2:
+        return []
+    agreement = {name: snapshots.pop(name) for name in SUPERVISED if name in snapshots}
+    for name, values in snapshots.items() if len(epoch) else ():
+        reference = _reference(name, values, n_clusters)
+        panels.append(_curve_panel(name, epoch, {name: values}, reference))
+    if agreement and len(epoch):
+        panels.append(_curve_panel("agreement_with_the_classes", epoch, agreement, None))
+    return panels
+
+
+def _curve_panel(
+    name: str,
+    epoch: Sequence[float],
+    series: Mapping[str, Sequence[float | None]],
+    reference: tuple[float, str] | None,
+) -> Panel:
+    figure = figures.draw_curves(epoch, series, reference=reference)
+    title, caption = describe_curve(name)
+    last = ", ".join(f"{key} ends at {format_number(values[-1])}" for key, values in series.items())
+    return make_panel(title, figure, alt=f"{title} by epoch, {len(epoch)} points; {last}.", caption=caption)
+
+
+def _reference(name: str, values: Sequence[float | None], n_clusters: int) -> tuple[float, str] | None:
+    """Level that a curve is to be compared with, and its name."""
+    if fnmatchcase(name, "discriminator*accuracy*"):
+        return 0.5, "chance"
+    if name == "n_occupied":
+        return float(n_clusters), "asked for"
+    if name != "log_likelihood":
+        return None
+    # a density of continuous data is not bounded by log K: such a curve lies above it or far below zero
+    bound = log(n_clusters)
+    finite = [value for value in values if value is not None and isfinite(value)]
+    bounded = bool(finite) and max(finite) <= bound + 1e-6 and min(finite) > -10 * bound
+    return (bound, f"log K = {bound:.3f}") if bounded else None
+
+
+def occupancy_panel(occupancy: Sequence[int]) -> Panel:
+    """Sizes of the clusters; the caption names the largest, the smallest and the empty ones."""
+    counts = np.asarray(occupancy)
+    empty = np.flatnonzero(counts == 0)
+    total = max(int(counts.sum()), 1)
+    caption = (
+        f"Bars at the dashed line mean equally large clusters. The largest is cluster {counts.argmax()} with "
+        f"{counts.max():,} samples ({counts.max() / total:.1%}), the smallest cluster {counts.argmin()} with "
+        f"{counts.min():,} ({counts.min() / total:.1%})."
+    )
+    if len(empty):
+        caption += " Empty: " + ", ".join(map(str, empty)) + "."
+    alt = f"Bar chart of the sizes of {len(counts)} clusters, {len(empty)} of them empty."
+    return make_panel("Cluster sizes", figures.draw_occupancy(occupancy), alt=alt, caption=caption)
+
+
+def confusion_panel(contingency: Mapping[str, Any]) -> Panel:
+    """Clusters by classes; the caption says how much is matched and names the largest confusion."""
+    counts = np.asarray(contingency["counts"])
+    matched, names = contingency["matched_class"], contingency["class_names"]
+    figure = figures.draw_confusion(counts, matched_class=matched, class_names=names)
+    rest = counts.copy()
+    for cluster, class_ in enumerate(matched):
+        if class_ >= 0:
+            rest[cluster, class_] = 0
+    right, total = int(counts.sum() - rest.sum()), max(int(counts.sum()), 1)
+    caption = (
+        "Each cluster (row) is matched with at most one class, outlined; what lies outside counts as "
+        f"wrong. {right:,} of {total:,} samples ({right / total:.1%}) lie inside."
+    )
+    if rest.any():
+        row, column = np.unravel_index(rest.argmax(), rest.shape)
+        caption += f" Largest confusion: {rest.max():,} of class {names[column]} in cluster {row}."
+    n_clusters, n_classes = counts.shape
+    alt = f"Matrix of {n_clusters} clusters by {n_classes} classes; {right / total:.1%} in matched cells."
+    return make_panel("Clusters and classes", figure, alt=alt, caption=caption)
+
+
+def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> list[Panel]:
+    """The plane by cluster, by class when classes are known, and by certainty."""
+    points, clusters, labels = map_["coordinates"], map_["assignments"], map_["labels"]
+    if not len(points):
+        return []
+    paint = {cluster: figures.PALETTE[cluster % len(figures.PALETTE)] for cluster in range(len(matched))}
+    caption = (
+        "Each dot is a sample; a number marks the middle of its cluster. Distances between islands carry no meaning."
+    )
+    if len(matched) > len(figures.PALETTE):
+        caption += " Colours repeat after ten clusters: read the numbers."
+    figure = figures.draw_map(points, clusters, colours=paint, names={k: str(k) for k in paint})
+    alt = f"Map of {len(points):,} samples in two dimensions, coloured by cluster."
+    panels = [make_panel("By cluster", figure, alt=alt, caption=caption, vector=False)]
+    if (labels >= 0).any():
+        shade = {class_: paint[cluster] for cluster, class_ in enumerate(matched) if class_ >= 0}
+        texts = {int(c): names.get(int(c), str(c)) for c in np.unique(labels[labels >= 0])}
+        has_room = len(texts) <= figures.MAX_ANNOTATED or max(map(len, texts.values())) <= 3
+        figure = figures.draw_map(points, labels, colours=shade, names=texts if has_room else {})
+        caption = (
+            "A class has the colour of its matched cluster, so where the two maps differ in colour the run "
+            "differs from the labels. Palest grey: no label, or a class without a cluster."
+        )
+        alt = "The same map coloured by true class."
+        panels.append(make_panel("By true class", figure, alt=alt, caption=caption, vector=False))
+    figure = figures.draw_certainty_map(points, map_["certainty"])
+    caption = "Dark dots are the least certain assignments: expect them where clusters meet, not inside them."
+    alt = "The same map shaded by certainty of the assignment."
+    panels.append(make_panel("By certainty", figure, alt=alt, caption=caption, vector=False))
+    return panels

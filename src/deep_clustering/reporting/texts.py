@@ -1,0 +1,121 @@
+"""Plain sentences for the numbers and curves of a report."""
+
+from fnmatch import fnmatchcase
+from typing import NamedTuple
+
+
+class MetricText(NamedTuple):
+    """Name of a metric, what it says, and whether the highest value of a column is the best one."""
+
+    label: str
+    sentence: str
+    ranks: bool
+
+
+METRICS = {
+    "acc": MetricText(
+        "Accuracy (ACC)",
+        "Share of samples in the class their cluster stands for, after the best one-to-one matching of "
+        "clusters and classes.",
+        True,
+    ),
+    "nmi": MetricText(
+        "NMI",
+        "Normalised mutual information of clusters and classes: 0 when unrelated, 1 when they agree.",
+        True,
+    ),
+    "ari": MetricText(
+        "ARI",
+        "Agreement over pairs of samples, corrected for chance: 0 is what chance gives, 1 is perfect.",
+        True,
+    ),
+    "purity": MetricText(
+        "Purity",
+        "Share of samples in the most frequent class of their cluster; clusters may share a class.",
+        True,
+    ),
+    "n_occupied": MetricText("Clusters in use", "Number of clusters that hold at least one sample.", False),
+    "balance": MetricText(
+        "Balance", "Evenness of the cluster sizes: 1 when all are equal, 0 when one holds everything.", False
+    ),
+    "largest_share": MetricText("Largest share", "Share of the samples in the largest cluster.", False),
+    "stability": MetricText(
+        "Stability",
+        "Share of samples that kept their cluster between the last two snapshots of training.",
+        True,
+    ),
+    "silhouette": MetricText(
+        "Silhouette",
+        "How much closer samples are to their own cluster than to the next in the latent space, "
+        "from -1 to 1; uses no labels.",
+        True,
+    ),
+    "log_likelihood": MetricText(
+        "Log-likelihood",
+        "Mean per sample in nats; higher is better, but only runs of one method with one setting compare.",
+        False,
+    ),
+    "agreement": MetricText(
+        "Agreement of views",
+        "Share of training samples whose two views fall into the same cluster, in the last epoch.",
+        False,
+    ),
+    "within_share": MetricText(
+        "Within-cluster share", "Share of the latent variance left within clusters; lower is tighter.", False
+    ),
+    "js_divergence": MetricText(
+        "JS divergence",
+        "How well the discriminator tells draws around the centroids from latents, at most ln 2 nats: "
+        "0 when it sees no difference.",
+        False,
+    ),
+    "entropy": MetricText(
+        "Entropy", "Mean entropy of the responsibilities in nats: 0 when every assignment is hard.", False
+    ),
+}
+
+# pattern of a column's name -> what to look for in its curve; the first that fits decides
+CURVES = {
+    "discriminator*accuracy*": (
+        "At the dashed level .5 the discriminator cannot tell the two sides apart; near 1 it has won."
+    ),
+    "*log_likelihood*": (
+        "Should rise and flatten. The dashed line, where drawn, is the bound log K, "
+        "reached by balanced clusters that are hard and the same on both views."
+    ),
+    "*loss*": "A loss should settle; adversarial losses settle at a level rather than fall to zero.",
+    "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for.",
+    "churn": "Share of samples that changed cluster since the snapshot before; should fall towards zero.",
+    "agreement": "Share of samples whose two views fall into the same cluster; should rise towards 1.",
+    "within_share": "Share of the latent variance left within clusters; falls as the clusters tighten.",
+    "entropy": "Falls from log K towards zero as assignments become hard.",
+    "agreement_with_the_classes": "Computed after training for the record; training never sees the classes.",
+    "*": "A flat end means that this quantity had settled when training stopped.",
+}
+
+
+def describe_metric(name: str) -> MetricText:
+    """Text of a metric; a name that is not known is shown as it is."""
+    unknown = MetricText(humanise(name), "Diagnostic that the method reports about itself.", False)
+    return METRICS.get(name, unknown)
+
+
+def describe_curve(name: str) -> tuple[str, str]:
+    """Title and caption of a learning curve: what it is and what to look for."""
+    caption = next(text for pattern, text in CURVES.items() if fnmatchcase(name, pattern))
+    return describe_metric(name).label, caption
+
+
+def humanise(name: str) -> str:
+    """Column name as a title."""
+    words = name.replace("_", " ").strip()
+    return words[:1].upper() + words[1:]
+
+
+def format_number(value: float | int | None) -> str:
+    """Three decimals, whole numbers in full, a dash for a missing value."""
+    if value is None or value != value:
+        return "\N{EN DASH}"
+    if isinstance(value, int) or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}"

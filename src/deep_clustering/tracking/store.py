@@ -1,0 +1,281 @@
+"""One MLflow run, written through a client with an explicit run id: no active run, no global tracking URI."""
+
+import json
+import logging
+import os
+import re
+import sqlite3
+import tempfile
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import click
+
+from deep_clustering.tracking.provenance import model_requirements, redact_url
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# Limits of MLflow's stores; what is longer would be cut without a word.
+MAX_METRICS = 1000
+MAX_TEXTS = 100
+MAX_PARAM = 6000
+MAX_TAG = 8000
+MAX_NAME = 250
+MAX_DIGEST = 36
+
+LOCK_SECONDS = 60.0
+
+# How long somebody waits for a dead server, and what MLflow would do unasked: report usage over the network,
+# draw progress bars, print links, warn when git is missing. A value set by the user wins.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_WARNINGS = ("(?s).*An input example was not provided", "(?s).*loader strategy is deprecated")
+_SERVING = Path(__file__).parents[1] / "serving.py"
+
+
+class TrackingError(click.ClickException):
+    """The tracking store cannot be used; Kedro's command line shows the message without a traceback."""
+
+
+class TrackedRun:
+    """A run in an MLflow store."""
+
+    def __init__(self, client: "MlflowClient", uri: str, experiment_id: str, run_id: str, name: str) -> None:
+        """See `start_run`."""
+        self.uri = redact_url(uri)
+        self.run_id = run_id
+        self.name = name
+        self._client = client
+        self._experiment_id = experiment_id
+
+    def log_params(self, params: Mapping[str, str]) -> None:
+        """Log parameters; a value beyond MLflow's limit is logged in full as an artifact."""
+        from mlflow.entities import Param
+
+        items = [Param(name, value) for name, value in self._shortened(params, MAX_PARAM).items()]
+        for batch in _batches(items, MAX_TEXTS):
+            self._client.log_batch(self.run_id, params=batch)
+
+    def log_tags(self, tags: Mapping[str, str]) -> None:
+        """Set tags; a value beyond MLflow's limit is logged in full as an artifact."""
+        from mlflow.entities import RunTag
+
+        items = [RunTag(name, value) for name, value in self._shortened(tags, MAX_TAG).items()]
+        for batch in _batches(items, MAX_TEXTS):
+            self._client.log_batch(self.run_id, tags=batch)
+
+    def log_metrics(self, points: Iterable[tuple[str, float, int]]) -> None:
+        """Log (name, value, step) in as few requests as MLflow permits; a missing value is skipped."""
+        from mlflow.entities import Metric
+
+        now = time.time_ns() // 10**6
+        present = [point for point in points if point[1] is not None]
+        items = [Metric(_valid(name), float(value), now, step) for name, value, step in present]
+        for batch in _batches(items, MAX_METRICS):
+            self._client.log_batch(self.run_id, metrics=batch)
+
+    def log_file(self, path: Path, folder: str) -> None:
+        """Copy a file to the run's artifacts."""
+        self._client.log_artifact(self.run_id, str(path), folder or None)
+
+    def log_data_card(self, card: Mapping[str, Any]) -> None:
+        """Log a data set as an input of the run, and its full checksums as tags."""
+        from mlflow.entities import Dataset, DatasetInput, InputTag
+
+        source = str(card["source"])
+        is_url = source.startswith(("http://", "https://"))
+        dataset = Dataset(
+            name=card["name"],
+            digest=card["sha256"]["samples"][:MAX_DIGEST],
+            source_type="http" if is_url else "local",
+            source=json.dumps({"url" if is_url else "uri": source}),
+            schema=json.dumps({"mlflow_tensorspec": {"features": json.dumps([_tensor(card)])}}),
+            profile=json.dumps({"num_rows": card["n_samples"], **card}),
+        )
+        tags = [InputTag("mlflow.data.context", "clustering")]
+        self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
+        self.log_tags({f"data.sha256.{part}": digest for part, digest in card["sha256"].items()})
+
+    def log_model(self, name: str, path: Path, row_shape: tuple[int, ...] | None) -> None:
+        """Log a saved model in MLflow's format: the file itself, the code that reads it, pinned requirements.
+
+        Args:
+            name: Name of the model within the run, `runs:/<run id>/<name>`; without dots or slashes.
+            path: The model's safetensors file.
+            row_shape: Shape of one training sample, if known.
+        """
+        from mlflow.entities import LoggedModelOutput
+
+        model = self._client.create_logged_model(self._experiment_id, name=name, source_run_id=self.run_id)
+        status: Literal["READY", "FAILED"] = "FAILED"
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                target = Path(folder) / "model"
+                _save_model(target, path, row_shape, self.run_id, model)
+                self._client.log_model_artifacts(model.model_id, str(target))
+            status = "READY"
+        finally:
+            self._client.finalize_logged_model(model.model_id, status)
+        self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+
+    def finish(self, status: str) -> None:
+        """End the run as FINISHED, FAILED or KILLED."""
+        self._client.set_terminated(self.run_id, status)
+
+    def _shortened(self, texts: Mapping[str, str], limit: int) -> dict[str, str]:
+        shortened = {}
+        for name, text in texts.items():
+            key = _valid(name)
+            if len(text) > limit:
+                file = f"long_values/{key.replace('/', '_')}.txt"
+                self._client.log_text(self.run_id, text, file)
+                text = f"{len(text)} characters, see artifact {file}: {text[:200]} ..."
+            shortened[key] = text
+        return shortened
+
+
+def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
+    """Open the tracking store and start a run in it.
+
+    The store is `MLFLOW_TRACKING_URI` or else `mlflow.db` in the project, with artifacts in `mlartifacts`.
+
+    Args:
+        project_path: Root of the project.
+        experiment: Name of the experiment; made if there is none.
+        name: Name of the run.
+        tags: Tags of the run.
+
+    Returns:
+        The run.
+
+    Raises:
+        TrackingError: if the store cannot be opened or written.
+    """
+    configured = os.environ.get("MLFLOW_TRACKING_URI")
+    uri = configured or f"sqlite:///{(project_path / 'mlflow.db').as_posix()}"
+    location = None if configured else (project_path / "mlartifacts").as_uri()
+    logger = _import_quietly()
+    logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
+    try:
+        run = _open(uri, location, experiment, name)
+        run.log_tags(tags)
+    except tracking_failures() as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TrackingError(
+            f"cannot open the tracking store {redact_url(uri)}: {redact_url(reason)}\n"
+            "Repair it, name another in the environment variable MLFLOW_TRACKING_URI, or track nothing:\n"
+            "    kedro run --params=tracking.enabled=false"
+        ) from error
+    finally:
+        logger.setLevel(logging.WARNING)
+    return run
+
+
+def _import_quietly() -> logging.Logger:
+    """Import MLflow, and return its logger."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import mlflow  # noqa: F401  it sets up its loggers
+
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    return logging.getLogger("mlflow")
+
+
+def tracking_failures() -> tuple[type[Exception], ...]:
+    """What a store that fails raises."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError)
+
+
+def _open(uri: str, location: str | None, experiment: str, name: str) -> TrackedRun:
+    from mlflow import MlflowClient
+
+    with _only_opener(uri):
+        client = MlflowClient(tracking_uri=uri)
+        experiment_id = _experiment_id(client, experiment, location)
+        run = client.create_run(experiment_id, run_name=name)
+    return TrackedRun(client, uri, experiment_id, run.info.run_id, name)
+
+
+@contextmanager
+def _only_opener(uri: str) -> Iterator[None]:
+    """Let one process at a time open an SQLite store: MLflow makes its tables without a lock of its own.
+
+    A file that cannot be written, or is no database, is refused at once; MLflow would retry for minutes.
+    """
+    path = uri.removeprefix("sqlite:///")
+    if path == uri:
+        yield
+        return
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    with closing(sqlite3.connect(f"{path}.lock", timeout=LOCK_SECONDS)) as lock:
+        lock.execute("BEGIN EXCLUSIVE")
+        with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as store:
+            store.execute("BEGIN IMMEDIATE")
+            store.rollback()
+        yield
+
+
+def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:
+            experiment = client.get_experiment_by_name(name)  # another run made it in the meantime
+            if experiment is None:
+                raise
+    if experiment.lifecycle_stage != "active":
+        raise MlflowException(f"experiment '{name}' is deleted; restore it with `mlflow experiments restore`")
+    return experiment.experiment_id
+
+
+def _save_model(target: Path, path: Path, row_shape: tuple[int, ...] | None, run_id: str, model: Any) -> None:  # noqa: ANN401
+    import mlflow.pyfunc
+    from mlflow.models import Model, ModelSignature
+    from mlflow.types import ColSpec, Schema
+
+    # No input schema: MLflow's would refuse float64 and data frames of images; serving.py checks shapes.
+    outputs = Schema([ColSpec("long", "cluster"), ColSpec("double", "probability")])
+    mlflow.pyfunc.save_model(
+        path=str(target),
+        python_model=str(_SERVING),
+        artifacts={"model": str(path)},
+        code_paths=[str(_SERVING.parent)],
+        pip_requirements=model_requirements(),
+        signature=ModelSignature(outputs=outputs),
+        model_config={"row_shape": None if row_shape is None else list(row_shape)},
+        mlflow_model=Model(
+            artifact_path=model.artifact_location,
+            model_uuid=model.model_id,
+            model_id=model.model_id,
+            run_id=run_id,
+        ),
+    )
+
+
+def _tensor(card: Mapping[str, Any]) -> dict[str, Any]:
+    return {"type": "tensor", "tensor-spec": {"dtype": card["dtype"], "shape": [-1, *card["shape"][1:]]}}
+
+
+def _valid(name: str) -> str:
+    return re.sub(r"[^\w\-. /:]", "_", name)[:MAX_NAME]
+
+
+def _batches(items: list, size: int) -> Iterable[list]:
+    return (items[start : start + size] for start in range(0, len(items), size))

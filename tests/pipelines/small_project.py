@@ -1,0 +1,40 @@
+"""A copy of the project in a temporary folder: the real configuration and code, its own data and tracking store."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+ROOT = Path(__file__).parents[2]
+
+# Small enough for a second or two per method, on the real embedded data.
+SMALL = {
+    "ingestion": {"n_rows": 200},
+    "dcan": {"epochs": 2, "batch_size": 64, "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]}},
+    "neural_mixture": {"epochs": 2, "batch_size": 64, "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]}},
+    "kmeans": {"n_init": 2},
+    "tracking": {"enabled": False},
+}
+
+
+def copy_project(root: Path) -> Path:
+    """Make the root of a fresh project without any data."""
+    (root / "src").mkdir(parents=True)
+    shutil.copy(ROOT / "pyproject.toml", root)
+    shutil.copytree(ROOT / "conf", root / "conf")
+    return root
+
+
+def run(root: Path, pipeline: str, env=None, load_versions=None, nodes=None, **params: Any):
+    """Run a pipeline, or some of its nodes, in this process with the small options."""
+    bootstrap_project(root)
+    merged = {**SMALL, **params}
+    with KedroSession.create(project_path=root, env=env, runtime_params=merged) as session:
+        return session.run(pipeline_names=[pipeline], load_versions=load_versions, node_names=nodes)
+
+
+def versions(root: Path, name: str) -> list[Path]:
+    """Saved versions of a file below data/, oldest first."""
+    return sorted(path for path in (root / "data").glob(f"**/{name}/*/{name}"))

@@ -1,0 +1,119 @@
+"""Rules of the graph: what may read labels, names, layers, and that configuration and code agree."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from graphlib import TopologicalSorter
+from importlib import import_module
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from deep_clustering.methods import METHODS
+from deep_clustering.pipeline_registry import register_pipelines
+from deep_clustering.settings import CONFIG_LOADER_ARGS
+from pipelines.small_project import ROOT
+
+PIPELINES = register_pipelines()
+LAYERS = ["primary", "feature", "models", "model_output", "reporting"]
+
+
+def load(kind: str, env: str = "base") -> dict:
+    return OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)[kind]
+
+
+def test_every_method_has_a_pipeline_and_nothing_else_does():
+    assert set(PIPELINES) == {*METHODS, "__default__", "prepare", "compare"}
+
+
+@pytest.mark.parametrize("name", ["__default__", *METHODS])
+def test_nothing_behind_labels_trains_or_predicts(name):
+    trained = PIPELINES[name].only_nodes_with_tags("train", "predict")
+    behind = {node.name for node in PIPELINES[name].from_inputs("labels").nodes}
+    assert trained.nodes
+    assert behind.isdisjoint(node.name for node in trained.nodes)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_labels_reach_only_evaluation(method):
+    readers = {node.name for node in PIPELINES[method].nodes if "labels" in node.inputs}
+    assert readers == {f"evaluation.score_{method}", f"evaluation.project_{method}"}
+    writers = {node.name for node in PIPELINES[method].nodes if "labels" in node.outputs}
+    assert writers == {"data.load_samples"}
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_nodes_are_named_by_us(name):
+    for node in PIPELINES[name].nodes:
+        assert node._name, f"{node} has a generated name"
+
+
+def test_the_collapsed_picture_has_at_most_eight_boxes():
+    boxes = {node.namespace or node.name for node in PIPELINES["__default__"].nodes}
+    assert len(boxes) <= 8, boxes
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_every_dataset_is_in_the_catalog(name):
+    from kedro.io import DataCatalog
+
+    catalog = DataCatalog.from_config(load("catalog"))
+    for dataset in PIPELINES[name].datasets():
+        if not dataset.startswith(("params:", "parameters")):
+            assert dataset in catalog, dataset
+
+
+def test_every_entry_is_versioned_and_has_a_layer():
+    for name, entry in load("catalog").items():
+        assert entry.get("versioned") is True, name
+        assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name
+
+
+def test_layers_go_one_way():
+    from kedro.io import DataCatalog
+
+    catalog = DataCatalog.from_config(load("catalog"))
+    layer = {
+        name: LAYERS.index(catalog.get(name).metadata["kedro-viz"]["layer"])
+        for name in PIPELINES["__default__"].datasets()
+        if not name.startswith("params:")
+    }
+    before = {name: set() for name in range(len(LAYERS))}
+    for node in PIPELINES["__default__"].nodes:
+        for source in node.inputs:
+            for target in node.outputs:
+                if source in layer and layer[source] != layer[target]:
+                    before[layer[target]].add(layer[source])
+    assert list(TopologicalSorter(before).static_order()) == list(range(len(LAYERS)))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_yaml_spells_out_exactly_the_fields(method):
+    module, _, cls = METHODS[method].partition(":")
+    names = {field.name for field in fields(getattr(import_module(module), cls)) if field.init}
+    assert set(load("parameters")[method]) == names | {"method"}
+
+
+@pytest.mark.parametrize("env", sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()))
+def test_every_environment_builds_every_method(env):
+    from deep_clustering.methods import make_method
+
+    parameters = load("parameters", env)
+    for method in METHODS:
+        make_method(parameters[method])
+
+
+@pytest.mark.parametrize("heavy", ["kedro", "mlflow"])
+def test_the_library_imports_no_framework(heavy):
+    modules = "deep_clustering.methods.dcan, deep_clustering.methods.neural_mixture, deep_clustering.methods.baselines"
+    code = f"import sys, {modules}; sys.exit('{heavy}' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_registry_imports_nothing_heavy():
+    code = (
+        "import sys, deep_clustering.pipeline_registry as r; r.register_pipelines();"
+        "sys.exit(','.join({'torch', 'mlflow', 'sklearn', 'pandas', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -1,0 +1,93 @@
+"""Every pipeline, run as Kedro runs it: outputs, versions, repeatability, what happens without labels."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
+from deep_clustering.methods import METHODS
+from pipelines.small_project import run, versions
+
+
+def load_last(root, dataset, name):
+    return dataset(filepath=str(versions(root, name)[-1])).load()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_goes_from_raw_data_to_report(project, method):
+    run(project, method)
+    scores = load_last(project, JSONDataset, "scores.json")
+    assert scores["method"] == method
+    assert scores["n_samples"] == 200
+    assert sum(scores["occupancy"]) == 200
+    assert set(scores["metrics"]) >= {"acc", "nmi", "ari", "purity", "balance", "n_occupied"}
+    assert 0 <= scores["metrics"]["acc"] <= scores["metrics"]["purity"] <= 1
+    assignments = load_last(project, NumpyDataset, "assignments.npy")
+    assert assignments.shape == (200,)
+    assert assignments.dtype == np.int64
+    page = versions(project, "report.html")[-1].read_text()
+    assert page.startswith("<!DOCTYPE html>")
+    assert method in page
+
+
+def test_all_methods_see_the_same_features_and_are_compared(project):
+    run(project, "__default__")
+    assert len(versions(project, "features.npy")) == 1
+    table = pd.read_csv(versions(project, "comparison.csv")[-1])
+    assert set(table["method"]) == set(METHODS)
+    assert len(versions(project, "scores.json")) == len(METHODS)
+
+
+@pytest.mark.parametrize("method", ["dcan", "neural_mixture"])
+def test_one_seed_gives_the_same_assignments_twice_and_another_its_own(project, method):
+    for seed in (0, 0, 1):
+        run(project, method, seed=seed)
+    first, second, other = (np.load(path) for path in versions(project, "assignments.npy"))
+    np.testing.assert_array_equal(first, second)
+    assert (first != other).any()
+    seeds = [JSONDataset(filepath=str(path)).load()["seed"] for path in versions(project, "scores.json")]
+    assert seeds == [0, 0, 1]
+
+
+def test_an_older_version_can_be_loaded(project):
+    run(project, "kmeans", n_clusters=5)
+    run(project, "kmeans", n_clusters=6)
+    old = versions(project, "model.safetensors")[0].parent.name
+    run(project, "kmeans", load_versions={"kmeans.model": old}, nodes=["kmeans.assign"])
+    assert np.load(versions(project, "assignments.npy")[-1]).max() == 4
+
+
+def test_labels_are_optional(project):
+    rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    np.save(project / "rows.npy", rows)
+    source = {"kind": "arrays", "name": "mine", "samples": str(project / "rows.npy"), "labels": None}
+    run(project, "kmeans", ingestion={"n_rows": 0, "source": source}, n_clusters=3)
+    scores = load_last(project, JSONDataset, "scores.json")
+    assert scores["contingency"] is None
+    assert not {"acc", "nmi", "ari", "purity"} & set(scores["metrics"])
+    assert "silhouette" in scores["metrics"]
+    assert "acc" not in scores["curves"]["snapshots"]
+
+
+def test_a_collapse_is_logged_and_flagged(project, caplog):
+    rows = np.zeros((60, 2), dtype=np.float32)
+    rows[:3] = [[9, 9], [9, 8], [8, 9]]
+    rows += np.random.default_rng(0).normal(scale=1e-3, size=rows.shape).astype(np.float32)
+    np.save(project / "rows.npy", rows)
+    source = {"kind": "arrays", "name": "mine", "samples": str(project / "rows.npy"), "labels": None}
+    run(project, "ward", ingestion={"n_rows": 0, "source": source}, n_clusters=2)
+    scores = load_last(project, JSONDataset, "scores.json")
+    assert scores["collapsed"] is True
+    assert "57 of 60" in scores["warnings"][0]
+    assert any(r.levelname == "WARNING" and "57 of 60" in r.getMessage() for r in caplog.records)
+
+
+def test_history_holds_diagnostics_of_every_epoch(project):
+    run(project, "dcan")
+    history = load_last(project, NpzDataset, "history.npz")
+    assert history["epoch"].tolist() == [1, 2]
+    for name in ("loss_encoder", "loss_discriminator", "js_divergence", "discriminator_accuracy_positive"):
+        assert history[name].shape == (2,)
+        assert np.isfinite(history[name]).all()
+    assert history["snapshot_epoch"].tolist() == [0, 2]
+    assert history["snapshot_assignments"].shape == (2, 200)

@@ -1,0 +1,387 @@
+import base64
+import io
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+from deep_clustering.reporting import (
+    certainty,
+    project_latent,
+    select_members,
+    write_comparison,
+    write_report,
+)
+
+ATTACK = "<script>alert('x')</script>"
+
+
+def one_hot(assignments, n_clusters):
+    return np.eye(n_clusters, dtype=np.float32)[assignments]
+
+
+def scores_of(assignments, labels, n_clusters, *, epochs=3, names=None, **changes):
+    """Scores as the evaluation stores them, of a run whose cluster k is matched with class k."""
+    occupancy = np.bincount(assignments, minlength=n_clusters)
+    epoch = list(range(1, epochs + 1))
+    snapshots = {"epoch": epoch, "n_occupied": [n_clusters] * epochs, "churn": [0.1] * epochs}
+    scores = {
+        "method": "kmeans",
+        "data_set": "blobs",
+        "seed": 7,
+        "protocol": "train",
+        "n_samples": len(assignments),
+        "n_clusters": n_clusters,
+        "data_sha256": "ab" * 32,
+        "metrics": {"n_occupied": int((occupancy > 0).sum()), "silhouette": 0.25},
+        "collapsed": False,
+        "warnings": [],
+        "occupancy": occupancy.tolist(),
+        "contingency": None,
+        "curves": {"history": {"epoch": epoch, "loss": [0.5] * epochs}, "snapshots": snapshots},
+    }
+    if (labels >= 0).any():
+        n_classes = int(labels.max()) + 1
+        counts = np.zeros((n_clusters, n_classes), dtype=int)
+        np.add.at(counts, (assignments, labels), 1)
+        matched = [k if k < n_classes and occupancy[k] else -1 for k in range(n_clusters)]
+        names = names or [f"class {c}" for c in range(n_classes)]
+        scores["contingency"] = {"counts": counts.tolist(), "class_names": names, "matched_class": matched}
+        scores["metrics"]["acc"] = 0.5
+        snapshots |= {"acc": [0.5] * epochs, "nmi": [0.4] * epochs, "ari": [0.3] * epochs}
+    return scores | changes
+
+
+def report_of(assignments, labels, n_clusters, *, samples=None, card=None, note=None, **changes):
+    """Page about a run on `samples`, by default points in a plane."""
+    if samples is None:
+        samples = np.random.default_rng(0).normal(size=(len(assignments), 2)).astype(np.float32)
+    parts = {
+        "assignments": assignments,
+        "responsibilities": one_hot(assignments, n_clusters),
+        "samples": samples,
+    }
+    data_card = {
+        "name": "blobs",
+        "source": "drawn at random",
+        "licence": "CC0",
+        "n_samples": len(assignments),
+        "shape": list(samples.shape[1:]),
+        "dtype": str(samples.dtype),
+        "value_range": [float(samples.min()), float(samples.max())],
+        "n_classes": None,
+        "class_names": None,
+        "class_counts": None,
+        "protocol": "all rows",
+        "sha256": {"samples": "0123456789abcdef" * 4, "labels": "f" * 64},
+    }
+    map_ = {
+        "coordinates": np.random.default_rng(1).normal(size=(len(assignments), 2)).astype(np.float32),
+        "assignments": assignments,
+        "certainty": certainty(**parts),
+        "labels": labels,
+    }
+    return write_report(
+        scores=scores_of(assignments, labels, n_clusters, **changes),
+        map_=map_,
+        gallery=select_members(**parts, n_clusters=n_clusters, n_members=3),
+        data_card=data_card | (card or {}),
+        history_note=note,
+    )
+
+
+@pytest.fixture(scope="module")
+def labelled():
+    """Twelve points, three clusters, two rows of a foreign class, one class that is an attack."""
+    assignments = np.repeat(np.arange(3), 4)
+    labels = assignments.copy()
+    labels[[0, 4]] = 2
+    return report_of(assignments, labels, 3, names=["a $b_$ \\frac", ATTACK, "c"], warnings=[ATTACK])
+
+
+def no_labels(n_samples):
+    return np.full(n_samples, -1, dtype=np.int64)
+
+
+class TestProjectLatent:
+    @pytest.mark.parametrize("shape", [(1, 3), (4, 1), (9, 60), (10, 1), (40, 1), (40, 60), (40, 2)])
+    def test_shape_dtype_and_finite(self, shape):
+        latent = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+        coordinates = project_latent(latent, seed=0)
+        assert coordinates.shape == (shape[0], 2)
+        assert coordinates.dtype == np.float32
+        assert np.isfinite(coordinates).all()
+
+    @pytest.mark.parametrize("n_samples", [1, 5, 30])
+    def test_constant_latent_is_one_point(self, n_samples):
+        latent = np.full((n_samples, 4), 0.1, dtype=np.float32)
+        np.testing.assert_array_equal(project_latent(latent, seed=0), 0)
+
+    def test_few_rows_keep_their_distances_in_a_plane(self):
+        latent = np.array([[0, 0, 5], [3, 0, 5], [0, 4, 5]], dtype=np.float32)
+        a, b, c = project_latent(latent, seed=0)
+        sides = np.array([np.linalg.norm(a - b), np.linalg.norm(a - c), np.linalg.norm(b - c)])
+        np.testing.assert_allclose(sides / sides[0], [1, 4 / 3, 5 / 3], rtol=1e-5)
+
+    @pytest.mark.parametrize("max_points", [60, 30])
+    def test_same_seed_same_picture_input_untouched(self, max_points):
+        latent = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+        before = latent.copy()
+        first = project_latent(latent, seed=3, max_points=max_points)
+        np.testing.assert_array_equal(first, project_latent(latent, seed=3, max_points=max_points))
+        np.testing.assert_array_equal(latent, before)
+
+    def test_rows_left_out_of_the_draw_lie_with_their_own_group(self):
+        rng = np.random.default_rng(0)
+        group = np.repeat([0, 1], 100)
+        latent = rng.normal(size=(200, 4)) + 50 * group[:, None]
+        coordinates = project_latent(latent, seed=0, max_points=60)
+        centres = np.stack([coordinates[group == k].mean(axis=0) for k in (0, 1)])
+        nearest = np.linalg.norm(coordinates[:, None] - centres, axis=2).argmin(axis=1)
+        np.testing.assert_array_equal(nearest, group)
+
+    def test_many_equal_rows(self):
+        latent = np.repeat(np.eye(3, dtype=np.float32), 40, axis=0)
+        assert np.isfinite(project_latent(latent, seed=0)).all()
+
+    @pytest.mark.parametrize("latent", [np.zeros(3), np.zeros((0, 2)), np.array([[np.nan, 1.0]])])
+    def test_bad_latent(self, latent):
+        with pytest.raises(ValueError, match="latent must be finite"):
+            project_latent(latent, seed=0)
+
+    def test_bad_max_points(self):
+        with pytest.raises(ValueError, match="max_points must be at least 10, got 2"):
+            project_latent(np.zeros((20, 2)), seed=0, max_points=2)
+
+
+class TestCertainty:
+    def test_soft_is_the_largest_responsibility(self):
+        responsibilities = np.array([[0.7, 0.3], [0.4, 0.6]], dtype=np.float32)
+        values = certainty(assignments=np.array([0, 1]), responsibilities=responsibilities, samples=np.zeros((2, 1)))
+        np.testing.assert_array_equal(values, np.array([0.7, 0.6], dtype=np.float32))
+
+    def test_hard_is_the_simplified_silhouette(self):
+        # means 1 and 10; the point at 2 is 1 from its own and 8 from the other: (8 - 1) / 8
+        samples = np.array([0, 2, 10, 10], dtype=np.uint8).reshape(4, 1, 1, 1)
+        assignments = np.array([0, 0, 1, 1])
+        values = certainty(assignments=assignments, responsibilities=one_hot(assignments, 2), samples=samples)
+        np.testing.assert_allclose(values, [(10 - 1) / 10, (8 - 1) / 8, 1, 1], rtol=1e-6)
+
+    def test_member_nearer_to_another_mean_is_negative(self):
+        # means (0 + 0 + 9) / 3 = 3 and 10: the point at 9 is 6 from its own and 1 from the other
+        samples = np.array([[0.0], [0.0], [9.0], [10.0]])
+        assignments = np.array([0, 0, 0, 1])
+        values = certainty(assignments=assignments, responsibilities=one_hot(assignments, 2), samples=samples)
+        assert values[2] == pytest.approx((1 - 6) / 6)
+
+    @pytest.mark.parametrize("assignments", [[1, 1, 1], [0, 1, 1]])
+    def test_one_cluster_or_equal_samples_say_nothing(self, assignments):
+        assignments = np.array(assignments)
+        values = certainty(assignments=assignments, responsibilities=one_hot(assignments, 2), samples=np.ones((3, 2)))
+        np.testing.assert_array_equal(values, 0)
+
+    def test_lengths_differ(self):
+        with pytest.raises(ValueError, match="got 2, 3 and 2"):
+            certainty(assignments=np.zeros(2, dtype=int), responsibilities=np.ones((3, 1)), samples=np.ones((2, 1)))
+
+
+class TestSelectMembers:
+    def test_ends_of_a_cluster_and_blanks(self):
+        top = np.array([0.9, 0.6, 0.8, 0.7, 0.95, 0.99], dtype=np.float32)
+        assignments = np.array([0, 0, 0, 0, 0, 2])
+        rest = (1 - top)[:, None] / 2
+        responsibilities = np.where(one_hot(assignments, 3) == 1, top[:, None], rest)
+        samples = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
+        gallery = select_members(
+            assignments=assignments,
+            responsibilities=responsibilities,
+            samples=samples,
+            n_clusters=3,
+            n_members=2,
+        )
+        # cluster 0 by certainty: rows 4, 0, 2, 3, 1; cluster 1 is empty; cluster 2 has one member
+        expected = [[[4, 0], [1, 3]], [[-1, -1], [-1, -1]], [[5, -1], [-1, -1]]]
+        np.testing.assert_array_equal(gallery["rows"], expected)
+        assert gallery["rows"].dtype == np.int64
+        assert gallery["certainty"].dtype == np.float32
+        np.testing.assert_array_equal(np.isnan(gallery["certainty"]), gallery["rows"] < 0)
+        assert gallery["images"].shape == (3, 2, 2, 1, 1, 1)
+        assert gallery["images"].dtype == np.uint8
+        np.testing.assert_array_equal(gallery["images"][..., 0, 0, 0], np.maximum(gallery["rows"], 0))
+
+    def test_no_member_twice_and_most_at_least_least(self):
+        rng = np.random.default_rng(0)
+        responsibilities = rng.dirichlet(np.ones(4), size=37).astype(np.float32)
+        assignments = responsibilities.argmax(axis=1)
+        gallery = select_members(
+            assignments=assignments,
+            responsibilities=responsibilities,
+            samples=np.zeros((37, 2)),
+            n_clusters=4,
+            n_members=8,
+        )
+        shown = gallery["rows"][gallery["rows"] >= 0]
+        assert len(np.unique(shown)) == len(shown)
+        assert "images" not in gallery
+        for most, least in gallery["certainty"]:
+            assert np.nanmin(most) >= np.nanmax(least)
+
+    @pytest.mark.parametrize("assignment", [-1, 2])
+    def test_assignment_out_of_range(self, assignment):
+        with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
+            select_members(
+                assignments=np.array([assignment]),
+                responsibilities=np.array([[0.5, 0.5]]),
+                samples=np.zeros((1, 1)),
+                n_clusters=2,
+                n_members=1,
+            )
+
+
+class TestReport:
+    def test_escapes_what_comes_from_the_data(self, labelled):
+        assert "<script" not in labelled
+        assert "&lt;script&gt;" in labelled
+
+    def test_loads_nothing(self, labelled):
+        references = re.findall(r"""(?:src|href|url|action|srcset)\s*[=(]\s*["']?([^"'\s>)]+)""", labelled)
+        assert references
+        assert all(reference.startswith(("data:", "#")) for reference in references)
+        assert "@import" not in labelled
+
+    def test_figures_are_self_contained(self, labelled):
+        figures = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', labelled)
+        assert figures
+        for figure in figures:
+            svg = base64.b64decode(figure).decode()
+            assert not re.search(r'href="(?!#|data:)', svg)
+
+    def test_same_input_same_page(self):
+        assignments = np.arange(12) % 2
+        pages = [report_of(assignments, assignments, 2) for _ in range(2)]
+        assert pages[0] == pages[1]
+
+    def test_names_the_run_and_how_to_repeat_it(self, labelled):
+        text = re.sub(r"<[^>]+>", "", labelled)
+        assert "kedro run --pipelines=kmeans --env=blobs --params=seed=7" in text
+        assert 'title="' + "0123456789abcdef" * 4 + '"' in labelled
+        assert "viewport" in labelled
+
+    def test_every_image_is_described(self, labelled):
+        images = re.findall(r"<img [^>]+>", labelled)
+        assert images
+        assert all(re.search(r'alt="[^"]{10,}"', image) for image in images)
+
+    def test_members_of_another_class_are_marked(self, labelled):
+        # rows 0 and 4 are of class 2 in clusters 0 and 1; each cluster of four shows two on either side
+        assert len(re.findall(r'<li class="chip foreign"', labelled)) == 2
+        assert len(re.findall(r'<li class="chip', labelled)) == 12
+
+    def test_warning_box_only_when_there_is_something_to_say(self, labelled):
+        assignments = np.arange(12) % 2
+        assert 'role="alert"' in labelled
+        assert 'role="alert"' not in report_of(assignments, assignments, 2)
+        assert "collapsed" in report_of(assignments, assignments, 2, collapsed=True)
+
+    def test_without_labels_no_confusion_and_no_class_map(self, labelled):
+        page = report_of(np.arange(12) % 2, no_labels(12), 2)
+        for heading in ("Clusters and classes", "By true class", "Agreement with the classes"):
+            assert heading in labelled
+            assert heading not in page
+
+    def test_without_history_no_learning_curves(self, labelled):
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, epochs=0, note="k-means has no epochs")
+        assert "Learning curves" in labelled
+        assert "Learning curves" not in page
+        assert "k-means has no epochs" in page
+
+    def test_every_history_column_has_a_panel(self):
+        history = {"epoch": [1, 2], "log_likelihood": [0.1, None], "discriminator_accuracy": [1.0, 0.5]}
+        curves = {"history": history | {"my_column": [float("nan")] * 2}, "snapshots": {"epoch": []}}
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, curves=curves)
+        for title in ("Log-likelihood", "Discriminator accuracy", "My column"):
+            assert f"<h3>{title}</h3>" in page
+
+    @pytest.mark.parametrize("n_clusters", [2, 25, 100])
+    def test_empty_clusters_are_named_at_any_number_of_clusters(self, n_clusters):
+        assignments = np.zeros(30, dtype=np.int64)
+        page = report_of(assignments, np.arange(30) % 3, n_clusters)
+        assert len(re.findall(r"Cluster \d+ <span>empty</span>", page)) == n_clusters - 1
+
+    @pytest.mark.parametrize("n_channels", [1, 3])
+    def test_images_are_stretched_over_the_value_range(self, n_channels):
+        samples = np.zeros((4, n_channels, 2, 2), dtype=np.uint8)
+        samples[:, :, 0, 0], samples[:, :, 0, 1] = 16, 8
+        page = report_of(np.array([0, 0, 1, 1]), no_labels(4), 2, samples=samples, card={"value_range": [0, 16]})
+        images = re.findall(r'<li><img src="data:image/png;base64,([^"]+)"', page)
+        assert len(images) == 4
+        pixels = imread(io.BytesIO(base64.b64decode(images[0])))[..., 0]
+        np.testing.assert_allclose(pixels, [[1, 0.5], [0, 0]], atol=1 / 255)
+
+    def test_gallery_of_another_run_is_refused(self):
+        gallery = {"rows": np.full((3, 2, 1), -1)}
+        with pytest.raises(ValueError, match="gallery has 3 clusters, expected 2"):
+            write_report(scores={"occupancy": [1, 1]}, map_={}, gallery=gallery, data_card={})
+
+
+class TestComparison:
+    @staticmethod
+    def runs(**metrics):
+        assignments = np.arange(12) % 2
+        return {
+            name: scores_of(assignments, no_labels(12), 2, method=name, metrics=values)
+            for name, values in metrics.items()
+        }
+
+    @staticmethod
+    def table(runs):
+        return pd.DataFrame([{"method": name, "seed": 7, **run["metrics"]} for name, run in runs.items()])
+
+    def page(self, **metrics):
+        runs = self.runs(**metrics)
+        return write_comparison(table=self.table(runs), all_scores=runs)
+
+    def test_sorted_by_accuracy_missing_last(self):
+        page = self.page(bad={"acc": 0.2}, blind={"silhouette": 0.9}, good={"acc": 0.8})
+        assert re.findall(r'<th scope="row">(\w+)', page) == ["good", "bad", "blind"]
+
+    def test_sorted_by_silhouette_without_accuracy(self):
+        page = self.page(bad={"silhouette": 0.1}, good={"silhouette": 0.9})
+        assert re.findall(r'<th scope="row">(\w+)', page) == ["good", "bad"]
+
+    def test_best_of_a_column_is_bold_and_descriptive_columns_have_none(self):
+        page = self.page(
+            a={"acc": 0.5, "nmi": 0.61, "largest_share": 0.9},
+            b={"acc": 0.75, "nmi": 0.61, "largest_share": 0.5},
+        )
+        assert re.findall(r"<b>([^<]+)</b>", page) == ["0.750"]
+
+    def test_escapes_and_loads_nothing(self):
+        runs = self.runs(**{ATTACK: {"acc": 0.5}})
+        page = write_comparison(table=self.table(runs), all_scores=runs)
+        assert "<script" not in page
+        assert not re.search(r'(?:src|href)="(?!data:)', page)
+        assert "one seed" in page
+
+    def test_runs_on_different_data_are_called_out(self):
+        runs = self.runs(a={"acc": 0.5}, b={"acc": 0.6})
+        assert 'role="alert"' not in write_comparison(table=self.table(runs), all_scores=runs)
+        runs["b"]["data_sha256"] = "cd" * 32
+        assert "do not share one data" in write_comparison(table=self.table(runs), all_scores=runs)
+
+    def test_no_rows(self):
+        with pytest.raises(ValueError, match="at least one method"):
+            write_comparison(table=pd.DataFrame(), all_scores={})
+
+
+def test_library_knows_neither_kedro_nor_mlflow_nor_pyplot():
+    code = (
+        "import sys, deep_clustering.reporting; "
+        "print([m for m in ('kedro', 'mlflow', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
