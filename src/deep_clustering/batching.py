@@ -1,13 +1,11 @@
 """Rows on the device and shuffled index batches: no loader processes, no copies of a data set that fits."""
 
-import logging
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
-
-logger = logging.getLogger(__name__)
 
 # A data set may take this share of the free device memory; the rest is for the network and its gradients.
 _MEMORY_SHARE = 0.5
@@ -41,22 +39,24 @@ def resolve_device(name: str) -> torch.device:
 
 
 class Rows:
-    """All rows of a data set, on the device if they fit, else left where they are (a memory map stays on disk)."""
+    """All rows of a data set, on the device if they fit, else left where they are.
 
-    def __init__(self, features: np.ndarray, device: torch.device) -> None:
+    A memory map stays on disk and a CSR matrix stays sparse: their rows become dense batch by batch.
+    """
+
+    def __init__(self, features: np.ndarray | sparse.csr_matrix, device: torch.device) -> None:
         """Place the rows.
 
         Args:
-            features: Rows, shape (n_samples, ...), float.
+            features: Rows, shape (n_samples, ...), float; vectors may be CSR.
             device: Where batches are wanted.
         """
         self.device = device
-        self.n_samples = len(features)
-        self._array: np.ndarray | None = None
+        self.n_samples = features.shape[0]
+        self._array: np.ndarray | sparse.csr_matrix | None = None
         self._tensor: Tensor | None = None
-        if isinstance(features, np.memmap) or not _fits(features, device):
+        if sparse.issparse(features) or isinstance(features, np.memmap) or not _fits(features, device):
             self._array = features
-            logger.info("%d rows (%.1f GB) are read batch by batch", len(features), features.nbytes / 2**30)
         else:
             self._tensor = torch.tensor(features, dtype=torch.float32, device=device)
 
@@ -68,7 +68,10 @@ class Rows:
         if self._tensor is not None:
             return self._tensor[index]
         assert self._array is not None
-        batch = np.asarray(self._array[index.cpu().numpy()], dtype=np.float32)
+        batch = self._array[index.cpu().numpy()]
+        if sparse.issparse(batch):
+            batch = batch.toarray()
+        batch = np.ascontiguousarray(batch, dtype=np.float32)
         return torch.from_numpy(batch).to(self.device, non_blocking=True)
 
     def chunks(self, size: int) -> Iterator[Tensor]:

@@ -1,16 +1,17 @@
 """What arrays must look like at the doors of the library."""
 
 import numpy as np
+from scipy import sparse
 
 # Rows are checked for NaN in pieces, so that a memory map is never read whole into memory.
 _CHUNK = 4096
 
 
-def check_features(features: np.ndarray, n_clusters: int, where: str) -> None:
+def check_features(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str) -> None:
     """Refuse rows that cannot be clustered into `n_clusters` groups.
 
     Args:
-        features: Rows, shape (n_samples, ...), float32 or float64.
+        features: Rows, shape (n_samples, ...), float32 or float64; vectors may be CSR.
         n_clusters: Number of clusters asked for.
         where: Who asks, for the messages.
 
@@ -18,31 +19,36 @@ def check_features(features: np.ndarray, n_clusters: int, where: str) -> None:
         ValueError: for a wrong type, too few rows or clusters, NaN or infinite values, or rows that are all equal.
     """
     check_rows(features, where)
-    n_samples = len(features)
+    n_samples = features.shape[0]
     if n_clusters < 2:
         raise ValueError(f"{where}: n_clusters must be at least 2, got {n_clusters}")
     if n_clusters > n_samples:
         raise ValueError(
             f"{where}: n_clusters must be at most the number of rows, got {n_clusters} for {n_samples} rows"
         )
-    if not any((features[i : i + _CHUNK] != features[0]).any() for i in range(0, n_samples, _CHUNK)):
+    if sparse.issparse(features):
+        differs = bool((features.max(axis=0) != features.min(axis=0)).nnz)
+    else:
+        differs = any((features[i : i + _CHUNK] != features[0]).any() for i in range(0, n_samples, _CHUNK))
+    if not differs:
         raise ValueError(f"{where}: all {n_samples} rows are equal (constant features), there is nothing to cluster")
 
 
-def check_rows(features: np.ndarray, where: str, row_shape: tuple[int, ...] | None = None) -> None:
+def check_rows(features: np.ndarray | sparse.csr_matrix, where: str, row_shape: tuple[int, ...] | None = None) -> None:
     """Refuse rows of a wrong type or shape, or with values that are not finite.
 
     Args:
-        features: Rows, shape (n_samples, ...).
+        features: Rows, shape (n_samples, ...); vectors may be CSR.
         where: Who asks, for the messages.
         row_shape: The shape one row must have, or None for any.
 
     Raises:
         ValueError: saying what was got, what was expected, and in which row.
     """
-    if not isinstance(features, np.ndarray) or features.dtype not in (np.float32, np.float64):
-        got = features.dtype if isinstance(features, np.ndarray) else type(features).__name__
-        raise ValueError(f"{where}: features must be a float32 array, got {got}")
+    is_csr = isinstance(features, sparse.csr_matrix)
+    if not (is_csr or isinstance(features, np.ndarray)) or features.dtype not in (np.float32, np.float64):
+        got = getattr(features, "dtype", type(features).__name__)
+        raise ValueError(f"{where}: features must be a float32 array or CSR matrix, got {got}")
     if features.ndim not in (2, 4):
         raise ValueError(
             f"{where}: features must have shape (n_samples, n_features) or (n_samples, channels, height, width), "
@@ -52,13 +58,20 @@ def check_rows(features: np.ndarray, where: str, row_shape: tuple[int, ...] | No
         raise ValueError(f"{where}: features must not be empty, got shape {features.shape}")
     if row_shape is not None and features.shape[1:] != tuple(row_shape):
         raise ValueError(f"{where}: each row must have shape {tuple(row_shape)}, got {features.shape[1:]}")
+    row = _first_not_finite(features)
+    if row is not None:
+        raise ValueError(f"{where}: features must be finite, got NaN or infinity first in row {row}")
+
+
+def _first_not_finite(features: np.ndarray | sparse.csr_matrix) -> int | None:
+    if sparse.issparse(features):
+        places = np.flatnonzero(~np.isfinite(features.data))
+        return int(np.searchsorted(features.indptr, places[0], side="right")) - 1 if len(places) else None
     for start in range(0, len(features), _CHUNK):
         finite = np.isfinite(features[start : start + _CHUNK])
         if not finite.all():
-            rows = np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))
-            raise ValueError(
-                f"{where}: features must be finite, got NaN or infinity first in row {start + int(rows[0])}"
-            )
+            return start + int(np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))[0])
+    return None
 
 
 def check_labels(labels: np.ndarray, n_samples: int, where: str) -> None:

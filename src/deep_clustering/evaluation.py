@@ -10,6 +10,7 @@ import numpy as np
 from deep_clustering import metrics
 from deep_clustering.checks import check_labels
 from deep_clustering.options import build, check_range
+from deep_clustering.sources.samples import ASSIGNED, FITTED
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ def score_clustering(
     representation: Mapping[str, np.ndarray],
     history: Mapping[str, np.ndarray],
     labels: np.ndarray,
+    split: np.ndarray,
     data_card: Mapping[str, Any],
     options: Mapping[str, Any],
 ) -> dict[str, Any]:
@@ -40,6 +42,7 @@ def score_clustering(
         representation: "latent" and "responsibilities" of each sample.
         history: Columns per epoch and snapshots of the assignments.
         labels: Class of each sample, -1 where unknown; unknown samples count only in the label-free scores.
+        split: What each sample is for: the final scores are of those assigned, the curves of those fitted.
         data_card: Says how many classes there are.
         options: Fields of `EvaluationOptions`.
 
@@ -52,11 +55,17 @@ def score_clustering(
     evaluation = build(EvaluationOptions, options, "evaluation")
     check_labels(labels, len(assignments), "evaluation")
     n_clusters = representation["responsibilities"].shape[1]
+    curves = {
+        "history": _columns(history),
+        "snapshots": _snapshot_curves(history, labels[(split & FITTED) > 0], n_clusters, data_card),
+    }
+    is_assigned = (split & ASSIGNED) > 0
+    assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
     warnings = metrics.collapse_warnings(counts)
     for warning in warnings:
         logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
-    values = _label_free(assignments, representation["latent"], history, counts, evaluation)
+    values = _label_free(assignments, latent, history, counts, evaluation)
     known = labels >= 0
     contingency = None
     if known.any():
@@ -71,7 +80,7 @@ def score_clustering(
         "warnings": warnings,
         "occupancy": counts.tolist(),
         "contingency": contingency,
-        "curves": {"history": _columns(history), "snapshots": _snapshot_curves(history, labels, n_clusters, data_card)},
+        "curves": curves,
     }
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
+from scipy import sparse
 from scipy.special import softmax
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.manifold import TSNE
@@ -27,17 +28,23 @@ def _no_history() -> dict[str, np.ndarray]:
     }
 
 
-def _flat(features: np.ndarray, n_clusters: int, where: str) -> np.ndarray:
+def _flat(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str) -> np.ndarray:
     check_features(features, n_clusters, where)
+    return _dense(features)
+
+
+def _dense(features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    if sparse.issparse(features):
+        return features.toarray()
     return np.ascontiguousarray(features.reshape(len(features), -1))
 
 
-def _flat_like(features: np.ndarray, n_features: int, where: str) -> np.ndarray:
+def _flat_like(features: np.ndarray | sparse.csr_matrix, n_features: int, where: str) -> np.ndarray:
     check_rows(features, where)
-    flat = features.reshape(len(features), -1)
+    flat = _dense(features)
     if flat.shape[1] != n_features:
         raise ValueError(f"{where}: each row must have {n_features} values, got {flat.shape[1]}")
-    return np.ascontiguousarray(flat)
+    return flat
 
 
 @dataclass(kw_only=True)

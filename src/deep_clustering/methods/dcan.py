@@ -210,7 +210,7 @@ class DCAN:
         """Train encoder and discriminator against each other.
 
         Args:
-            features: Shape (n_samples, n_features) or (n_samples, channels, height, width), float.
+            features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
 
         Returns:
             The fitted estimator.

@@ -201,7 +201,7 @@ class NeuralMixture:
         """Train on the rows by batch-wise EM.
 
         Args:
-            features: Shape (n_samples, n_features) or (n_samples, channels, height, width), float.
+            features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
 
         Returns:
             The fitted estimator.

@@ -10,6 +10,7 @@ def score(
     representation: dict[str, np.ndarray],
     history: dict[str, np.ndarray],
     labels: np.ndarray,
+    split: np.ndarray,
     data_card: dict[str, Any],
     options: dict[str, Any],
     evaluation: dict[str, Any],
@@ -21,6 +22,7 @@ def score(
         representation: Latent and responsibilities of each sample.
         history: Diagnostics per epoch and snapshots.
         labels: Class of each sample, -1 where unknown.
+        split: What each sample is for: final scores are of those to be assigned, curves of those fitted.
         data_card: What the data is.
         options: The method's hyper-parameters.
         evaluation: Options of the evaluation.
@@ -36,5 +38,5 @@ def score(
         "data_sha256": data_card["sha256"]["samples"],
         "protocol": data_card["protocol"],
         "seed": options.get("seed"),
-        **score_clustering(assignments, representation, history, labels, data_card, evaluation),
+        **score_clustering(assignments, representation, history, labels, split, data_card, evaluation),
     }

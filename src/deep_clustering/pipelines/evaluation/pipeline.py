@@ -15,7 +15,7 @@ def create_pipeline(name: str) -> Pipeline:
         The node `evaluation.score_<name>`. All methods share one namespace, so that the collapsed picture shows
         labels reaching it and nothing else.
     """
-    inputs = [f"{name}_assignments", f"{name}_representation", f"{name}_history", "labels", "data_card"]
+    inputs = [f"{name}_assignments", f"{name}_representation", f"{name}_history", "labels", "split", "data_card"]
     parameters = [f"params:{name}", "params:evaluation"]
     scores = f"{name}_scores"
     return Pipeline(

@@ -6,12 +6,11 @@ from deep_clustering.pipelines.ingestion.nodes import load_samples
 
 
 def create_pipeline() -> Pipeline:
-    """Raw data to `samples`, `labels` and `data_card`.
+    """Raw data to `samples`, `labels`, `split`, `vocabulary` and `data_card`.
 
     Returns:
         One node in the namespace `data`, whose outputs keep their flat names.
     """
-    nodes = [Node(load_samples, "params:ingestion", ["samples", "labels", "data_card"], name="load_samples")]
-    return Pipeline(
-        nodes, namespace="data", parameters={"params:ingestion"}, outputs={"samples", "labels", "data_card"}
-    )
+    outputs = ["samples", "labels", "split", "vocabulary", "data_card"]
+    nodes = [Node(load_samples, "params:ingestion", outputs, name="load_samples")]
+    return Pipeline(nodes, namespace="data", parameters={"params:ingestion"}, outputs=set(outputs))

@@ -7,11 +7,12 @@ import numpy as np
 from deep_clustering.methods import Model
 
 
-def fit(features: np.ndarray, options: dict[str, Any]) -> tuple[Model, dict[str, np.ndarray]]:
+def fit(features: np.ndarray, split: np.ndarray, options: dict[str, Any]) -> tuple[Model, dict[str, np.ndarray]]:
     """Fit a method to the rows.
 
     Args:
         features: Rows, shape (n_samples, ...), float32.
+        split: What each row is for; only those to be fitted are used.
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
 
     Returns:
@@ -19,8 +20,11 @@ def fit(features: np.ndarray, options: dict[str, Any]) -> tuple[Model, dict[str,
         history: diagnostics per epoch and snapshots of the assignments.
     """
     from deep_clustering.methods import make_method, save_method
+    from deep_clustering.sources import FITTED
 
-    estimator = make_method(options).fit(features)
+    is_fitted = (split & FITTED).astype(bool)
+    # Indexing copies, so a set that is fitted whole (a memory map perhaps) is passed as it is.
+    estimator = make_method(options).fit(features if is_fitted.all() else features[is_fitted])
     return save_method(estimator), estimator.history_
 
 
@@ -39,7 +43,7 @@ def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np
 
     estimator = load_method(model)
     representation = {
-        "latent": estimator.transform(features).reshape(len(features), -1),
+        "latent": estimator.transform(features),
         "responsibilities": estimator.predict_proba(features),
     }
     return estimator.predict(features), representation

@@ -16,13 +16,13 @@ def create_pipeline(name: str) -> Pipeline:
         namespace under a flat name: `<name>_history`, `<name>_assignments` and `<name>_representation`.
     """
     nodes = [
-        Node(fit, ["features", "params:options"], ["model", "history"], name="fit", tags="train"),
+        Node(fit, ["features", "split", "params:options"], ["model", "history"], name="fit", tags="train"),
         Node(assign, ["model", "features"], ["assignments", "representation"], name="assign", tags="predict"),
     ]
     return Pipeline(
         nodes,
         namespace=name,
-        inputs={"features"},
+        inputs={"features", "split"},
         outputs={output: f"{name}_{output}" for output in ("history", "assignments", "representation")},
         parameters={"params:options": f"params:{name}"},
     )

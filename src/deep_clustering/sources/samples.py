@@ -1,0 +1,36 @@
+"""What every source gives."""
+
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy import sparse
+
+# Flags of `Samples.split`: what a row is for. Most rows are both.
+FITTED, ASSIGNED = 1, 2
+
+
+class Samples(NamedTuple):
+    """What a source gives."""
+
+    samples: np.ndarray | sparse.csr_matrix
+    """Images (n, channels, height, width) uint8; vectors (n, n_features) float32, dense or CSR."""
+    labels: np.ndarray
+    """Class of each sample, shape (n,), int64; -1 where unknown."""
+    split: np.ndarray
+    """What each row is for, shape (n,), uint8: FITTED, ASSIGNED or both."""
+    vocabulary: list[str]
+    """Term of each column of a text's rows; empty for other data."""
+    about: dict[str, Any]
+    """name, source, licence, class_names (or None), value_range, protocol; anything else goes to the card as it is."""
+
+
+class Source(Protocol):
+    """A place that samples come from; its fields are its options."""
+
+    def load(self) -> Samples:
+        """Read everything."""
+
+
+def both(n_samples: int) -> np.ndarray:
+    """A split in which every row is fitted and assigned, shape (n_samples,), uint8."""
+    return np.full(n_samples, FITTED | ASSIGNED, dtype=np.uint8)
