@@ -64,7 +64,7 @@ def check_rows(features: np.ndarray | sparse.csr_matrix, where: str, row_shape: 
 
 
 def _first_not_finite(features: np.ndarray | sparse.csr_matrix) -> int | None:
-    if sparse.issparse(features):
+    if not isinstance(features, np.ndarray):
         places = np.flatnonzero(~np.isfinite(features.data))
         return int(np.searchsorted(features.indptr, places[0], side="right")) - 1 if len(places) else None
     for start in range(0, len(features), _CHUNK):

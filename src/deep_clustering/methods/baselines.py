@@ -34,9 +34,9 @@ def _flat(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str)
 
 
 def _dense(features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-    if sparse.issparse(features):
-        return features.toarray()
-    return np.ascontiguousarray(features.reshape(len(features), -1))
+    if isinstance(features, np.ndarray):
+        return np.ascontiguousarray(features.reshape(len(features), -1))
+    return features.toarray()
 
 
 def _flat_like(features: np.ndarray | sparse.csr_matrix, n_features: int, where: str) -> np.ndarray:

@@ -46,8 +46,7 @@ def data_card(loaded: Samples) -> dict[str, Any]:
 
 def fingerprint(array: np.ndarray | sparse.csr_matrix) -> str:
     """sha256 of an array's type, shape and values (of a CSR matrix: of its three arrays), in hexadecimal."""
-    is_csr = isinstance(array, sparse.csr_matrix)
-    parts = (array.data, array.indices, array.indptr) if is_csr else (array,)
+    parts = (array,) if isinstance(array, np.ndarray) else (array.data, array.indices, array.indptr)
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())
     for part in parts:
         digest.update(np.ascontiguousarray(part).data)
