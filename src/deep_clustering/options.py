@@ -65,6 +65,9 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
 def build_kind(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str) -> T:
     """Make the dataclass that the option `kind` names.
 
+    Environments are merged key by key, so a changed `kind` finds the options of the former one beside its own: those
+    that only other kinds know are left out.
+
     Args:
         kinds: Name of each kind and its dataclass.
         options: The option `kind` and the options of that kind.
@@ -80,10 +83,12 @@ def build_kind(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: 
         raise ValueError(
             f"{where}: expected a mapping with 'kind' (known: {', '.join(sorted(kinds))}), got {options!r}"
         )
-    rest = dict(options)
-    kind = str(rest.pop("kind"))
+    kind = str(options["kind"])
     if kind not in kinds:
         raise ValueError(f"{where}: unknown kind '{kind}' ({closest(kind, kinds)})")
+    own = {field.name for field in fields(kinds[kind])}  # type: ignore[arg-type]
+    foreign = {field.name for cls in kinds.values() for field in fields(cls)} - own  # type: ignore[arg-type]
+    rest = {name: value for name, value in options.items() if name != "kind" and name not in foreign}
     return build(kinds[kind], rest, f"{where} ({kind})")
 
 

@@ -13,7 +13,7 @@ from deep_clustering.options import build, build_kind, check_range, closest
 from deep_clustering.sources.card import data_card
 from deep_clustering.sources.samples import Samples, Source
 
-# Classes are named, not imported: a run imports only the libraries of its own source.
+# Classes are named, not imported: the modules are read when a source is made. They import their libraries in `load`.
 SOURCES = {
     "digits": "deep_clustering.sources.images:Digits",
     "arrays": "deep_clustering.sources.own:Arrays",
@@ -49,8 +49,12 @@ def make_source(options: Mapping[str, Any]) -> Source:
     kind = str(options.get("kind", "(none)"))
     if kind not in SOURCES:
         raise ValueError(f"ingestion.source: unknown kind '{kind}' ({closest(kind, SOURCES)})")
+    return build_kind({name: _source_class(name) for name in SOURCES}, options, "ingestion.source")
+
+
+def _source_class(kind: str) -> type[Source]:
     module, _, cls = SOURCES[kind].partition(":")
-    return build_kind({kind: getattr(import_module(module), cls)}, options, "ingestion.source")
+    return getattr(import_module(module), cls)
 
 
 def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
