@@ -72,7 +72,8 @@ class Conv:
             layers += [convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
             n_channels, height, width = n_out, height // 2, width // 2
         head = MLP(hidden=self.hidden).build((n_channels, height, width), n_outputs)
-        return nn.Sequential(*layers, *head)
+        # CPU pooling and CUDA tensor cores both want the channels innermost.
+        return nn.Sequential(*layers, *head).to(memory_format=torch.channels_last)
 
 
 ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP}

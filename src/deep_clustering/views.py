@@ -5,28 +5,60 @@ the view used for prediction: the same output shape, no randomness.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from deep_clustering.batching import Rows
 from deep_clustering.options import build_kind, check_choice, check_range
 
 
-class View(Protocol):
+class View(ABC):
     """A family of random views."""
 
+    @abstractmethod
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """A random view of each row."""
 
+    @abstractmethod
     def plain(self, rows: Tensor) -> Tensor:
         """The view without randomness."""
 
+    @abstractmethod
     def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one viewed row; raises ValueError if rows of that shape have no such view."""
+
+    @abstractmethod
+    def partners(self, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Row that gives the second view of each row of an index batch: itself, or one of its neighbours."""
+
+    def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Two views of each row of an index batch.
+
+        Args:
+            rows: All rows.
+            index: The batch, shape (n,), int64.
+            neighbours: Neighbours of every row, shape (n_samples, k), int64, -1 for none; None if unknown.
+            generator: Source of the draws, on the rows' device.
+
+        Returns:
+            First views, then second views in the same order, shape (2n, ...).
+        """
+        both = torch.cat([index, self.partners(index, neighbours, generator)])
+        return self(rows[both], generator)
+
+
+class _OwnPartner(View):
+    """Both views are of the row itself."""
+
+    def partners(self, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        return index
 
 
 def _uniform(n: int, half_width: float, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -35,7 +67,7 @@ def _uniform(n: int, half_width: float, like: Tensor, generator: torch.Generator
 
 
 @dataclass(frozen=True, kw_only=True)
-class Affine:
+class Affine(_OwnPartner):
     """Rotation, shift, zoom and shear of an image, drawn uniformly, in one bilinear resampling."""
 
     size: int
@@ -100,13 +132,105 @@ class Affine:
         return (row_shape[0], self.size, self.size) if self.size else row_shape
 
     def _resample(self, rows: Tensor, theta: Tensor) -> Tensor:
-        shape = (len(rows), *self.output_shape(tuple(rows.shape[1:])))
-        grid = F.affine_grid(theta, list(shape), align_corners=False)
-        return F.grid_sample(rows, grid, mode="bilinear", padding_mode=self.padding, align_corners=False)
+        return _resample(rows, theta, self.output_shape(tuple(rows.shape[1:])), self.padding)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Dropout:
+class Photo(_OwnPartner):
+    """Crop, flip, colour jitter and greyscale of an image: the views of contrastive learning, for photographs."""
+
+    size: int
+    """Side of the output in pixels; 0 keeps the input's height and width."""
+    crop: float
+    """Smallest side of the crop, as a share of the image's; 1 takes the whole image."""
+    flip: float
+    """Probability of a left-right flip."""
+    brightness: float
+    """Largest relative change of the brightness."""
+    contrast: float
+    """Largest relative change of the contrast."""
+    saturation: float
+    """Largest relative change of the saturation; images of one channel have none."""
+    hue: float
+    """Largest turn of the hue, as a share of the colour circle; images of one channel have none."""
+    greyscale: float
+    """Probability of losing all colour."""
+
+    def __post_init__(self) -> None:
+        check_range("size", self.size, 0)
+        check_range("crop", self.crop, 0.05, 1)
+        check_range("hue", self.hue, 0, 0.5)
+        for name in ("flip", "brightness", "contrast", "saturation", "greyscale"):
+            check_range(name, getattr(self, name), 0, 1)
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """A random view of each image.
+
+        Args:
+            rows: Images in [0, 1], shape (n, channels, height, width).
+            generator: Source of the draws, on the images' device.
+
+        Returns:
+            Images in [0, 1], shape (n, channels, size, size).
+        """
+        n = len(rows)
+        side = 1 - (1 - self.crop) * torch.rand(n, generator=generator, device=rows.device, dtype=rows.dtype)
+        mirrored = torch.rand(n, generator=generator, device=rows.device) < self.flip
+        theta = torch.zeros(n, 2, 3, device=rows.device, dtype=rows.dtype)
+        theta[:, 0, 0] = torch.where(mirrored, -side, side)
+        theta[:, 1, 1] = side
+        # The crop's centre may move as far as the crop stays inside the image.
+        theta[:, 0, 2] = _uniform(n, 1, rows, generator) * (1 - side)
+        theta[:, 1, 2] = _uniform(n, 1, rows, generator) * (1 - side)
+        images = _resample(rows, theta, self.output_shape(tuple(rows.shape[1:])), "border")
+        return self._jitter(images, generator).clamp(0, 1)
+
+    def _jitter(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        def factor(half_width: float) -> Tensor:
+            return (1 + _uniform(len(images), half_width, images, generator)).view(-1, 1, 1, 1)
+
+        images = images * factor(self.brightness)
+        mean = images.mean(dim=(1, 2, 3), keepdim=True)
+        images = mean + (images - mean) * factor(self.contrast)
+        if images.shape[1] != 3:
+            return images
+        luma, red, blue = torch.einsum("ij,njhw->inhw", _to_yiq(images), images)
+        chroma = factor(self.saturation)[:, 0]
+        kept = torch.rand(len(images), 1, 1, generator=generator, device=images.device) >= self.greyscale
+        angle = _uniform(len(images), 2 * math.pi * self.hue, images, generator).view(-1, 1, 1)
+        cos, sin = torch.cos(angle) * chroma * kept, torch.sin(angle) * chroma * kept
+        turned = torch.stack([luma, cos * red - sin * blue, sin * red + cos * blue])
+        return torch.einsum("ij,jnhw->nihw", torch.linalg.inv(_to_yiq(images)), turned)
+
+    def plain(self, rows: Tensor) -> Tensor:
+        """The images, only brought to the output size by the same resampling."""
+        shape = self.output_shape(tuple(rows.shape[1:]))
+        if rows.shape[1:] == shape:
+            return rows
+        theta = torch.eye(2, 3, device=rows.device, dtype=rows.dtype).expand(len(rows), 2, 3)
+        return _resample(rows, theta, shape, "border")
+
+    def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """(channels, size, size)."""
+        if len(row_shape) != 3:
+            raise ValueError(f"photo views need images of shape (channels, height, width), got rows of {row_shape}")
+        return (row_shape[0], self.size, self.size) if self.size else row_shape
+
+
+def _to_yiq(like: Tensor) -> Tensor:
+    """Matrix from RGB to brightness and two colour axes, in which saturation scales and hue turns."""
+    rows = [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
+    return torch.tensor(rows, device=like.device, dtype=like.dtype)
+
+
+def _resample(rows: Tensor, theta: Tensor, output_shape: tuple[int, ...], padding: str) -> Tensor:
+    """Images read through affine maps of the output's [-1, 1] square into the input's, bilinearly."""
+    grid = F.affine_grid(theta, [len(rows), *output_shape], align_corners=False)
+    return F.grid_sample(rows, grid, mode="bilinear", padding_mode=padding, align_corners=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dropout(_OwnPartner):
     """Each value of a row is set to zero with a given probability; the row keeps its Euclidean length."""
 
     rate: float
@@ -134,7 +258,7 @@ class Dropout:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Noise:
+class Noise(_OwnPartner):
     """Gaussian noise on each value of a row."""
 
     scale: float
@@ -157,7 +281,46 @@ class Noise:
         return row_shape
 
 
-VIEWS: dict[str, type[View]] = {"affine": Affine, "dropout": Dropout, "noise": Noise}
+@dataclass(frozen=True, kw_only=True)
+class Neighbours(View):
+    """The row and one of its nearest neighbours, for features of a pretrained network; noise may be added to both."""
+
+    noise: float
+    """Standard deviation of the noise on each value, in units of the features."""
+
+    def __post_init__(self) -> None:
+        check_range("noise", self.noise, 0)
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """A noisy copy of each row, same shape."""
+        return Noise(scale=self.noise)(rows, generator) if self.noise else rows
+
+    def partners(self, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        """A random neighbour of each row of the batch; a row without any is its own partner."""
+        if neighbours is None or neighbours.shape[1] == 0:
+            raise ValueError("views (neighbours): expected the neighbours of every row, got none; set neighbours.k")
+        table = neighbours[index]
+        counts = (table >= 0).sum(dim=1)  # the places left over are at the end of each row of the table
+        draw = torch.rand(len(index), generator=generator, device=index.device)
+        chosen = table.gather(1, (draw * counts).long().unsqueeze(1)).squeeze(1)
+        return torch.where(counts > 0, chosen, index)
+
+    def plain(self, rows: Tensor) -> Tensor:
+        """The rows themselves."""
+        return rows
+
+    def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The row's own shape."""
+        return row_shape
+
+
+VIEWS: dict[str, type[View]] = {
+    "affine": Affine,
+    "photo": Photo,
+    "dropout": Dropout,
+    "noise": Noise,
+    "neighbours": Neighbours,
+}
 
 
 def make_view(options: Mapping[str, Any]) -> View:
@@ -173,3 +336,27 @@ def make_view(options: Mapping[str, Any]) -> View:
         ValueError: if the kind or an option is unknown, missing or out of range.
     """
     return build_kind(VIEWS, options, "views")
+
+
+def neighbour_table(neighbours: np.ndarray | None, n_samples: int, device: torch.device) -> Tensor | None:
+    """Neighbours as the views want them.
+
+    Args:
+        neighbours: Shape (n_samples, k), integers, -1 for none; or None.
+        n_samples: Number of rows.
+        device: Where the rows are.
+
+    Returns:
+        The same as int64 on the device, or None.
+
+    Raises:
+        ValueError: if there is not one line for each row, or an index points outside.
+    """
+    if neighbours is None or neighbours.shape[1] == 0:
+        return None
+    if len(neighbours) != n_samples or neighbours.max() >= n_samples:
+        raise ValueError(
+            f"neighbours: expected indices below {n_samples} for each of so many rows, got "
+            f"{neighbours.shape} with indices up to {neighbours.max()}"
+        )
+    return torch.tensor(neighbours, dtype=torch.int64, device=device)

@@ -2,8 +2,8 @@
 
 A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 
-    fit(features) -> self            never sees ground truth
-    predict(features) -> (n,) int64  deterministic, the same for one row alone as in any batch
+    fit(features, neighbours) -> self  never sees ground truth
+    predict(features) -> (n,) int64    deterministic, the same for one row alone as in any batch
 
 `METHODS` names the classes without importing them, so that listing methods costs nothing.
 """
@@ -32,8 +32,8 @@ class Clusterer(Protocol):
 
     history_: dict[str, np.ndarray]
 
-    def fit(self, features: np.ndarray) -> Self:
-        """Learn the clusters of the rows."""
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+        """Learn the clusters of the rows; `neighbours` (n_samples, k) may be of use to a method, and -1 means none."""
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Cluster of each row, shape (n_samples,), int64."""

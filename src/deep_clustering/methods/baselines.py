@@ -63,7 +63,7 @@ class KMeansClusterer:
         check_range("n_clusters", self.n_clusters, 2)
         check_range("n_init", self.n_init, 1)
 
-    def fit(self, features: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
         """Find the centres."""
         flat = _flat(features, self.n_clusters, "kmeans")
         kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(flat)
@@ -121,7 +121,7 @@ class GaussianMixtureClusterer:
         check_range("n_init", self.n_init, 1)
         check_range("max_iterations", self.max_iterations, 1)
 
-    def fit(self, features: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
         """Find weights, means and covariances."""
         flat = _flat(features, self.n_clusters, "gmm").astype(np.float64)
         self._mixture = self._empty().fit(flat)
@@ -191,7 +191,7 @@ class WardClusterer:
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
 
-    def fit(self, features: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
         """Build the tree and cut it."""
         flat = _flat(features, self.n_clusters, "ward")
         clusters = AgglomerativeClustering(self.n_clusters, linkage="ward").fit_predict(flat)
@@ -239,7 +239,7 @@ class TSNEMixtureClusterer:
         check_range("perplexity", self.perplexity, 1)
         check_range("n_init", self.n_init, 1)
 
-    def fit(self, features: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
         """Map the rows and fit the mixture on the map."""
         flat = _flat(features, self.n_clusters, "tsne_gmm")
         perplexity = min(self.perplexity, (len(flat) - 1) / 3)  # t-SNE needs about three neighbours per unit

@@ -48,7 +48,7 @@ from deep_clustering.methods.history import History
 from deep_clustering.networks import discriminator, load_module, make_encoder, module_arrays
 from deep_clustering.options import check_range
 from deep_clustering.progress import epochs
-from deep_clustering.views import make_view
+from deep_clustering.views import make_view, neighbour_table
 
 # The paper's lower bound for the points of one clustering step.
 _FEWEST_POINTS = 600
@@ -206,11 +206,12 @@ class DCAN:
         self._view = make_view(self.views)
         self._encoder_options = make_encoder(self.encoder)
 
-    def fit(self, features: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
         """Train encoder and discriminator against each other.
 
         Args:
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
+            neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
 
         Returns:
             The fitted estimator.
@@ -224,6 +225,7 @@ class DCAN:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._build(features.shape[1:])
+            self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
             self._train(Rows(features, self._device))
         return self
 
@@ -250,7 +252,8 @@ class DCAN:
         for epoch in epochs(self.epochs, "dcan", lambda: history.last("within_share", "agreement", "js_divergence")):
             self.encoder_.train()
             for index in index_batches(len(rows), self.batch_size, generator):
-                queue, centroids = self._step(rows[index], queue, centroids, optimisers, generator, history)
+                views = self._view.pair(rows, index, self._neighbours, generator)
+                queue, centroids = self._step(views, queue, centroids, optimisers, generator, history)
             history.close_epoch(epoch + 1)
             if (epoch + 1) % self.record_every == 0 or epoch + 1 == self.epochs:
                 history.snapshot(epoch + 1, self._finalise(rows, centroids))
@@ -264,12 +267,10 @@ class DCAN:
         n_queue = min(self.queue_size, 2 * len(rows))
         order = torch.randperm(len(rows), generator=generator, device=self._device)
         self.encoder_.train()
-        queue = self._latent(self._two_views(rows[order[: (n_queue + 1) // 2]], generator))[:n_queue]
+        views = self._view.pair(rows, order[: (n_queue + 1) // 2], self._neighbours, generator)
+        queue = self._latent(views)[:n_queue]
         kmeans = KMeans(self.n_clusters, n_init=10, random_state=self.seed).fit(queue.cpu().numpy())
         return queue, torch.tensor(kmeans.cluster_centers_, dtype=queue.dtype, device=self._device)
-
-    def _two_views(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        return torch.cat([self._view(batch, generator), self._view(batch, generator)])
 
     def _latent(self, views: Tensor) -> Tensor:
         """Latent of a training batch, whitened by its own statistics."""
@@ -278,7 +279,7 @@ class DCAN:
 
     def _step(
         self,
-        batch: Tensor,
+        views: Tensor,
         queue: Tensor,
         centroids: Tensor,
         optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
@@ -286,7 +287,7 @@ class DCAN:
         history: History,
     ) -> tuple[Tensor, Tensor]:
         """One clustering step, one discriminator update and one encoder update, on one encoder forward pass."""
-        latent = self._latent(self._two_views(batch, generator))  # (2B, d)
+        latent = self._latent(views)  # (2B, d)
         fixed = latent.detach()
         queue = torch.cat([fixed, queue])[: len(queue)]
         centroids = kmeans_step(queue, centroids, generator)

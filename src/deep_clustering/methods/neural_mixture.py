@@ -50,7 +50,7 @@ from deep_clustering.methods.history import History
 from deep_clustering.networks import load_module, make_encoder, module_arrays
 from deep_clustering.options import check_choice, check_range
 from deep_clustering.progress import epochs
-from deep_clustering.views import make_view
+from deep_clustering.views import make_view, neighbour_table
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -197,11 +197,12 @@ class NeuralMixture:
         self._view = make_view(self.views)
         self._encoder_options = make_encoder(self.encoder)
 
-    def fit(self, features: np.ndarray) -> Self:
+    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
         """Train on the rows by batch-wise EM.
 
         Args:
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
+            neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
 
         Returns:
             The fitted estimator.
@@ -215,6 +216,7 @@ class NeuralMixture:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._build(features.shape[1:])
+            self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
             self._train(Rows(features, self._device))
         return self
 
@@ -238,7 +240,8 @@ class NeuralMixture:
         for epoch in epochs(self.epochs, "neural_mixture", lambda: history.last("log_likelihood", "agreement")):
             self.encoder_.train()
             for index in index_batches(len(rows), self.batch_size, generator):
-                self._step(rows[index], generator, optimiser, history)
+                views = self._view.pair(rows, index, self._neighbours, generator)
+                self._step(views, optimiser, history)
                 schedule.step()
             history.close_epoch(epoch + 1)
             if (epoch + 1) % self.record_every == 0 or epoch + 1 == self.epochs:
@@ -246,11 +249,8 @@ class NeuralMixture:
                 history.snapshot(epoch + 1, self._assign(rows))
         self.history_ = history.arrays()
 
-    def _step(
-        self, batch: Tensor, generator: torch.Generator, optimiser: torch.optim.Optimizer, history: History
-    ) -> None:
-        """One E-step and M-step on two views of a batch."""
-        views = torch.cat([self._view(batch, generator), self._view(batch, generator)])
+    def _step(self, views: Tensor, optimiser: torch.optim.Optimizer, history: History) -> None:
+        """One E-step and M-step on two views of a batch, one behind the other."""
         scores_a, scores_b = self.encoder_(views).chunk(2)
         log_density_a = log_density(scores_a, self.density, self.density_scale)
         log_density_b = log_density(scores_b, self.density, self.density_scale)
