@@ -1,0 +1,82 @@
+"""Nearest neighbours of every row, computed once for all methods."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
+
+from deep_clustering.checks import check_rows
+from deep_clustering.options import build, check_choice, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourOptions:
+    """Options of the neighbours."""
+
+    k: int
+    """Neighbours of each row; 0 computes none."""
+    metric: str
+    """cosine or euclidean."""
+    centre: bool
+    """Subtract the mean row first, which makes cosine tell apart rows that share a direction."""
+    mutual: bool
+    """Keep a neighbour only if each row is among the other's neighbours."""
+
+    def __post_init__(self) -> None:
+        check_range("k", self.k, 0)
+        check_choice("metric", self.metric, ("cosine", "euclidean"))
+
+
+def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> np.ndarray:
+    """Exact nearest neighbours of every row among the others.
+
+    Args:
+        features: Rows, shape (n_samples, ...), float; vectors may be CSR.
+        options: Fields of `NeighbourOptions`.
+
+    Returns:
+        Indices, nearest first, shape (n_samples, k), int32; -1, at the end of a line, where there is no neighbour.
+
+    Raises:
+        ValueError: if an option is wrong, k is not below the number of rows, or the rows are not finite.
+    """
+    chosen = build(NeighbourOptions, options, "neighbours")
+    n_samples = features.shape[0]
+    if chosen.k == 0:
+        return np.zeros((n_samples, 0), dtype=np.int32)
+    if chosen.k >= n_samples:
+        raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
+    check_rows(features, "neighbours")
+    # On rows of length one, Euclidean and cosine order are the same; without an argument a row is not its own neighbour.
+    index = NearestNeighbors(n_neighbors=chosen.k, algorithm="brute").fit(_prepare(features, chosen))
+    table = index.kneighbors(return_distance=False).astype(np.int32)
+    return _keep_mutual(table) if chosen.mutual else table
+
+
+def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
+    """Dense float32 rows, centred and scaled as the metric wants them."""
+    if isinstance(features, np.ndarray):
+        rows = features.reshape(len(features), -1).astype(np.float32)
+    else:
+        rows = features.toarray().astype(np.float32)
+    if options.centre:
+        rows -= rows.mean(axis=0)
+    if options.metric == "cosine":
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return rows
+
+
+def _keep_mutual(table: np.ndarray) -> np.ndarray:
+    """Neighbours that name each other, moved to the front of their line; -1 behind them."""
+    n_samples, k = table.shape
+    ones = np.ones(table.size, dtype=bool)
+    graph = sparse.csr_matrix((ones, table.ravel(), np.arange(0, table.size + 1, k)), shape=(n_samples, n_samples))
+    mutual = graph.multiply(graph.T).tocsr()
+    kept = np.zeros(table.shape, dtype=bool)
+    for row in range(n_samples):
+        kept[row] = np.isin(table[row], mutual.indices[mutual.indptr[row] : mutual.indptr[row + 1]])
+    order = np.argsort(~kept, axis=1, kind="stable")
+    return np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(table, order, axis=1), -1)

@@ -1,0 +1,55 @@
+"""Neighbours against brute force and scikit-learn."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
+
+from deep_clustering.neighbours import find_neighbours
+
+OPTIONS = {"k": 5, "metric": "cosine", "centre": False, "mutual": False}
+
+
+@pytest.fixture
+def rows():
+    return np.random.default_rng(0).normal(size=(1200, 6)).astype(np.float32)
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
+def test_neighbours_are_those_of_scikit_learn(rows, metric):
+    found = find_neighbours(rows, {**OPTIONS, "metric": metric})
+    index = NearestNeighbors(n_neighbors=6, metric=metric, algorithm="brute").fit(rows.astype(np.float64))
+    expected = index.kneighbors(return_distance=False)[:, :5]
+    assert (found == expected).mean() > 0.999  # float32 may swap two that are equally near
+    assert found.dtype == np.int32
+
+
+def test_centring_is_subtracting_the_mean(rows):
+    shifted = rows + 10
+    np.testing.assert_array_equal(
+        find_neighbours(shifted - shifted.mean(axis=0), OPTIONS), find_neighbours(shifted, {**OPTIONS, "centre": True})
+    )
+
+
+def test_sparse_rows_and_images_give_what_dense_vectors_give(rows):
+    expected = find_neighbours(rows, OPTIONS)
+    np.testing.assert_array_equal(find_neighbours(sparse.csr_matrix(rows), OPTIONS), expected)
+    np.testing.assert_array_equal(find_neighbours(rows.reshape(1200, 1, 2, 3), OPTIONS), expected)
+
+
+def test_mutual_neighbours_name_each_other_and_all_that_do_are_kept(rows):
+    everyone = [set(line) for line in find_neighbours(rows, OPTIONS).tolist()]
+    mutual = find_neighbours(rows, {**OPTIONS, "mutual": True})
+    for row, line in enumerate(mutual.tolist()):
+        kept = [other for other in line if other >= 0]
+        assert set(kept) == {other for other in everyone[row] if row in everyone[other]}
+        assert line == kept + [-1] * (5 - len(kept))
+
+
+def test_no_neighbours_are_an_empty_table(rows):
+    assert find_neighbours(rows, {**OPTIONS, "k": 0}).shape == (1200, 0)
+
+
+def test_as_many_neighbours_as_rows_are_refused(rows):
+    with pytest.raises(ValueError, match="k must be below the number of rows 4, got 4"):
+        find_neighbours(rows[:4], {**OPTIONS, "k": 4})
