@@ -1,17 +1,22 @@
-"""Samples to the rows that every method gets."""
+"""Samples to the rows that every method gets: scaled as they are, or seen by a pretrained network."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
-from deep_clustering.options import build, check_choice
+from deep_clustering.options import build, check_choice, check_range
+from deep_clustering.sources.samples import FITTED
+
+# Rows are changed in pieces, so that a memory map is never read whole into memory.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureOptions:
-    """Options of the features."""
+class ScalingOptions:
+    """What becomes of the values of a sample."""
 
     scaling: str
     """range: the data card's value range becomes [0, 1]; none: values as they are."""
@@ -20,13 +25,81 @@ class FeatureOptions:
         check_choice("scaling", self.scaling, ("range", "none"))
 
 
-def scale_samples(samples: np.ndarray, value_range: Sequence[float], options: Mapping[str, Any]) -> np.ndarray:
+@dataclass(frozen=True, kw_only=True)
+class FeatureOptions:
+    """Options of the features."""
+
+    scaling: str
+    """range: the data card's value range becomes [0, 1]; none: values as they are. A backbone has its own scale."""
+    postprocess: str
+    """none; standardise: each feature to mean 0 and deviation 1; centre_l2: to mean 0, then each row to length 1."""
+    backbone: str | None
+    """A classification network of torchvision, "timm:" and a name of timm, or null: the samples themselves."""
+    weights: str
+    """Name of torchvision's weights (downloaded once), a .safetensors or .pth file, or random."""
+    size: int
+    """Side of the images that the backbone sees, in pixels."""
+    layer: str
+    """Module whose output becomes the features; maps are averaged over height and width."""
+    batch_size: int
+    """Images at a time."""
+    precision: str
+    """auto: bf16 where the device computes with it, else fp32; or one of the two."""
+    device: str
+    """Where the backbone runs, see `resolve_device`."""
+    cache: str
+    """Folder of extracted rows: a killed run goes on from there, an equal one only reads."""
+
+    def __post_init__(self) -> None:
+        ScalingOptions(scaling=self.scaling)
+        check_choice("postprocess", self.postprocess, ("none", "standardise", "centre_l2"))
+        check_choice("precision", self.precision, ("auto", "bf16", "fp32"))
+        check_range("size", self.size, 8)
+        check_range("batch_size", self.batch_size, 1)
+        if self.backbone is not None:
+            from deep_clustering.pretrained import check_backbone, check_weights
+
+            check_backbone(self.backbone)
+            check_weights(self.backbone, self.weights)
+
+
+def make_features(
+    samples: np.ndarray | sparse.csr_matrix, split: np.ndarray, card: Mapping[str, Any], options: Mapping[str, Any]
+) -> np.ndarray | sparse.csr_matrix:
+    """Samples to rows.
+
+    Args:
+        samples: Images, uint8, or vectors, float32, dense or CSR.
+        split: What each sample is for; means and deviations are those of the fitted ones.
+        card: Knows the range of the values and the fingerprint of the samples.
+        options: Fields of `FeatureOptions`.
+
+    Returns:
+        Rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
+
+    Raises:
+        ConnectionError: if weights cannot be downloaded.
+        ValueError: if an option is wrong, or does not fit the samples.
+    """
+    chosen = build(FeatureOptions, options, "features")
+    if chosen.backbone is None:
+        rows = scale_samples(samples, card["value_range"], options)
+    else:
+        from deep_clustering.pretrained import extract_rows
+
+        rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], chosen)
+    return postprocess_rows(rows, (split & FITTED) != 0, chosen.postprocess)
+
+
+def scale_samples(
+    samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], options: Mapping[str, Any]
+) -> np.ndarray | sparse.csr_matrix:
     """Samples as float32 rows.
 
     Args:
-        samples: Images or vectors, any shape.
+        samples: Images or vectors, any shape; vectors may be CSR.
         value_range: Lowest and highest possible value.
-        options: Fields of `FeatureOptions`.
+        options: Fields of `ScalingOptions`, or all of `FeatureOptions`.
 
     Returns:
         Rows of the same shape, float32.
@@ -34,7 +107,8 @@ def scale_samples(samples: np.ndarray, value_range: Sequence[float], options: Ma
     Raises:
         ValueError: if an option is wrong, or the range is empty.
     """
-    scaling = build(FeatureOptions, options, "features").scaling
+    schema: type[FeatureOptions] | type[ScalingOptions] = FeatureOptions if "backbone" in options else ScalingOptions
+    scaling = build(schema, options, "features").scaling
     rows = samples.astype(np.float32)
     if scaling == "none":
         return rows
@@ -43,4 +117,58 @@ def scale_samples(samples: np.ndarray, value_range: Sequence[float], options: Ma
         raise ValueError(
             f"features: scaling 'range' needs different values, got the range {low}..{high} (constant features)"
         )
+    if sparse.issparse(rows):
+        if low != 0:
+            raise ValueError(
+                f"features: scaling 'range' of sparse rows needs a range from 0, got {low}..{high}; set scaling to none"
+            )
+        return rows / np.float32(high)
     return (rows - np.float32(low)) / np.float32(high - low)
+
+
+def postprocess_rows(
+    rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, how: str
+) -> np.ndarray | sparse.csr_matrix:
+    """Centre and scale rows in place.
+
+    Args:
+        rows: Shape (n, ...), float32; a memory map is changed in pieces.
+        is_fitted: Rows that means and deviations are taken from, shape (n,), boolean.
+        how: none, standardise or centre_l2, see `FeatureOptions`.
+
+    Returns:
+        The same rows. Constant features become 0, and a row of zeros stays one.
+
+    Raises:
+        ValueError: if the rows are sparse, which centring would undo.
+    """
+    if how == "none":
+        return rows
+    if sparse.issparse(rows):
+        raise ValueError(f"features: postprocess '{how}' would make sparse rows dense; set it to none")
+    mean = _mean(rows, is_fitted)
+    scale = 1 / _deviation(rows, is_fitted, mean) if how == "standardise" else np.ones_like(mean)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = (rows[start : start + _CHUNK] - mean) * scale
+        if how == "centre_l2":
+            norm = np.linalg.norm(chunk.reshape(len(chunk), -1), axis=1)
+            chunk /= np.where(norm > 0, norm, 1).reshape(-1, *[1] * (chunk.ndim - 1))
+        rows[start : start + _CHUNK] = chunk
+    return rows
+
+
+def _mean(rows: np.ndarray, is_fitted: np.ndarray) -> np.ndarray:
+    total = np.zeros(rows.shape[1:])
+    for start in range(0, len(rows), _CHUNK):
+        total += rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]].sum(axis=0, dtype=np.float64)
+    return total / np.count_nonzero(is_fitted)
+
+
+def _deviation(rows: np.ndarray, is_fitted: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Standard deviations; 1 where a feature is constant."""
+    total = np.zeros(rows.shape[1:])
+    for start in range(0, len(rows), _CHUNK):
+        chosen = rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]]
+        total += ((chosen - mean) ** 2).sum(axis=0)
+    deviation = np.sqrt(total / np.count_nonzero(is_fitted))
+    return np.where(deviation > 0, deviation, 1)

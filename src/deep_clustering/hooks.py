@@ -36,7 +36,7 @@ class Preflight:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Check parameters and output folders.
+        """Check parameters, load versions and output folders.
 
         Raises:
             click.ClickException: with everything that is wrong.
@@ -45,10 +45,11 @@ class Preflight:
         problems = [
             *_unknown_parameters(run_params.get("runtime_params") or {}),
             *_wrong_options(pipeline, parameters),
+            *_wrong_versions(run_params.get("load_versions") or {}, pipeline, catalog),
             *_unwritable_folders(pipeline, catalog),
         ]
         if problems:
-            raise click.ClickException("\n".join(problems))
+            raise click.ClickException("\n".join(dict.fromkeys(problems)))
 
 
 def _parameter_names(pipeline: Pipeline) -> set[str]:
@@ -71,13 +72,14 @@ def _wrong_options(pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[st
     """Build every group of options that the pipeline takes, and collect what its schema says."""
     from deep_clustering.evaluation import EvaluationOptions
     from deep_clustering.features import FeatureOptions
-    from deep_clustering.methods import make_method
+    from deep_clustering.neighbours import NeighbourOptions
     from deep_clustering.reporting.options import ReportingOptions
     from deep_clustering.sources import IngestionOptions
 
     schemas = {
         "ingestion": IngestionOptions,
         "features": FeatureOptions,
+        "neighbours": NeighbourOptions,
         "evaluation": EvaluationOptions,
         "reporting": ReportingOptions,
     }
@@ -85,25 +87,52 @@ def _wrong_options(pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[st
     for name in sorted(_parameter_names(pipeline)):
         try:
             if name in schemas:
-                build(schemas[name], parameters[name], name)
-            elif isinstance(parameters.get(name), Mapping):
-                make_method(parameters[name])
+                build(schemas[name], parameters.get(name, {}), name)
+            else:
+                _check_method(name, parameters.get(name))
         except ValueError as error:
             problems.append(str(error))
     return problems
 
 
-def _unwritable_folders(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
-    """Local folders that an output of the pipeline would go to and cannot."""
+def _check_method(name: str, options: Any) -> None:  # noqa: ANN401
+    """Refuse options that no method can be made of, and a device that this machine does not have."""
+    from deep_clustering.methods import make_method
+
+    if not isinstance(options, Mapping):
+        raise ValueError(f"{name}: expected a mapping of options, got {options!r}")
+    make_method(options)
+    if "device" in options:
+        from deep_clustering.batching import resolve_device  # imports torch, as such a method has done already
+
+        resolve_device(options["device"])
+
+
+def _wrong_versions(load_versions: Mapping[str, str], pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
+    """Versions to load that are not there, or that the run would write before it reads them."""
     problems = []
+    for name, version in load_versions.items():
+        if name in pipeline.all_outputs():
+            problems.append(f"--load-versions: this run writes '{name}' itself; choose the nodes behind it by --nodes")
+        elif not catalog.exists(name):
+            folder = _folder(catalog, name)
+            known = [path.parent.name for path in folder.glob(f"*/{folder.name}")] if folder else []
+            problems.append(f"--load-versions: '{name}' has no version {version} ({closest(version, known)})")
+    return problems
+
+
+def _unwritable_folders(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
+    """Places that outputs of the pipeline would go to and cannot, each named once."""
+    problems: dict[Path, str] = {}
     for folder in sorted({_folder(catalog, name) for name in pipeline.all_outputs()} - {None}, key=str):
         assert folder is not None
         existing = next(path for path in (folder, *folder.parents) if path.exists())
         if not existing.is_dir():
-            problems.append(f"outputs go to {folder}, but {existing} is a file; expected a folder")
+            problems.setdefault(existing, f"outputs go to {folder}, but {existing} is a file; expected a folder")
         elif not os.access(existing, os.W_OK | os.X_OK):
-            problems.append(f"outputs go to {folder}, but {existing} is not writable; change its rights or mount")
-    return problems
+            reason = f"{existing} is not writable; change its rights or mount"
+            problems.setdefault(existing, f"outputs go to {folder}, but {reason}")
+    return list(problems.values())
 
 
 def _folder(catalog: CatalogProtocol, name: str) -> Path | None:

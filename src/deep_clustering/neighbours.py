@@ -50,7 +50,7 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
     if chosen.k >= n_samples:
         raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
     check_rows(features, "neighbours")
-    # On rows of length one, Euclidean and cosine order are the same; without an argument a row is not its own neighbour.
+    # On rows of length one, Euclidean and cosine order agree; without an argument a row is not its own neighbour.
     index = NearestNeighbors(n_neighbors=chosen.k, algorithm="brute").fit(_prepare(features, chosen))
     table = index.kneighbors(return_distance=False).astype(np.int32)
     return _keep_mutual(table) if chosen.mutual else table

@@ -34,3 +34,17 @@ class Source(Protocol):
 def both(n_samples: int) -> np.ndarray:
     """A split in which every row is fitted and assigned, shape (n_samples,), uint8."""
     return np.full(n_samples, FITTED | ASSIGNED, dtype=np.uint8)
+
+
+def select_fitted(rows: Any, split: np.ndarray) -> Any:  # noqa: ANN401
+    """The rows to be fitted; all of them uncopied, a memory map perhaps, if that is what they are.
+
+    Args:
+        rows: Anything with a line for each sample, dense or CSR.
+        split: What each sample is for, shape (n,).
+
+    Returns:
+        The lines whose flag FITTED is set.
+    """
+    is_fitted = (split & FITTED) > 0
+    return rows if is_fitted.all() else rows[is_fitted]

@@ -5,17 +5,37 @@ from typing import Any
 import numpy as np
 
 
-def extract_features(samples: np.ndarray, data_card: dict[str, Any], features: dict[str, Any]) -> np.ndarray:
+def extract_features(
+    samples: np.ndarray, split: np.ndarray, data_card: dict[str, Any], features: dict[str, Any]
+) -> np.ndarray:
     """Turn samples into the rows that every method gets.
 
     Args:
-        samples: Images, uint8, or vectors, float32.
-        data_card: Knows the range of the values.
+        samples: Images, uint8, or vectors, float32, dense or CSR.
+        split: What each sample is for, shape (n,), uint8.
+        data_card: Knows the range of the values and the fingerprint of the samples.
         features: Options, see `deep_clustering.features.FeatureOptions`.
 
     Returns:
-        Rows of the shape of the samples, float32.
+        Rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
     """
-    from deep_clustering.features import scale_samples
+    from deep_clustering.features import make_features
 
-    return scale_samples(samples, data_card["value_range"], features)
+    return make_features(samples, split, data_card, features)
+
+
+def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any]) -> np.ndarray:
+    """Find the nearest neighbours of the rows to be fitted, among themselves.
+
+    Args:
+        features: Rows, float32, dense or CSR.
+        split: What each row is for.
+        neighbours: Options, see `deep_clustering.neighbours.NeighbourOptions`.
+
+    Returns:
+        Indices into the fitted rows, shape (n_fitted, k), int32; -1 where there is none.
+    """
+    from deep_clustering.neighbours import find_neighbours
+    from deep_clustering.sources import select_fitted
+
+    return find_neighbours(select_fitted(features, split), neighbours)

@@ -2,20 +2,24 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.pipelines.features.nodes import extract_features
+from deep_clustering.pipelines.features.nodes import extract_features, nearest
 
 
 def create_pipeline() -> Pipeline:
-    """`samples` to `features`.
+    """`samples` to `features`, and the nearest neighbours of each row if they are asked for.
 
     Returns:
-        One node in the namespace `data`, whose output keeps its flat name.
+        Two nodes in the namespace `data`, whose outputs keep their flat names.
     """
-    nodes = [Node(extract_features, ["samples", "data_card", "params:features"], "features", name="extract_features")]
+    inputs = ["samples", "split", "data_card", "params:features"]
+    nodes = [
+        Node(extract_features, inputs, "features", name="extract_features"),
+        Node(nearest, ["features", "split", "params:neighbours"], "neighbours", name="nearest"),
+    ]
     return Pipeline(
         nodes,
         namespace="data",
-        inputs={"samples", "data_card"},
-        parameters={"params:features"},
-        outputs={"features"},
+        inputs={"samples", "split", "data_card"},
+        parameters={"params:features", "params:neighbours"},
+        outputs={"features", "neighbours"},
     )

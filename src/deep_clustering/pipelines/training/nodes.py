@@ -7,12 +7,15 @@ import numpy as np
 from deep_clustering.methods import Model
 
 
-def fit(features: np.ndarray, split: np.ndarray, options: dict[str, Any]) -> tuple[Model, dict[str, np.ndarray]]:
+def fit(
+    features: np.ndarray, split: np.ndarray, neighbours: np.ndarray, options: dict[str, Any]
+) -> tuple[Model, dict[str, np.ndarray]]:
     """Fit a method to the rows.
 
     Args:
         features: Rows, shape (n_samples, ...), float32.
         split: What each row is for; only those to be fitted are used.
+        neighbours: Nearest of the fitted rows to each of them, shape (n_fitted, k).
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
 
     Returns:
@@ -20,11 +23,9 @@ def fit(features: np.ndarray, split: np.ndarray, options: dict[str, Any]) -> tup
         history: diagnostics per epoch and snapshots of the assignments.
     """
     from deep_clustering.methods import make_method, save_method
-    from deep_clustering.sources import FITTED
+    from deep_clustering.sources import select_fitted
 
-    is_fitted = (split & FITTED).astype(bool)
-    # Indexing copies, so a set that is fitted whole (a memory map perhaps) is passed as it is.
-    estimator = make_method(options).fit(features if is_fitted.all() else features[is_fitted])
+    estimator = make_method(options).fit(select_fitted(features, split), neighbours)
     return save_method(estimator), estimator.history_
 
 

@@ -16,13 +16,15 @@ def create_pipeline(name: str) -> Pipeline:
         namespace under a flat name: `<name>_history`, `<name>_assignments` and `<name>_representation`.
     """
     nodes = [
-        Node(fit, ["features", "split", "params:options"], ["model", "history"], name="fit", tags="train"),
+        Node(
+            fit, ["features", "split", "neighbours", "params:options"], ["model", "history"], name="fit", tags="train"
+        ),
         Node(assign, ["model", "features"], ["assignments", "representation"], name="assign", tags="predict"),
     ]
     return Pipeline(
         nodes,
         namespace=name,
-        inputs={"features", "split"},
+        inputs={"features", "split", "neighbours"},
         outputs={output: f"{name}_{output}" for output in ("history", "assignments", "representation")},
         parameters={"params:options": f"params:{name}"},
     )

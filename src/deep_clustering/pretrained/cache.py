@@ -1,0 +1,138 @@
+"""Extracted rows on disk: shards under a key, each whole or absent, so that a killed run loses one shard at most."""
+
+import hashlib
+import json
+import logging
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+ROWS_PER_SHARD = 2048
+# Larger results are put together on disk instead of in memory.
+MEMORY_LIMIT = 2**30
+_MANIFEST = "manifest.json"
+_STALE_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The rows that belong to one key."""
+
+    folder: Path
+    key: Mapping[str, Any]
+    """Everything that the rows depend on."""
+    n_samples: int
+
+    def spans(self) -> list[tuple[int, int]]:
+        """First row and end of each shard."""
+        starts = range(0, self.n_samples, ROWS_PER_SHARD)
+        return [(start, min(start + ROWS_PER_SHARD, self.n_samples)) for start in starts]
+
+    def missing(self) -> list[tuple[int, int]]:
+        """Spans that are absent or damaged; a damaged one is logged."""
+        n_features = self._n_features()
+        return [span for span in self.spans() if n_features is None or not self._is_whole(span, n_features)]
+
+    def begin(self, n_features: int) -> None:
+        """Say what the folder holds, before its first shard is written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_leftovers()
+        manifest = {
+            "key": dict(self.key),
+            "n_samples": self.n_samples,
+            "n_features": n_features,
+            "rows_per_shard": ROWS_PER_SHARD,
+            "written_by": {name: version(name) for name in ("torch", "torchvision")},
+        }
+        content = json.dumps(manifest, indent=2).encode()
+        self._write(_MANIFEST, lambda file: file.write(content))
+
+    def write(self, span: tuple[int, int], rows: np.ndarray) -> None:
+        """Store the rows of a span: the file appears when it is whole."""
+        self._write(_name(span), lambda file: np.lib.format.write_array(file, rows, allow_pickle=False))
+
+    def read(self) -> np.ndarray:
+        """All rows, shape (n_samples, n_features), float32.
+
+        Returns:
+            An array; above `MEMORY_LIMIT` a memory map of a nameless scratch file in the folder, whose space is free
+            again when the array is gone. It is a second copy of the shards for as long as the caller needs one piece
+            of memory that he may change.
+        """
+        shape = (self.n_samples, self._n_features() or 0)
+        if 4 * shape[0] * shape[1] <= MEMORY_LIMIT:
+            rows = np.empty(shape, dtype=np.float32)
+        else:
+            with tempfile.TemporaryFile(dir=self.folder) as scratch:
+                rows = np.memmap(scratch, dtype=np.float32, mode="w+", shape=shape)
+        for start, stop in self.spans():
+            rows[start:stop] = np.load(self.folder / _name((start, stop)), mmap_mode="r", allow_pickle=False)
+        return rows
+
+    def _n_features(self) -> int | None:
+        path = self.folder / _MANIFEST
+        try:
+            return int(json.loads(path.read_text())["n_features"])
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError) as error:
+            logger.warning("%s is damaged (%s): extracting all rows again", path, error)
+            return None
+
+    def _is_whole(self, span: tuple[int, int], n_features: int) -> bool:
+        path, expected = self.folder / _name(span), (span[1] - span[0], n_features)
+        try:
+            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            return False
+        except (ValueError, EOFError, OSError) as error:
+            logger.warning("%s is cut short or damaged (%s): extracting its rows again", path, error)
+            return False
+        if rows.shape != expected or rows.dtype != np.float32:
+            got = f"{rows.dtype} {rows.shape}"
+            logger.warning("%s holds %s, expected float32 %s: extracting its rows again", path, got, expected)
+            return False
+        return True
+
+    def _write(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
+        temporary = self.folder / f"{name}.{uuid.uuid4().hex}.part"
+        with temporary.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.folder / name)
+
+    def _remove_leftovers(self) -> None:
+        """Delete what a killed run has left; a younger file may belong to a run that is writing now."""
+        for path in self.folder.glob("*.part"):
+            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
+                path.unlink(missing_ok=True)
+
+
+def _name(span: tuple[int, int]) -> str:
+    return f"rows_{span[0]:09d}_{span[1]:09d}.npy"
+
+
+def open_shards(cache: Path, key: Mapping[str, Any], n_samples: int) -> Shards:
+    """Shards of a key, in a folder named by its sha256.
+
+    Args:
+        cache: Folder of all keys.
+        key: Everything that the rows depend on, plain JSON values.
+        n_samples: Number of rows.
+
+    Returns:
+        The shards; nothing is read or written yet.
+    """
+    digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return Shards(cache / digest[:32], key, n_samples)
