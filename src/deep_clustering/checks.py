@@ -47,7 +47,7 @@ def check_rows(features: np.ndarray | sparse.csr_matrix, where: str, row_shape: 
     """
     is_csr = isinstance(features, sparse.csr_matrix)
     if not (is_csr or isinstance(features, np.ndarray)) or features.dtype not in (np.float32, np.float64):
-        got = getattr(features, "dtype", type(features).__name__)
+        got = f"{type(features).__name__} of {getattr(features, 'dtype', 'no dtype')}"
         raise ValueError(f"{where}: features must be a float32 array or CSR matrix, got {got}")
     if features.ndim not in (2, 4):
         raise ValueError(
@@ -65,13 +65,18 @@ def check_rows(features: np.ndarray | sparse.csr_matrix, where: str, row_shape: 
 
 def _first_not_finite(features: np.ndarray | sparse.csr_matrix) -> int | None:
     if not isinstance(features, np.ndarray):
-        places = np.flatnonzero(~np.isfinite(features.data))
+        places = np.flatnonzero(~_is_finite(features.data))
         return int(np.searchsorted(features.indptr, places[0], side="right")) - 1 if len(places) else None
     for start in range(0, len(features), _CHUNK):
-        finite = np.isfinite(features[start : start + _CHUNK])
+        finite = _is_finite(features[start : start + _CHUNK])
         if not finite.all():
             return start + int(np.flatnonzero(~finite.reshape(len(finite), -1).all(axis=1))[0])
     return None
+
+
+def _is_finite(values: np.ndarray) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        return np.isfinite(values.astype(np.float32, copy=False))
 
 
 def check_labels(labels: np.ndarray, n_samples: int, where: str) -> None:

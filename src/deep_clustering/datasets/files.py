@@ -7,6 +7,7 @@ them can load a pickle.
 
 import json
 import os
+import posixpath
 import uuid
 import zipfile
 import zlib
@@ -94,7 +95,7 @@ class _FileDataset(AbstractVersionedDataset[Any, Any]):
     def save(self, data: Any) -> None:  # noqa: ANN401
         """Write the file atomically."""
         path = get_filepath_str(self._get_save_path(), self._protocol)
-        parent = path.rsplit("/", 1)[0]
+        parent = posixpath.dirname(path) or "."
         temporary = f"{parent}/.{uuid.uuid4().hex}.part"
         self._fs.makedirs(parent, exist_ok=True)
         try:
@@ -167,7 +168,11 @@ class NpzDataset(_FileDataset):
         arrays = {name: np.asanyarray(value) for name, value in data.items()}
         for name, array in arrays.items():
             _refuse_objects(array, name)
-        np.savez(file, allow_pickle=False, **arrays)
+        # np.savez takes the names as keywords and so has some it cannot store.
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
 
     def _decode(self, file: IO[bytes]) -> dict[str, np.ndarray]:
         with np.load(file, allow_pickle=False) as archive:
@@ -207,7 +212,7 @@ class ModelDataset(_FileDataset):
 
     def _encode(self, data: Model, file: IO[bytes]) -> None:
         header = {"method": data.method, "options": json.dumps(data.options)}
-        arrays = {name: np.ascontiguousarray(array) for name, array in data.arrays.items()}
+        arrays = {name: np.asarray(array, order="C") for name, array in data.arrays.items()}
         file.write(safetensors.numpy.save(arrays, metadata=header))
 
     def _decode(self, file: IO[bytes]) -> Model:

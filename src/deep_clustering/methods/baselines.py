@@ -61,6 +61,7 @@ class KMeansClusterer:
 
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
+        check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("n_init", self.n_init, 1)
 
     def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
@@ -116,6 +117,7 @@ class GaussianMixtureClusterer:
 
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
+        check_range("seed", self.seed, 0, 2**32 - 1)
         check_choice("covariance", self.covariance, ("full", "tied", "diag", "spherical"))
         check_range("regularisation", self.regularisation, 0)
         check_range("n_init", self.n_init, 1)
@@ -166,14 +168,20 @@ class _TrainingRows:
     """Training rows with their responsibilities; a new row takes those of the nearest one."""
 
     def __init__(self, where: str, rows: np.ndarray, responsibilities: np.ndarray) -> None:
-        self.where, self.rows, self.responsibilities = where, rows, responsibilities
+        # A copy: the rows may be a view of the caller's array.
+        self.where, self.rows, self.responsibilities = where, rows.copy(), responsibilities
+        self._first: dict[bytes, int] = {}
+        for index, row in enumerate(self.rows):
+            self._first.setdefault(row.tobytes(), index)
 
     def nearest(self, features: np.ndarray) -> np.ndarray:
-        """Index of the nearest training row of each row."""
+        """Index of the nearest training row of each row; of equal training rows the first."""
         flat = _flat_like(features, self.rows.shape[1], self.where)
-        if np.array_equal(flat, self.rows):
-            return np.arange(len(flat))
-        return pairwise_distances_argmin(flat, self.rows)
+        index = np.array([self._first.get(row.tobytes(), -1) for row in flat.astype(self.rows.dtype)])
+        new = np.flatnonzero(index < 0)
+        if len(new):
+            index[new] = pairwise_distances_argmin(flat[new], self.rows)
+        return index
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Rows and responsibilities."""
@@ -236,6 +244,7 @@ class TSNEMixtureClusterer:
 
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
+        check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("perplexity", self.perplexity, 1)
         check_range("n_init", self.n_init, 1)
 

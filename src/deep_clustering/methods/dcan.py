@@ -72,8 +72,9 @@ def whitening(codes: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     covariance = centred.T @ centred / len(codes)
     ridge = epsilon * covariance.diagonal().mean() + torch.finfo(codes.dtype).tiny
     identity = torch.eye(codes.shape[1], device=codes.device, dtype=codes.dtype)
-    # cholesky_ex does not wait for the device to report a failure; a failed factor shows as NaN in the loss.
-    return mean, torch.linalg.cholesky_ex(covariance + ridge * identity).L
+    # cholesky_ex does not wait for the device to report a failure: a failed factor becomes NaN, which the loss shows.
+    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * identity)
+    return mean, factor.masked_fill(failed > 0, torch.nan)
 
 
 def whiten(codes: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
@@ -190,6 +191,7 @@ class DCAN:
 
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
+        check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("latent_dim", self.latent_dim, 2)
         check_range("whitening_epsilon", self.whitening_epsilon, 0, 1)
         check_range("noise", self.noise, 0)
@@ -198,6 +200,8 @@ class DCAN:
                 f"queue_size must be at least {_FEWEST_POINTS} (the paper's bound for a clustering step) and above "
                 f"latent_dim, got {self.queue_size}"
             )
+        for width in self.discriminator_hidden:
+            check_range("discriminator_hidden", width, 1)
         check_range("epochs", self.epochs, 1)
         check_range("batch_size", self.batch_size, 2)
         check_range("encoder_learning_rate", self.encoder_learning_rate, 0, 10)
@@ -269,6 +273,10 @@ class DCAN:
         self.encoder_.train()
         views = self._view.pair(rows, order[: (n_queue + 1) // 2], self._neighbours, generator)
         queue = self._latent(views)[:n_queue]
+        if not torch.isfinite(queue).all():
+            raise FloatingPointError(
+                "dcan: 'latent' of the untrained encoder is not finite, epoch 0; look for extreme values in the features"
+            )
         kmeans = KMeans(self.n_clusters, n_init=10, random_state=self.seed).fit(queue.cpu().numpy())
         return queue, torch.tensor(kmeans.cluster_centers_, dtype=queue.dtype, device=self._device)
 

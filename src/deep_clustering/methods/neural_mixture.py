@@ -184,6 +184,7 @@ class NeuralMixture:
 
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
+        check_range("seed", self.seed, 0, 2**32 - 1)
         check_choice("density", self.density, ("exponential", "sigmoid"))
         check_range("density_scale", self.density_scale, 1e-3)
         check_choice("mixing", self.mixing, ("uniform", "learned"))

@@ -95,31 +95,18 @@ def make_backbone(name: str, layer: str) -> Backbone:
     return Backbone(body, list(model.state_dict()), "", _IMAGENET_MEAN, _IMAGENET_STD)
 
 
-class _Hooked(nn.Module):
-    """A network that cannot be traced, run as it is, with the output of one module kept."""
-
-    def __init__(self, model: nn.Module, layer: str) -> None:
-        super().__init__()
-        self.model = model
-        model.get_submodule(layer).register_forward_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: tuple, output: Tensor) -> None:
-        self._kept = output
-
-    def forward(self, images: Tensor) -> dict[str, Tensor]:
-        self.model(images)
-        return {_ROWS: self._kept}
-
-
 def _cut_timm(model: nn.Module, name: str, layer: str) -> Backbone:
+    """Not every network of timm can be traced: all of it runs, and the output of the layer is kept."""
     modules = {module for module, _ in model.named_modules() if module}
     if layer not in modules:
         raise ValueError(f"layer of {name} got '{layer}' ({closest(layer, {m for m in modules if '.' not in m})})")
     about: Any = model.pretrained_cfg
     classifier = about.get("classifier")
-    optional = f"model.{classifier}." if isinstance(classifier, str) and layer.split(".")[0] != classifier else ""
-    body = _Hooked(model, layer).eval()
-    return Backbone(body, list(body.state_dict()), optional, about["mean"], about["std"])
+    optional = f"{classifier}." if isinstance(classifier, str) and layer.split(".")[0] != classifier else ""
+    kept: dict[str, Tensor] = {}
+    model.get_submodule(layer).register_forward_hook(lambda module, inputs, output: kept.update({_ROWS: output}))
+    model.register_forward_hook(lambda module, inputs, output: dict(kept))
+    return Backbone(model, list(model.state_dict()), optional, about["mean"], about["std"])
 
 
 class Extractor(nn.Module):

@@ -1,0 +1,100 @@
+"""What all tests share: small data, and the options of each method as the project's YAML has them, made small."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+from kedro.config import OmegaConfigLoader
+from sklearn.datasets import load_digits, make_blobs
+
+from deep_clustering.methods import METHODS
+
+settings.register_profile("project", deadline=None, max_examples=50, derandomize=True, database=None)
+settings.load_profile("project")
+torch.set_num_threads(1)
+
+CONF = Path(__file__).parents[1] / "conf"
+
+# What makes a run short, wherever the YAML has such an option; everything else stays as configured.
+SMALL = {
+    "device": "cpu",
+    "epochs": 2,
+    "batch_size": 64,
+    "record_every": 1,
+    "queue_size": 600,
+    "discriminator_hidden": [16],
+    "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]},
+    "n_init": 1,
+    "max_iterations": 20,
+    "perplexity": 10.0,
+}
+VECTORS = {"views": {"kind": "noise", "scale": 0.1}, "encoder": {"kind": "mlp", "hidden": [16]}}
+
+
+@pytest.fixture(scope="session")
+def parameters() -> dict[str, Any]:
+    """Everything in conf/base/parameters*.yml, resolved as Kedro does."""
+    return dict(OmegaConfigLoader(conf_source=str(CONF), base_env="base", default_run_env="base")["parameters"])
+
+
+@pytest.fixture(scope="session")
+def tiny_options(parameters: dict[str, Any]) -> Callable[..., dict[str, Any]]:
+    """Function (method, rows, **changes) that gives small options of a method for "images" or "vectors"."""
+
+    def make(method: str, rows: str = "images", **changes: Any) -> dict[str, Any]:
+        options = copy.deepcopy(parameters[method])
+        small = SMALL | (VECTORS if rows == "vectors" else {})
+        options.update({key: copy.deepcopy(value) for key, value in small.items() if key in options})
+        if "size" in options.get("views", {}):
+            options["views"]["size"] = 8
+        unknown = set(changes) - set(options)
+        assert not unknown, f"{method} has no option {unknown}"
+        return options | changes
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def method_names() -> list[str]:
+    """Every key of METHODS."""
+    return sorted(METHODS)
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    """200 images (200, 1, 8, 8) in [0, 1], read-only."""
+    images = (load_digits().images[:200, None] / 16).astype(np.float32)
+    images.setflags(write=False)
+    return images
+
+
+@pytest.fixture(scope="session")
+def digit_labels() -> np.ndarray:
+    """Class of each of the digits, (200,) int64."""
+    return load_digits().target[:200].astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def _blobs() -> tuple[np.ndarray, np.ndarray]:
+    centres = 6 * np.eye(3, 5)  # far apart compared with the spread of 0.5
+    features, labels = make_blobs([40, 40, 40], centers=centres, cluster_std=0.5, random_state=0)
+    features = features.astype(np.float32)
+    features.setflags(write=False)
+    return features, labels.astype(np.int64)
+
+
+@pytest.fixture(scope="session")
+def blobs(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Three well separated groups of 40 vectors, (120, 5) float32, read-only."""
+    return _blobs[0]
+
+
+@pytest.fixture(scope="session")
+def blob_labels(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Group of each blob, (120,) int64."""
+    return _blobs[1]

@@ -1,0 +1,522 @@
+"""The file datasets: round trips, versions, damaged files, and that a file is there whole or not at all."""
+
+import json
+import os
+import pickle
+import string
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays, boolean_dtypes, floating_dtypes, integer_dtypes
+from kedro.io import DataCatalog, DatasetError, Version
+from scipy import sparse
+
+from deep_clustering.datasets import (
+    JSONDataset,
+    ModelDataset,
+    NpzDataset,
+    NumpyDataset,
+    SparseDataset,
+    TextDataset,
+    files,
+)
+from deep_clustering.methods import Model
+
+VALUES = {
+    NumpyDataset: np.arange(12, dtype=np.float32).reshape(3, 4),
+    NpzDataset: {"latent": np.eye(3), "rows": np.arange(4)},
+    SparseDataset: sparse.csr_matrix(np.float32([[0, 1, 0], [2, 0, 0]])),
+    ModelDataset: Model("kmeans", {"n_clusters": 3, "seed": 0}, {"centroids": np.ones((3, 2), dtype=np.float32)}),
+    JSONDataset: {"acc": 0.5, "curve": [1, 2.5, None], "name": "ä", "nested": {"ok": True}},
+    TextDataset: "<html>\r\nGrüße, 你好\n</html>",
+}
+CLASSES = list(VALUES)
+BINARY = [NumpyDataset, NpzDataset, SparseDataset, ModelDataset]
+
+
+def at(folder: Path, cls: type = NumpyDataset, **arguments):
+    return cls(filepath=str(folder / "value.bin"), **arguments)
+
+
+def files_in(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+def assert_same(got, expected) -> None:
+    if isinstance(expected, np.ndarray):
+        assert isinstance(got, np.ndarray)
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_array_equal(got, expected)
+    elif sparse.issparse(expected):
+        assert sparse.issparse(got)
+        assert got.format == "csr"
+        assert (got.dtype, got.shape) == (expected.dtype, expected.shape)
+        np.testing.assert_array_equal(got.toarray(), expected.toarray())
+    elif isinstance(expected, Model):
+        assert got[:2] == expected[:2]
+        assert_same(got.arrays, expected.arrays)
+    elif isinstance(expected, dict):
+        assert set(got) == set(expected)
+        for name, value in expected.items():
+            assert_same(got[name], value)
+    else:
+        assert got == expected
+
+
+@pytest.fixture(params=CLASSES, ids=lambda cls: cls.__name__)
+def cls(request) -> type:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """One folder for all examples of a property; each overwrites the last."""
+    return tmp_path_factory.mktemp("files")
+
+
+# Round trips
+
+
+numbers = st.one_of(
+    boolean_dtypes(), integer_dtypes(endianness="<"), floating_dtypes(sizes=(32, 64), endianness="<")
+)
+some_arrays = numbers.flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
+exact_integers = st.integers(-(2**53), 2**53)
+names = st.text(string.ascii_letters + string.digits + "_.", min_size=1).filter(lambda name: not name.endswith(".npy"))
+
+
+def test_round_trip(cls, tmp_path):
+    dataset = at(tmp_path, cls)
+    dataset.save(VALUES[cls])
+    assert_same(dataset.load(), VALUES[cls])
+    assert_same(at(tmp_path, cls).load(), VALUES[cls])
+    assert files_in(tmp_path) == ["value.bin"]
+
+
+@given(array=some_arrays)
+def test_arrays_return_as_they_were(folder, array):
+    at(folder).save(array)
+    assert_same(at(folder).load(), array)
+    mapped = at(folder, mmap=True).load()
+    assert isinstance(mapped, np.memmap)
+    assert not mapped.flags.writeable
+    assert_same(np.array(mapped), array)
+
+
+@given(named=st.dictionaries(names, some_arrays, max_size=4))
+def test_named_arrays_return_as_they_were(folder, named):
+    at(folder, NpzDataset).save(named)
+    assert_same(at(folder, NpzDataset).load(), named)
+
+
+@pytest.mark.parametrize("name", ["file", "allow_pickle", "args", "self", "arr_0", "a/b", "é"])
+def test_arrays_may_have_any_name(tmp_path, name):
+    at(tmp_path, NpzDataset).save({name: np.arange(3)})
+    assert_same(at(tmp_path, NpzDataset).load(), {name: np.arange(3)})
+
+
+@given(
+    options=st.dictionaries(st.text(), st.none() | st.booleans() | exact_integers | st.text(), max_size=4),
+    named=st.dictionaries(names, some_arrays.filter(lambda array: array.ndim > 0), max_size=4),
+)
+def test_models_return_as_they_were(folder, options, named):
+    model = Model("dcan", options, named)
+    at(folder, ModelDataset).save(model)
+    assert_same(at(folder, ModelDataset).load(), model)
+
+
+def test_models_keep_the_shape_of_scalars(tmp_path):
+    model = Model("kmeans", {}, {"variance": np.asarray(np.float32(2.5))})
+    at(tmp_path, ModelDataset).save(model)
+    assert_same(at(tmp_path, ModelDataset).load(), model)
+
+
+@given(array=arrays(np.float32, st.tuples(st.integers(0, 5), st.integers(0, 5)), elements=st.integers(-2, 2)))
+def test_sparse_matrices_return_as_csr(folder, array):
+    for form in ("csr", "csc", "coo"):
+        at(folder, SparseDataset).save(sparse.csr_matrix(array).asformat(form))
+        assert_same(at(folder, SparseDataset).load(), sparse.csr_matrix(array))
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | exact_integers | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(value=json_values)
+def test_plain_values_return_as_they_were(folder, value):
+    at(folder, JSONDataset).save([value])  # Kedro refuses a bare None
+    assert at(folder, JSONDataset).load() == [value]
+
+
+@given(text=st.text())
+def test_text_returns_as_it_was(folder, text):
+    at(folder, TextDataset).save(text)
+    assert at(folder, TextDataset).load() == text
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_memory_layout_does_not_matter(tmp_path, order):
+    array = np.asarray(np.arange(24.0).reshape(2, 3, 4), order=order)[:, ::-1]
+    for cls, value in [
+        (NumpyDataset, array),
+        (NpzDataset, {"a": array}),
+        (ModelDataset, Model("x", {}, {"a": array})),
+    ]:
+        at(tmp_path, cls).save(value)
+        assert_same(at(tmp_path, cls).load(), value)
+
+
+def test_a_memory_map_can_be_saved_again(tmp_path):
+    at(tmp_path).save(np.arange(5))
+    mapped = at(tmp_path, mmap=True).load()
+    at(tmp_path).save(mapped)  # over the file that is mapped
+    assert_same(at(tmp_path).load(), np.arange(5))
+    np.testing.assert_array_equal(mapped, np.arange(5))
+
+
+def test_input_is_untouched(cls, tmp_path):
+    before = pickle.dumps(VALUES[cls])
+    at(tmp_path, cls).save(VALUES[cls])
+    at(tmp_path, cls).load()
+    assert pickle.dumps(VALUES[cls]) == before
+
+
+# What cannot be read back is refused
+
+
+OBJECTS = np.array([{"a": 1}], dtype=object)
+STRUCTURED = np.zeros(2, dtype=[("number", "f4"), ("anything", "O")])
+
+
+@pytest.mark.parametrize(
+    ("cls", "value", "message"),
+    [
+        (NumpyDataset, OBJECTS, "array: expected numbers or fixed-width text, got dtype object"),
+        (NumpyDataset, STRUCTURED, "array: expected numbers or fixed-width text, got dtype .*anything"),
+        (NpzDataset, {"fine": np.eye(2), "bad": OBJECTS}, "bad: expected numbers or .* got dtype object"),
+        (NpzDataset, {"bad": STRUCTURED}, "bad: expected numbers or fixed-width text"),
+        (SparseDataset, np.eye(3), "expected a scipy sparse matrix, got ndarray"),
+        (ModelDataset, Model("x", {}, {"a": OBJECTS}), "Failed while saving"),
+        (ModelDataset, Model("x", {"rate": object()}, {}), "not JSON serializable"),
+        (JSONDataset, {"loss": float("nan")}, "not JSON compliant"),
+        (JSONDataset, [float("inf")], "not JSON compliant"),
+        (JSONDataset, {"array": np.eye(2)}, "not JSON serializable"),
+        (TextDataset, b"bytes", "Failed while saving"),
+        (TextDataset, "\ud800", "surrogates not allowed"),
+    ],
+)
+def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(tmp_path, cls, value, message):
+    with pytest.raises(DatasetError, match=message):
+        at(tmp_path, cls).save(value)
+    assert files_in(tmp_path) == []
+
+
+# Versions
+
+
+def test_two_saves_are_two_versions_and_the_latest_is_loaded(cls, tmp_path):
+    for save_version in ("2024-01-01T00.00.00.000Z", "2024-01-02T00.00.00.000Z"):
+        dataset = at(tmp_path, cls, version=Version(None, save_version))
+        dataset.save(VALUES[cls])
+        assert dataset.exists()
+    assert files_in(tmp_path) == [
+        f"value.bin/2024-01-0{day}T00.00.00.000Z/value.bin" for day in (1, 2)
+    ]
+    latest = at(tmp_path, cls, version=Version(None, None))
+    assert latest.exists()
+    assert latest.resolve_load_version() == "2024-01-02T00.00.00.000Z"
+    assert_same(latest.load(), VALUES[cls])
+
+
+def test_an_older_version_can_be_named(tmp_path):
+    for value, version in enumerate("ab"):
+        at(tmp_path, version=Version(None, version)).save(np.array([value]))
+    assert at(tmp_path, version=Version("a", None)).load() == [0]
+    assert at(tmp_path, version=Version(None, None)).load() == [1]
+
+
+def test_a_version_is_never_overwritten(tmp_path):
+    at(tmp_path, version=Version(None, "a")).save(np.arange(3))
+    with pytest.raises(DatasetError, match="must not exist"):
+        at(tmp_path, version=Version(None, "a")).save(np.arange(4))
+    assert_same(at(tmp_path, version=Version("a", None)).load(), np.arange(3))
+
+
+def test_without_versions_the_last_save_wins(tmp_path):
+    at(tmp_path).save(np.arange(3))
+    at(tmp_path).save(np.arange(4))
+    assert_same(at(tmp_path).load(), np.arange(4))
+    assert files_in(tmp_path) == ["value.bin"]
+
+
+def test_exists(cls, tmp_path):
+    assert not at(tmp_path, cls).exists()
+    assert not at(tmp_path, cls, version=Version(None, None)).exists()
+    assert not at(tmp_path, cls, version=Version("a", None)).exists()
+    at(tmp_path, cls).save(VALUES[cls])
+    assert at(tmp_path, cls).exists()
+
+
+# Damaged and foreign files
+
+
+def damaged(path: Path, cls: type):
+    """Checks that loading `path` fails with the path and what was expected in the message."""
+    return pytest.raises(DatasetError, match=rf"{path}: expected {cls.kind.replace('(', '.').replace(')', '.')}, got")
+
+
+def test_a_missing_file_is_named(cls, tmp_path):
+    with pytest.raises(DatasetError, match=f"{tmp_path}/value.bin: no such file; expected"):
+        at(tmp_path, cls).load()
+
+
+@pytest.mark.parametrize("cls", [*BINARY, JSONDataset], ids=lambda cls: cls.__name__)
+def test_a_file_cut_short_anywhere_is_named(cls, tmp_path):
+    dataset, path = at(tmp_path, cls), tmp_path / "value.bin"
+    dataset.save(VALUES[cls])
+    whole = path.read_bytes()
+    for length in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
+        path.write_bytes(whole[:length])
+        with damaged(path, cls):
+            dataset.load()
+
+
+def test_a_text_cut_inside_a_character_is_named(tmp_path):
+    path = tmp_path / "value.bin"
+    path.write_bytes("ä".encode()[:1])
+    with damaged(path, TextDataset):
+        at(tmp_path, TextDataset).load()
+
+
+@pytest.mark.parametrize("length", [0, 5, 100, 175])
+def test_a_memory_map_of_a_file_cut_short_is_refused(tmp_path, length):
+    dataset, path = at(tmp_path, mmap=True), tmp_path / "value.bin"
+    dataset.save(np.arange(6.0))
+    path.write_bytes(path.read_bytes()[:length])
+    with damaged(path, NumpyDataset):
+        dataset.load()
+
+
+@pytest.mark.parametrize("cls", [*BINARY, JSONDataset], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("other", CLASSES, ids=lambda cls: cls.__name__)
+def test_a_file_of_another_kind_is_named(cls, other, tmp_path):
+    if other is cls or (cls, other) == (NpzDataset, SparseDataset):  # scipy's files are named arrays
+        return
+    at(tmp_path, other).save(VALUES[other])
+    with damaged(tmp_path / "value.bin", cls):
+        at(tmp_path, cls).load()
+
+
+class Payload:
+    """Leaves a mark when it is unpickled."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.mark),)
+
+
+@pytest.mark.parametrize("cls", [*BINARY, JSONDataset], ids=lambda cls: cls.__name__)
+@pytest.mark.parametrize("carrier", ["pickle", "npy", "npz"])
+def test_a_pickle_is_never_run(cls, carrier, tmp_path):
+    path, mark = tmp_path / "value.bin", tmp_path / "mark"
+    payload = np.array([Payload(mark)], dtype=object)
+    with path.open("wb") as file:
+        if carrier == "pickle":
+            pickle.dump(payload, file)
+        elif carrier == "npy":
+            np.save(file, payload, allow_pickle=True)
+        else:
+            np.savez(file, data=payload, format=payload)
+    with damaged(path, cls):
+        at(tmp_path, cls).load()
+    assert not mark.exists()
+    pickle.loads(pickle.dumps(payload))
+    assert mark.exists()  # the payload itself does work
+
+
+def test_a_memory_map_never_runs_a_pickle(tmp_path):
+    with (tmp_path / "value.bin").open("wb") as file:
+        np.save(file, np.array([Payload(tmp_path / "mark")], dtype=object), allow_pickle=True)
+    with damaged(tmp_path / "value.bin", NumpyDataset):
+        at(tmp_path, mmap=True).load()
+    assert not (tmp_path / "mark").exists()
+
+
+def test_a_safetensors_file_of_someone_else_is_refused(tmp_path):
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.eye(2)}, tmp_path / "value.bin")
+    with damaged(tmp_path / "value.bin", ModelDataset):
+        at(tmp_path, ModelDataset).load()
+
+
+# A file is there whole or not at all
+
+
+class FullDiskError(Exception):
+    """An error of no class that the dataset knows."""
+
+
+def interrupt(monkeypatch, cls: type, where: str, error: BaseException) -> None:
+    """Let a save fail in the middle of the content, or just before the file gets its name."""
+    encode = cls._encode
+
+    def stop(self, data, file):
+        encode(self, data, file)
+        file.write(b"more")
+        raise error
+
+    def refuse(*_):
+        raise error
+
+    if where == "content":
+        monkeypatch.setattr(cls, "_encode", stop)
+    else:
+        monkeypatch.setattr(files.os, where, refuse)
+
+
+@pytest.mark.parametrize("where", ["content", "fsync", "replace"])
+@pytest.mark.parametrize("error", [FullDiskError, OSError, KeyboardInterrupt])
+def test_an_interrupted_save_leaves_nothing(cls, tmp_path, monkeypatch, where, error):
+    interrupt(monkeypatch, cls, where, error("disk"))
+    dataset = at(tmp_path, cls, version=Version(None, "a"))
+    with pytest.raises((DatasetError, KeyboardInterrupt)):
+        dataset.save(VALUES[cls])
+    assert files_in(tmp_path) == []
+    monkeypatch.undo()
+    assert not at(tmp_path, cls, version=Version(None, None)).exists()
+    at(tmp_path, cls, version=Version(None, "a")).save(VALUES[cls])  # the version is still free
+    assert_same(at(tmp_path, cls, version=Version(None, None)).load(), VALUES[cls])
+
+
+@pytest.mark.parametrize("where", ["content", "replace"])
+@pytest.mark.parametrize("versions", [None, ("a", "b")])
+def test_an_interrupted_save_leaves_what_was_there(cls, tmp_path, monkeypatch, where, versions):
+    first, second = (Version(None, version) for version in versions) if versions else (None, None)
+    at(tmp_path, cls, version=first).save(VALUES[cls])
+    before = files_in(tmp_path)
+    interrupt(monkeypatch, cls, where, OSError("disk"))
+    with pytest.raises(DatasetError, match="disk"):
+        at(tmp_path, cls, version=second).save(VALUES[cls])
+    assert files_in(tmp_path) == before
+    latest = at(tmp_path, cls, version=Version(None, None) if versions else None)
+    assert_same(latest.load(), VALUES[cls])
+
+
+def test_while_a_file_is_written_no_version_is_seen(tmp_path, monkeypatch):
+    seen = []
+    encode = NumpyDataset._encode
+
+    def look(self, data, file):
+        encode(self, data, file)
+        seen.append(at(tmp_path, version=Version(None, None)).exists())
+
+    monkeypatch.setattr(NumpyDataset, "_encode", look)
+    at(tmp_path, version=Version(None, "a")).save(np.arange(3))
+    assert seen == [False]
+    assert at(tmp_path, version=Version(None, None)).exists()
+
+
+# Places
+
+
+def test_a_bare_file_name_is_a_file_in_the_working_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = NumpyDataset(filepath="value.bin")
+    dataset.save(np.arange(3))
+    assert_same(dataset.load(), np.arange(3))
+    assert files_in(tmp_path) == ["value.bin"]
+
+
+def test_folders_are_made(tmp_path):
+    NumpyDataset(filepath=tmp_path / "a" / "b" / "value.npy").save(np.arange(3))
+    assert files_in(tmp_path) == ["a/b/value.npy"]
+
+
+def test_another_file_system(cls):
+    memory = fsspec.filesystem("memory")
+    for version in ("a", "b"):
+        dataset = cls(filepath="memory:///store/value.bin", version=Version(None, version))
+        dataset.save(VALUES[cls])
+        assert_same(dataset.load(), VALUES[cls])
+    found = sorted(memory.find("/store"))
+    memory.rm("/store", recursive=True)
+    assert found == ["/store/value.bin/a/value.bin", "/store/value.bin/b/value.bin"]
+
+
+def test_a_memory_map_of_another_file_system_is_read_whole():
+    dataset = NumpyDataset(filepath="memory:///store/mapped.npy", mmap=True)
+    dataset.save(np.arange(3))
+    assert type(dataset.load()) is np.ndarray
+    fsspec.filesystem("memory").rm("/store", recursive=True)
+
+
+def test_a_catalog_makes_every_class_from_its_name(cls, tmp_path):
+    entry = {
+        "type": f"deep_clustering.datasets.{cls.__name__}",
+        "filepath": str(tmp_path / "value.bin"),
+        "versioned": True,
+        "metadata": {"mlflow": "artifact"},
+    }
+    catalog = DataCatalog.from_config({"value": entry}, save_version="2024-01-01T00.00.00.000Z")
+    catalog.save("value", VALUES[cls])
+    assert_same(catalog.load("value"), VALUES[cls])
+    assert catalog.get("value").metadata == {"mlflow": "artifact"}
+    assert str(tmp_path) in str(catalog.get("value"))
+
+
+# Previews
+
+
+def preview_rows(dataset) -> list[dict]:
+    table = dataset.preview()
+    assert table["index"] == list(range(len(table["data"])))
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["data"]]
+
+
+def test_preview_of_an_array(tmp_path):
+    at(tmp_path).save(VALUES[NumpyDataset])
+    expected = {"name": "array", "shape": "(3, 4)", "dtype": "float32", "min": 0.0, "max": 11.0}
+    assert preview_rows(at(tmp_path)) == [expected]
+    assert preview_rows(at(tmp_path, mmap=True)) == [expected]
+
+
+@pytest.mark.parametrize("array", [np.zeros((0, 3)), np.array(["a", "b"]), np.zeros(2, dtype="M8[s]")])
+def test_preview_of_an_array_without_a_range(tmp_path, array):
+    at(tmp_path).save(array)
+    (row,) = preview_rows(at(tmp_path))
+    assert (row["shape"], row["dtype"], row["min"], row["max"]) == (str(array.shape), str(array.dtype), "", "")
+
+
+def test_preview_of_named_arrays(tmp_path):
+    at(tmp_path, NpzDataset).save(VALUES[NpzDataset])
+    rows = {row["name"]: row for row in preview_rows(at(tmp_path, NpzDataset))}
+    assert set(rows) == {"latent", "rows"}
+    assert (rows["rows"]["min"], rows["rows"]["max"]) == (0, 3)
+    at(tmp_path, NpzDataset).save({})
+    assert preview_rows(at(tmp_path, NpzDataset)) == []
+
+
+def test_preview_of_a_sparse_matrix(tmp_path):
+    at(tmp_path, SparseDataset).save(VALUES[SparseDataset])
+    (row,) = preview_rows(at(tmp_path, SparseDataset))
+    assert row["shape"] == "(2, 3)"
+    assert row["density"] == pytest.approx(2 / 6)
+    assert (row["min"], row["max"]) == (1, 2)
+
+
+def test_preview_of_a_model_and_of_json(tmp_path):
+    at(tmp_path, ModelDataset).save(VALUES[ModelDataset])
+    shown = json.loads(str(at(tmp_path, ModelDataset).preview()))
+    assert shown == {"method": "kmeans", "options": {"n_clusters": 3, "seed": 0}, "arrays": {"centroids": [3, 2]}}
+    at(tmp_path, JSONDataset).save(VALUES[JSONDataset])
+    assert json.loads(str(at(tmp_path, JSONDataset).preview())) == VALUES[JSONDataset]

@@ -1,0 +1,126 @@
+"""The baselines against scikit-learn called directly, and their own rules for responsibilities and new rows."""
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import cdist
+from scipy.stats import multivariate_normal
+from sklearn.cluster import AgglomerativeClustering, KMeans
+from sklearn.manifold import TSNE
+from sklearn.metrics import adjusted_rand_score
+from sklearn.mixture import GaussianMixture
+
+from deep_clustering.methods import make_method
+
+
+def fitted(tiny_options, name, features, **changes):
+    return make_method(tiny_options(name, "vectors", n_clusters=3, **changes)).fit(features)
+
+
+@pytest.fixture
+def noisy() -> np.ndarray:
+    """Overlapping groups (90, 4), so that responsibilities are soft."""
+    rng = np.random.default_rng(0)
+    return (rng.normal(size=(90, 4)) + 2 * np.eye(3, 4)[np.arange(90) % 3]).astype(np.float32)
+
+
+def test_kmeans_is_scikit_learns(tiny_options, noisy):
+    oracle = KMeans(3, n_init=4, random_state=0).fit(noisy)
+    estimator = fitted(tiny_options, "kmeans", noisy, n_init=4, seed=0)
+    np.testing.assert_array_equal(estimator.predict(noisy), oracle.predict(noisy))
+    np.testing.assert_allclose(estimator.get_arrays()["centroids"], oracle.cluster_centers_)
+
+
+def test_kmeans_responsibilities_are_those_of_equal_spherical_gaussians(tiny_options, noisy):
+    estimator = fitted(tiny_options, "kmeans", noisy)
+    centroids = estimator.get_arrays()["centroids"].astype(np.float64)
+    residuals = noisy - centroids[estimator.predict(noisy)]
+    variance = (residuals**2).mean()  # maximum likelihood of a spherical variance
+    densities = np.stack([multivariate_normal(centre, variance).pdf(noisy) for centre in centroids], axis=1)
+    expected = densities / densities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(estimator.predict_proba(noisy), expected, atol=1e-4)
+
+
+def test_kmeans_with_a_cluster_per_row_has_hard_responsibilities(tiny_options):
+    rows = np.arange(6, dtype=np.float32).reshape(3, 2)
+    estimator = fitted(tiny_options, "kmeans", rows)
+    assignments = estimator.predict(rows)
+    assert sorted(assignments) == [0, 1, 2]
+    np.testing.assert_array_equal(estimator.predict_proba(rows), np.eye(3)[assignments])
+
+
+@pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
+def test_mixture_is_scikit_learns_before_and_after_loading(tiny_options, noisy, covariance):
+    options = {"covariance": covariance, "n_init": 2, "seed": 1, "regularisation": 1e-3, "max_iterations": 50}
+    oracle = GaussianMixture(
+        3, covariance_type=covariance, n_init=2, random_state=1, reg_covar=1e-3, max_iter=50
+    ).fit(noisy.astype(np.float64))
+    estimator = fitted(tiny_options, "gmm", noisy, **options)
+    loaded = make_method(tiny_options("gmm", "vectors", n_clusters=3, **options)).set_arrays(estimator.get_arrays())
+    for method in (estimator, loaded):
+        np.testing.assert_array_equal(method.predict(noisy), oracle.predict(noisy))
+        np.testing.assert_allclose(method.predict_proba(noisy), oracle.predict_proba(noisy), atol=1e-5)
+
+
+def test_mixture_responsibilities_are_bayes_rule(tiny_options, noisy):
+    estimator = fitted(tiny_options, "gmm", noisy, covariance="full")
+    learned = estimator.get_arrays()
+    densities = np.stack(
+        [
+            weight * multivariate_normal(mean, covariance).pdf(noisy)
+            for weight, mean, covariance in zip(
+                learned["weights"], learned["means"], learned["covariances"], strict=True
+            )
+        ],
+        axis=1,
+    )
+    expected = densities / densities.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(estimator.predict_proba(noisy), expected, atol=1e-4)
+
+
+def test_ward_is_scikit_learns_and_hard(tiny_options, noisy):
+    oracle = AgglomerativeClustering(3, linkage="ward").fit_predict(noisy)
+    estimator = fitted(tiny_options, "ward", noisy)
+    np.testing.assert_array_equal(estimator.predict(noisy), oracle)
+    np.testing.assert_array_equal(estimator.predict_proba(noisy), np.eye(3)[oracle])
+
+
+@pytest.mark.parametrize("name", ["ward", "tsne_gmm"])
+def test_a_new_row_takes_what_its_nearest_training_row_has(tiny_options, noisy, name):
+    estimator = fitted(tiny_options, name, noisy)
+    new = noisy[:30] + np.random.default_rng(1).normal(0, 0.5, size=(30, 4)).astype(np.float32)
+    nearest = cdist(new, noisy).argmin(axis=1)
+    assert (nearest != np.arange(30)).any()
+    np.testing.assert_array_equal(estimator.predict(new), estimator.predict(noisy)[nearest])
+    np.testing.assert_array_equal(estimator.predict_proba(new), estimator.predict_proba(noisy)[nearest])
+    if name == "tsne_gmm":
+        np.testing.assert_array_equal(estimator.transform(new), estimator.transform(noisy)[nearest])
+
+
+@pytest.mark.parametrize("name", ["kmeans", "gmm", "ward"])
+def test_images_are_flattened(tiny_options, digits, name):
+    estimator = make_method(tiny_options(name)).fit(digits)
+    flat = digits.reshape(len(digits), -1)
+    np.testing.assert_array_equal(estimator.transform(digits), flat)
+    other = make_method(tiny_options(name)).fit(flat)
+    np.testing.assert_array_equal(estimator.predict(digits), other.predict(flat))
+
+
+def test_tsne_mixture_is_a_mixture_on_the_map(tiny_options, noisy):
+    estimator = fitted(tiny_options, "tsne_gmm", noisy, n_init=3)
+    latent = TSNE(2, perplexity=10.0, init="pca", random_state=0).fit_transform(noisy)
+    np.testing.assert_allclose(estimator.transform(noisy), latent, rtol=1e-4)
+    oracle = GaussianMixture(3, n_init=3, random_state=0).fit(latent)
+    np.testing.assert_array_equal(estimator.predict(noisy), oracle.predict(latent))
+
+
+def test_tsne_lowers_a_perplexity_that_is_too_large_for_the_rows(tiny_options, blobs):
+    few = blobs[::4]
+    estimator = fitted(tiny_options, "tsne_gmm", few, perplexity=500.0)
+    latent = TSNE(2, perplexity=(len(few) - 1) / 3, init="pca", random_state=0).fit_transform(few)
+    np.testing.assert_allclose(estimator.transform(few), latent, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["kmeans", "gmm"])
+def test_another_seed_finds_the_same_groups_under_other_names(tiny_options, blobs, name):
+    assignments = [fitted(tiny_options, name, blobs, seed=seed, n_init=5).predict(blobs) for seed in range(3)]
+    assert all(adjusted_rand_score(assignments[0], other) == 1 for other in assignments[1:])

@@ -1,0 +1,355 @@
+"""The neural mixture: each equation against its definition, its bounds, and its behaviour in training."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.stats import norm
+
+from deep_clustering.methods import make_method, neural_mixture
+from deep_clustering.methods.neural_mixture import (
+    e_step,
+    log_density,
+    log_mean_exp,
+    m_step_loss,
+    sigmoid_relevance,
+    update_mixing_weights,
+)
+from deep_clustering.metrics import accuracy, contingency
+
+DENSITIES = ("exponential", "sigmoid")
+
+
+def tables(low: float = -20, high: float = 20) -> st.SearchStrategy[np.ndarray]:
+    """Scores (n, K) with 1 to 12 rows and 2 to 5 clusters."""
+    shapes = st.tuples(st.integers(1, 12), st.integers(2, 5))
+    return shapes.flatmap(lambda shape: arrays(np.float64, shape, elements=st.floats(low, high)))
+
+
+def weights_of(n_clusters: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).dirichlet(np.full(n_clusters, 2.0))
+
+
+def bayes(densities: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float]:
+    """Posterior and mean log evidence by plain arithmetic, one number at a time."""
+    posterior = np.zeros_like(densities)
+    total = 0.0
+    for row, cluster in itertools.product(*map(range, densities.shape)):
+        evidence = sum(weights[k] * densities[row, k] for k in range(len(weights)))
+        posterior[row, cluster] = weights[cluster] * densities[row, cluster] / evidence
+        total += math.log(evidence) / densities.size
+    return posterior, total
+
+
+# Densities, equations (1) and (2)
+
+
+def test_log_mean_exp_by_hand():
+    values = torch.tensor([[0.0, math.log(3)], [math.log(3), math.log(5)]], dtype=torch.float64)
+    np.testing.assert_allclose(log_mean_exp(values), [math.log(2), math.log(4)])
+
+
+def test_log_mean_exp_does_not_overflow():
+    np.testing.assert_allclose(log_mean_exp(torch.tensor([[1000.0], [1000.0]])), [1000.0])
+
+
+@given(tables(), st.sampled_from(DENSITIES), st.floats(0.1, 10))
+def test_every_density_integrates_to_one_over_the_sample(scores, density, scale):
+    density_values = log_density(torch.from_numpy(scores), density, scale).exp().numpy()
+    np.testing.assert_allclose(density_values.mean(axis=0), 1, rtol=1e-9)
+
+
+@given(tables(-5, 5), st.floats(-100, 100))
+def test_exponential_density_equals_its_definition_and_ignores_a_shift(scores, shift):
+    expected = np.exp(scores) / np.exp(scores).mean(axis=0)
+    np.testing.assert_allclose(log_density(torch.from_numpy(scores), "exponential", 1).exp(), expected, rtol=1e-8)
+    moved = log_density(torch.from_numpy(scores + shift), "exponential", 1).exp()
+    np.testing.assert_allclose(moved, expected, rtol=1e-8)
+
+
+def test_sigmoid_density_equals_its_definition():
+    scores, scale = np.random.default_rng(0).normal(2, 3, size=(9, 4)), 3.0
+    standardised = (scores - scores.mean(axis=0)) / scores.std(axis=0)
+    sigmoid = 1 / (1 + np.exp(-scale * standardised))
+    expected = sigmoid / sigmoid.mean(axis=0)
+    np.testing.assert_allclose(log_density(torch.from_numpy(scores), "sigmoid", scale).exp(), expected, rtol=1e-9)
+
+
+def test_sigmoid_density_ignores_shift_and_positive_factor_of_the_scores():
+    scores = torch.from_numpy(np.random.default_rng(1).normal(size=(20, 3)))
+    factor, shift = torch.tensor([0.5, 3.0, 10.0]), torch.tensor([-4.0, 0.0, 9.0])
+    np.testing.assert_allclose(
+        log_density(scores * factor + shift, "sigmoid", 5.0), log_density(scores, "sigmoid", 5.0), atol=1e-9
+    )
+
+
+def test_sigmoid_relevance_of_equal_scores_is_one_half():
+    scores = torch.full((4, 2), 7.0)
+    relevance = sigmoid_relevance(scores, scores.mean(dim=0), scores.std(dim=0, correction=0), 8.0)
+    np.testing.assert_allclose(relevance.exp(), 0.5)
+
+
+# E-step, equations (3) and (4)
+
+
+@given(tables(-8, 8), st.integers(0, 1000))
+def test_e_step_is_bayes_rule(log_joint, seed):
+    weights = weights_of(log_joint.shape[1], seed)
+    log_responsibilities, log_likelihood = e_step(torch.from_numpy(log_joint), torch.from_numpy(np.log(weights)))
+    posterior, expected = bayes(np.exp(log_joint), weights)
+    np.testing.assert_allclose(log_responsibilities.exp(), posterior, rtol=1e-7)
+    assert float(log_likelihood) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@given(tables(-500, 500), st.integers(0, 1000))
+def test_responsibilities_sum_to_one_even_where_densities_overflow(log_joint, seed):
+    weights = weights_of(log_joint.shape[1], seed)
+    responsibilities = e_step(torch.from_numpy(log_joint), torch.from_numpy(np.log(weights)))[0].exp().numpy()
+    np.testing.assert_allclose(responsibilities.sum(axis=1), 1, rtol=1e-9)
+
+
+@given(tables(), st.integers(0, 1000))
+def test_permuting_the_clusters_permutes_the_columns(log_joint, seed):
+    n_clusters = log_joint.shape[1]
+    order = np.random.default_rng(seed).permutation(n_clusters)
+    weights = np.log(weights_of(n_clusters, seed))
+    first, likelihood = e_step(torch.from_numpy(log_joint), torch.from_numpy(weights))
+    second, permuted = e_step(torch.from_numpy(log_joint[:, order]), torch.from_numpy(weights[order]))
+    np.testing.assert_allclose(second, first[:, order], atol=1e-9)
+    assert float(permuted) == pytest.approx(float(likelihood), abs=1e-9)
+
+
+def test_e_step_refuses_weights_of_another_length():
+    with pytest.raises(ValueError, match=r"e_step: expected 3 mixing weights, got shape \(2,\)"):
+        e_step(torch.zeros(4, 3), torch.zeros(2))
+
+
+def test_gaussian_components_give_the_textbook_posterior():
+    x = np.linspace(-3, 3, 13)
+    weights = np.array([0.3, 0.7])
+    log_components = np.stack([norm.logpdf(x, -1, 1), norm.logpdf(x, 1, 1)], axis=1)
+    log_responsibilities, _ = e_step(torch.from_numpy(log_components), torch.from_numpy(np.log(weights)))
+    # Equal variances: the log odds are linear in x.
+    expected = 1 / (1 + np.exp(-(2 * x + math.log(0.7 / 0.3))))
+    np.testing.assert_allclose(log_responsibilities[:, 1].exp(), expected, rtol=1e-9)
+
+
+def known_pairs() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Two components on four values, and 128 pairs of views that occur exactly as often as the model says."""
+    components = np.array([[4, 2, 1, 1], [1, 1, 2, 4]]) / 8  # p(x | k)
+    joint = 0.5 * np.einsum("ka,kb->ab", components, components)  # p(x, x')
+    counts = np.rint(joint * 128).astype(int)
+    np.testing.assert_allclose(counts, joint * 128)
+    first, second = (np.repeat(index.ravel(), counts.ravel()) for index in np.indices(counts.shape))
+    return components, joint, first, second
+
+
+def test_scores_that_are_true_density_ratios_give_the_known_posterior_and_the_mutual_information():
+    components, joint, first, second = known_pairs()
+    marginal = joint.sum(axis=1)
+    ratio = np.log(components / marginal).T  # log p(x | k) / p(x), shape (values, K)
+    offsets = np.array([3.0, -5.0])  # the normaliser must take out any constant
+    densities = [log_density(torch.from_numpy(ratio[view] + offsets), "exponential", 1.0) for view in (first, second)]
+    np.testing.assert_allclose(densities[0], ratio[first], atol=1e-12)
+    uniform = torch.full((2,), -math.log(2), dtype=torch.float64)
+    log_responsibilities, log_likelihood = e_step(densities[0] + densities[1], uniform)
+    posterior = components[:, first] * components[:, second] / 2 / joint[first, second]
+    np.testing.assert_allclose(log_responsibilities.exp().T, posterior, rtol=1e-9)
+    mutual_information = (joint * np.log(joint / np.outer(marginal, marginal))).sum()
+    assert float(log_likelihood) == pytest.approx(mutual_information, rel=1e-9)
+
+
+# The bound, equation (6)
+
+
+@given(st.integers(0, 10_000), st.sampled_from(DENSITIES), st.floats(0.1, 30))
+def test_pair_log_likelihood_is_at_most_log_k(seed, density, spread):
+    rng = np.random.default_rng(seed)
+    n_samples, n_clusters = int(rng.integers(2, 20)), int(rng.integers(2, 6))
+    shared = rng.normal(0, spread, size=(n_samples, n_clusters))
+    views = [torch.from_numpy(shared + rng.normal(0, rng.uniform(0, 2), size=shared.shape)) for _ in range(2)]
+    log_joint = log_density(views[0], density, 8.0) + log_density(views[1], density, 8.0)
+    uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
+    assert float(e_step(log_joint, uniform)[1]) <= math.log(n_clusters) + 1e-9
+
+
+@pytest.mark.parametrize("sizes", [(4, 4, 4), (6, 4, 2), (1, 1, 10), (3, 3)])
+def test_hard_identical_views_reach_twice_the_entropy_less_log_k(sizes):
+    """For hard clusters f_k = n / n_k on the members of k, so the mean of log p is 2 H - log K; log K if balanced."""
+    n_clusters, n_samples = len(sizes), sum(sizes)
+    scores = torch.from_numpy(80.0 * np.eye(n_clusters)[np.repeat(np.arange(n_clusters), sizes)])
+    log_joint = 2 * log_density(scores, "exponential", 1.0)
+    uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
+    shares = np.array(sizes) / n_samples
+    expected = -2 * (shares * np.log(shares)).sum() - math.log(n_clusters)
+    log_likelihood = float(e_step(log_joint, uniform)[1])
+    assert log_likelihood == pytest.approx(expected, abs=1e-9)
+    if len(set(sizes)) == 1:
+        assert log_likelihood == pytest.approx(math.log(n_clusters), abs=1e-9)
+
+
+# M-step, equation (5)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("seed", range(5))
+def test_fishers_identity(density, seed):
+    """The gradient of the M-step's loss is that of minus the log-likelihood."""
+    rng = np.random.default_rng(seed)
+    scores = [torch.tensor(rng.normal(size=(7, 3)), requires_grad=True) for _ in range(2)]
+    weights = torch.from_numpy(weights_of(3, seed))
+    joint = log_density(scores[0], density, 2.0) + log_density(scores[1], density, 2.0)
+    likelihood = (weights * joint.exp()).sum(dim=1).log().mean()  # plain arithmetic, no logsumexp
+    expected = torch.autograd.grad(-likelihood, scores, retain_graph=True)
+    log_responsibilities, _ = e_step(joint.detach(), weights.log())
+    loss = m_step_loss(log_responsibilities, joint, weights.log())
+    for got, wanted in zip(torch.autograd.grad(loss, scores), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-12)
+
+
+def test_m_step_loss_equals_its_definition():
+    rng = np.random.default_rng(3)
+    log_joint, weights = rng.normal(size=(6, 4)), weights_of(4, 3)
+    responsibilities = rng.dirichlet(np.ones(4), size=6)
+    expected = 0.0
+    for row, cluster in itertools.product(range(6), range(4)):
+        expected -= responsibilities[row, cluster] * (math.log(weights[cluster]) + log_joint[row, cluster]) / 6
+    arguments = (torch.from_numpy(value) for value in (np.log(responsibilities), log_joint, np.log(weights)))
+    assert float(m_step_loss(*arguments)) == pytest.approx(expected)
+
+
+def test_no_gradient_flows_through_the_responsibilities():
+    log_responsibilities = torch.zeros(3, 2, requires_grad=True)
+    log_joint = torch.zeros(3, 2, requires_grad=True)
+    m_step_loss(log_responsibilities, log_joint, torch.zeros(2)).backward()
+    assert log_responsibilities.grad is None
+    assert log_joint.grad is not None
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 1))
+def test_mixing_weights_sum_to_one_and_keep_the_floor(seed, momentum, floor):
+    rng = np.random.default_rng(seed)
+    n_clusters = int(rng.integers(2, 8))
+    log_weights = torch.from_numpy(np.log(weights_of(n_clusters, seed)))
+    log_responsibilities = torch.from_numpy(np.log(rng.dirichlet(np.full(n_clusters, 0.3), size=9) + 1e-300))
+    updated = update_mixing_weights(log_weights, log_responsibilities, momentum, floor).exp().numpy()
+    assert updated.sum() == pytest.approx(1)
+    assert (updated >= floor / n_clusters - 1e-12).all()
+
+
+def test_mixing_weights_are_a_moving_average():
+    weights, responsibilities = np.array([0.2, 0.8]), np.array([[1.0, 0.0], [0.5, 0.5]]) + 1e-300
+    arguments = torch.from_numpy(np.log(weights)), torch.from_numpy(np.log(responsibilities))
+    np.testing.assert_allclose(update_mixing_weights(*arguments, 0.9, 0.0).exp(), [0.255, 0.745])
+    np.testing.assert_allclose(update_mixing_weights(*arguments, 1.0, 0.0).exp(), weights)
+    np.testing.assert_allclose(update_mixing_weights(*arguments, 0.0, 0.0).exp(), [0.75, 0.25])
+    np.testing.assert_allclose(update_mixing_weights(*arguments, 0.0, 1.0).exp(), [0.5, 0.5])
+
+
+# The estimator
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+@pytest.mark.parametrize("mixing", ["uniform", "learned"])
+def test_prediction_is_the_e_step_of_one_view_with_the_training_normalisers(tiny_options, blobs, density, mixing):
+    """Recomputed in numpy from the network's scores: deviation N10."""
+    options = tiny_options(
+        "neural_mixture", "vectors", n_clusters=3, density=density, mixing=mixing, mixing_momentum=0.5, epochs=3
+    )
+    estimator = make_method(options).fit(blobs)
+    with torch.inference_mode():
+        scores = estimator.encoder_.eval()(torch.tensor(blobs)).double().numpy()
+    if density == "sigmoid":
+        standardised = (scores - scores.mean(axis=0)) / scores.std(axis=0)
+        relevance = 1 / (1 + np.exp(-options["density_scale"] * standardised))
+    else:
+        relevance = np.exp(scores)
+    densities = relevance / relevance.mean(axis=0)
+    weights = np.exp(estimator.get_arrays()["log_mixing_weights"].astype(np.float64))
+    assert weights.sum() == pytest.approx(1, abs=1e-5)
+    if mixing == "uniform":
+        np.testing.assert_allclose(weights, 1 / 3, rtol=1e-6)
+    else:
+        assert np.ptp(weights) > 0
+    posterior = weights * densities / (weights * densities).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(estimator.predict_proba(blobs), posterior, atol=1e-4)
+
+
+def test_a_step_works_on_the_pair_mixture_of_both_views(tiny_options, blobs, monkeypatch):
+    """Equation (3): the joint density that E-step and M-step see is the product of the densities of the two views."""
+    densities, m_steps, e_steps = [], [], []
+    monkeypatch.setattr(
+        neural_mixture, "log_density", lambda *args: densities.append(log_density(*args)) or densities[-1]
+    )
+    monkeypatch.setattr(neural_mixture, "m_step_loss", lambda *args: m_steps.append(args) or m_step_loss(*args))
+    monkeypatch.setattr(neural_mixture, "e_step", lambda *args: e_steps.append(args) or e_step(*args))
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "noise", "scale": 1.0}, epochs=1)
+    make_method(options).fit(blobs)
+    first, second = densities
+    assert not torch.equal(first, second)
+    (responsibilities, joint, weights), (joint_in_e_step, weights_in_e_step) = m_steps[0], e_steps[0]
+    assert torch.equal(joint, first + second)
+    assert torch.equal(joint_in_e_step, joint)
+    assert torch.equal(weights, weights_in_e_step)
+    assert torch.equal(responsibilities, e_step(joint, weights)[0])
+
+
+def test_transform_is_the_input_of_the_last_layer(tiny_options, blobs):
+    estimator = make_method(tiny_options("neural_mixture", "vectors", n_clusters=3)).fit(blobs)
+    latent = estimator.transform(blobs)
+    assert latent.shape == (len(blobs), 16)
+    assert (latent >= 0).all()  # it comes out of a ReLU
+    last = estimator.encoder_[-1]
+    scores = latent @ last.weight.detach().numpy().T + last.bias.detach().numpy()
+    with torch.inference_mode():
+        np.testing.assert_allclose(estimator.encoder_(torch.tensor(blobs)), scores, atol=1e-4)
+
+
+def full_batch(tiny_options, blobs, **changes):
+    options = tiny_options(
+        "neural_mixture",
+        "vectors",
+        n_clusters=3,
+        views={"kind": "noise", "scale": 0.0},
+        batch_size=len(blobs),
+        weight_decay=0.0,
+        record_every=100,
+    )
+    return make_method(options | changes).fit(blobs)
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_log_likelihood_rises_in_a_full_batch_run_with_small_steps(tiny_options, blobs, density):
+    history = full_batch(tiny_options, blobs, density=density, learning_rate=1e-3, epochs=25).history_
+    log_likelihood = history["log_likelihood"]
+    assert (np.diff(log_likelihood) > -1e-5).all()
+    assert log_likelihood[-1] > log_likelihood[0]
+    assert (log_likelihood <= math.log(3) + 1e-5).all()
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_separated_groups_are_found_and_the_bound_is_approached(tiny_options, blobs, blob_labels, density):
+    estimator = full_batch(tiny_options, blobs, density=density, learning_rate=0.02, epochs=80)
+    assert accuracy(contingency(estimator.predict(blobs), blob_labels, 3, 3)) == 1
+    assert estimator.history_["log_likelihood"][-1] > 0.8 * math.log(3)
+
+
+def test_diagnostics_stay_in_their_ranges(tiny_options, digits):
+    estimator = make_method(tiny_options("neural_mixture", mixing="learned", mixing_momentum=0.5)).fit(digits)
+    history = estimator.history_
+    assert set(history) >= {"loss", "log_likelihood", "entropy", "agreement"}
+    assert ((history["entropy"] >= 0) & (history["entropy"] <= math.log(10) + 1e-6)).all()
+    assert ((history["agreement"] >= 0) & (history["agreement"] <= 1)).all()
+    weights = np.exp(estimator.get_arrays()["log_mixing_weights"])
+    assert weights.min() >= 0.5 / 10 - 1e-6  # the configured floor
+
+
+def test_snapshots_are_taken_as_often_as_asked_and_at_both_ends(tiny_options, blobs):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=5, record_every=2)
+    history = make_method(options).fit(blobs).history_
+    np.testing.assert_array_equal(history["snapshot_epoch"], [0, 2, 4, 5])
