@@ -529,7 +529,7 @@ def test_a_table_of_neighbours_arrives_as_it_is():
 
 @pytest.mark.parametrize("table", [TABLE[:4], np.full((5, 2), 5), np.tile(TABLE, (2, 1)), np.tile([-1, 0], (5, 1))])
 def test_a_table_that_does_not_fit_the_rows_is_refused(table):
-    with pytest.raises(ValueError, match=r"neighbours: expected indices below 5 .*, got \(\d+, \d\) with indices"):
+    with pytest.raises(ValueError, match=r"neighbours: expected indices below 5 .* got \(\d+, \d\) with indices"):
         neighbour_table(table, 5, torch.device("cpu"))
 
 

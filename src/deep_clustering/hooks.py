@@ -15,6 +15,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline import Node, Pipeline
 
+from deep_clustering.methods import METHODS
 from deep_clustering.options import build, closest
 
 logger = logging.getLogger(__name__)
@@ -42,9 +43,11 @@ class Preflight:
             click.ClickException: with everything that is wrong.
         """
         parameters = self._context.params
+        runtime_params = run_params.get("runtime_params") or {}
         problems = [
-            *_unknown_parameters(run_params.get("runtime_params") or {}),
-            *_wrong_options(pipeline, parameters),
+            *_unknown_parameters(runtime_params),
+            *_shadowed_globals(parameters, {**self._context.config_loader["globals"], **runtime_params}),
+            *_wrong_options(_parameter_names(pipeline) | (set(runtime_params) & set(METHODS)), parameters),
             *_wrong_versions(run_params.get("load_versions") or {}, pipeline, catalog),
             *_unwritable_folders(pipeline, catalog),
         ]
@@ -68,8 +71,17 @@ def _unknown_parameters(runtime_params: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _wrong_options(pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[str]:
-    """Build every group of options that the pipeline takes, and collect what its schema says."""
+def _shadowed_globals(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) -> list[str]:
+    """Values that a parameters.yml sets where the methods do not read them."""
+    return [
+        f"parameters: {name} is set to {parameters[name]!r}, where no method reads it; set it in globals.yml"
+        for name in ("seed", "n_clusters", "device")
+        if parameters[name] != chosen[name]
+    ]
+
+
+def _wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
+    """Build every named group of options, and collect what its schema says."""
     from deep_clustering.evaluation import EvaluationOptions
     from deep_clustering.features import FeatureOptions
     from deep_clustering.neighbours import NeighbourOptions
@@ -84,7 +96,7 @@ def _wrong_options(pipeline: Pipeline, parameters: Mapping[str, Any]) -> list[st
         "reporting": ReportingOptions,
     }
     problems = []
-    for name in sorted(_parameter_names(pipeline)):
+    for name in sorted(names):
         try:
             if name in schemas:
                 build(schemas[name], parameters.get(name, {}), name)

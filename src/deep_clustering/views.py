@@ -360,7 +360,7 @@ def neighbour_table(neighbours: np.ndarray | None, n_samples: int, device: torch
         or (np.diff((neighbours < 0).astype(int), axis=1) < 0).any()
     ):
         raise ValueError(
-            f"neighbours: expected indices below {n_samples}, with -1 only at the end of a line, for each of so many rows, "
-            f"got {neighbours.shape} with indices up to {neighbours.max()}"
+            f"neighbours: expected indices below {n_samples} (-1 only at the end of a line) for so many rows, got "
+            f"{neighbours.shape} with indices up to {neighbours.max()}"
         )
     return torch.tensor(neighbours, dtype=torch.int64, device=device)

@@ -22,7 +22,8 @@ SMALL = {
 def copy_project(root: Path) -> Path:
     """Make the root of a fresh project without any data."""
     (root / "src").mkdir(parents=True)
-    shutil.copy(ROOT / "pyproject.toml", root)
+    for name in ("pyproject.toml", ".telemetry"):
+        shutil.copy(ROOT / name, root)
     shutil.copytree(ROOT / "conf", root / "conf")
     return root
 

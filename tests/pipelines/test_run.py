@@ -1,8 +1,12 @@
 """Every pipeline, run as Kedro runs it: outputs, versions, repeatability, what happens without labels."""
 
+import shutil
+import struct
+
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import sparse
 
 from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
 from deep_clustering.methods import METHODS
@@ -11,6 +15,12 @@ from pipelines.small_project import run, versions
 
 def load_last(root, dataset, name):
     return dataset(filepath=str(versions(root, name)[-1])).load()
+
+
+def own_rows(project):
+    """Source of the vectors in rows.npy, without labels."""
+    rest = {"labels": None, "key": None, "layout": "auto", "value_range": None}
+    return {"kind": "arrays", "name": "mine", "samples": str(project / "rows.npy"), **rest}
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -60,7 +70,7 @@ def test_an_older_version_can_be_loaded(project):
 def test_labels_are_optional(project):
     rows = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
     np.save(project / "rows.npy", rows)
-    source = {"kind": "arrays", "name": "mine", "samples": str(project / "rows.npy"), "labels": None}
+    source = own_rows(project)
     run(project, "kmeans", ingestion={"n_rows": 0, "source": source}, n_clusters=3)
     scores = load_last(project, JSONDataset, "scores.json")
     assert scores["contingency"] is None
@@ -74,7 +84,7 @@ def test_a_collapse_is_logged_and_flagged(project, caplog):
     rows[:3] = [[9, 9], [9, 8], [8, 9]]
     rows += np.random.default_rng(0).normal(scale=1e-3, size=rows.shape).astype(np.float32)
     np.save(project / "rows.npy", rows)
-    source = {"kind": "arrays", "name": "mine", "samples": str(project / "rows.npy"), "labels": None}
+    source = own_rows(project)
     run(project, "ward", ingestion={"n_rows": 0, "source": source}, n_clusters=2)
     scores = load_last(project, JSONDataset, "scores.json")
     assert scores["collapsed"] is True
@@ -91,3 +101,54 @@ def test_history_holds_diagnostics_of_every_epoch(project):
         assert np.isfinite(history[name]).all()
     assert history["snapshot_epoch"].tolist() == [0, 2]
     assert history["snapshot_assignments"].shape == (2, 200)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_sparse_rows_go_all_the_way(project, method):
+    rows = sparse.random(90, 40, density=0.2, format="csr", dtype=np.float32, random_state=0)
+    sparse.save_npz(project / "rows.npz", rows)
+    (project / "conf" / "mine").mkdir()
+    shutil.copy(project / "conf" / "reuters10k" / "catalog.yml", project / "conf" / "mine")
+    source = {"kind": "sparse_arrays", "samples": str(project / "rows.npz"), "labels": None, "vocabulary": None}
+    vectors = {
+        "views": {"kind": "dropout", "rate": 0.5},
+        "encoder": {"kind": "mlp", "hidden": [16]},
+        "epochs": 1,
+        "batch_size": 32,
+    }
+    run(
+        project,
+        method,
+        env="mine",
+        ingestion={"n_rows": 0, "source": {"name": "mine", **source}},
+        features={"scaling": "none"},
+        n_clusters=3,
+        **({method: vectors} if method in ("dcan", "neural_mixture") else {}),
+    )
+    assert load_last(project, NumpyDataset, "assignments.npy").shape == (90,)
+
+
+@pytest.mark.parametrize("method", ["dcan", "neural_mixture"])
+def test_training_beats_the_untrained_start(project, method):
+    run(project, method, ingestion={"n_rows": 0}, **{method: {"epochs": 12, "record_every": 12}})
+    acc = load_last(project, JSONDataset, "scores.json")["curves"]["snapshots"]["acc"]
+    assert acc[-1] > acc[0] + 0.2
+
+
+def test_rows_that_are_only_assigned_are_scored_and_not_fitted(project):
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(0, 256, (60, 28, 28), dtype=np.uint8), rng.integers(0, 10, 60).astype(np.uint8)
+    root = project / "raw"
+    root.mkdir()
+    for part, lines in (("train", slice(0, 40)), ("t10k", slice(40, 60))):
+        n = len(labels[lines])
+        header = struct.pack(">IIII", 2051, n, 28, 28)
+        (root / f"{part}-images-idx3-ubyte").write_bytes(header + images[lines].tobytes())
+        (root / f"{part}-labels-idx1-ubyte").write_bytes(struct.pack(">II", 2049, n) + labels[lines].tobytes())
+    source = {"kind": "mnist", "root": str(root), "protocol": "train->test", "download": False}
+    run(project, "neural_mixture", ingestion={"n_rows": 0, "source": source}, n_clusters=3)
+    scores = load_last(project, JSONDataset, "scores.json")
+    assert scores["n_samples"] == 20
+    assert sum(scores["occupancy"]) == 20
+    assert load_last(project, NpzDataset, "history.npz")["snapshot_assignments"].shape[1] == 40
+    assert load_last(project, NumpyDataset, "assignments.npy").shape == (60,)

@@ -20,7 +20,7 @@ PROTOCOLS = [
     ("train", ["train"], [BOTH]),
     ("test", ["test"], [BOTH]),
     ("train+test", ["train", "test"], [BOTH, BOTH]),
-    ("fit train, assign test", ["train", "test"], [FITTED, ASSIGNED]),
+    ("train->test", ["train", "test"], [FITTED, ASSIGNED]),
 ]
 IMAGES = {
     "train": RNG.integers(0, 256, (10, 3, 32, 32), np.uint8),
@@ -194,8 +194,8 @@ def test_a_prepared_subset_knows_no_parts(tmp_path):
     assert loaded.labels.tolist() == COARSE["train"]
     assert loaded.about["protocol"] == "all rows of a prepared subset"
     np.testing.assert_array_equal(loaded.split, BOTH)
-    with pytest.raises(ValueError, match=r"subset\.npz does not tell training rows .* got 'fit train, assign test'"):
-        cifar100(tmp_path, "fit train, assign test")
+    with pytest.raises(ValueError, match=r"subset\.npz does not tell training rows .* got 'train->test'"):
+        cifar100(tmp_path, "train->test")
 
 
 @pytest.mark.parametrize(
@@ -251,7 +251,7 @@ def real(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_real_cifar10(real):
-    source = {"kind": "cifar10", "root": str(real / "cifar10"), "protocol": "fit train, assign test", "download": False}
+    source = {"kind": "cifar10", "root": str(real / "cifar10"), "protocol": "train->test", "download": False}
     loaded, card = load_source({"source": source, "n_rows": 0})
     assert card["shape"] == [60_000, 3, 32, 32]
     assert card["class_counts"] == [6000] * 10

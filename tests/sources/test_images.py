@@ -26,7 +26,7 @@ PROTOCOLS = [
     ("train", ["train"], [BOTH]),
     ("test", ["test"], [BOTH]),
     ("train+test", ["train", "test"], [BOTH, BOTH]),
-    ("fit train, assign test", ["train", "test"], [FITTED, ASSIGNED]),
+    ("train->test", ["train", "test"], [FITTED, ASSIGNED]),
 ]
 
 
@@ -220,7 +220,7 @@ def test_the_real_mnist():
             "source": {
                 "kind": "mnist",
                 "root": str(Path(os.environ["DEEP_CLUSTERING_DATA"]) / "data" / "mnist"),
-                "protocol": "fit train, assign test",
+                "protocol": "train->test",
                 "download": False,
             },
             "n_rows": 0,

@@ -15,7 +15,7 @@ PROTOCOLS = [
     ("train", ["train"], [BOTH]),
     ("test", ["test"], [BOTH]),
     ("train+test", ["train", "test"], [BOTH, BOTH]),
-    ("fit train, assign test", ["train", "test"], [FITTED, ASSIGNED]),
+    ("train->test", ["train", "test"], [FITTED, ASSIGNED]),
 ]
 
 

@@ -6,7 +6,8 @@ from deep_clustering.datasets.files import (
     NpzDataset,
     NumpyDataset,
     SparseDataset,
+    TableDataset,
     TextDataset,
 )
 
-__all__ = ["JSONDataset", "ModelDataset", "NpzDataset", "NumpyDataset", "SparseDataset", "TextDataset"]
+__all__ = ["JSONDataset", "ModelDataset", "NpzDataset", "NumpyDataset", "SparseDataset", "TableDataset", "TextDataset"]

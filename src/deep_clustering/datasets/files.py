@@ -12,14 +12,14 @@ import uuid
 import zipfile
 import zlib
 from abc import abstractmethod
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import fsspec
 import numpy as np
 import safetensors.numpy
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
-from kedro.io.core import get_filepath_str, get_protocol_and_path
+from kedro.io.core import VersionNotFoundError, get_filepath_str, get_protocol_and_path
 from kedro_datasets._typing import JSONPreview, TablePreview
 from safetensors import SafetensorError
 from scipy import sparse
@@ -79,7 +79,12 @@ class _FileDataset(AbstractVersionedDataset[Any, Any]):
         Raises:
             DatasetError: if it is missing, cut short, or of another format.
         """
-        path = get_filepath_str(self._get_load_path(), self._protocol)
+        try:
+            path = get_filepath_str(self._get_load_path(), self._protocol)
+        except VersionNotFoundError as error:
+            raise DatasetError(
+                f"{self._filepath}: there is no version yet; run the pipeline that writes it first, or check --env"
+            ) from error
         if not self._fs.exists(path):
             raise DatasetError(f"{path}: no such file; expected {self.kind}")
         try:
@@ -89,7 +94,7 @@ class _FileDataset(AbstractVersionedDataset[Any, Any]):
         except self.reader_errors as error:
             raise DatasetError(
                 f"{path}: expected {self.kind}, got a file that cannot be read as one ({error}). It is cut short or "
-                "damaged: delete this version, or name another with --load-versions"
+                "damaged: delete this version, or choose another by --load-versions=NAME:VERSION"
             ) from error
 
     def save(self, data: Any) -> None:  # noqa: ANN401
@@ -127,7 +132,10 @@ class _FileDataset(AbstractVersionedDataset[Any, Any]):
         return bool(self._fs.exists(get_filepath_str(self._get_load_path(), self._protocol)))
 
     def _describe(self) -> dict[str, Any]:
-        return {"filepath": str(self._filepath), "protocol": self._protocol, "version": self._version}
+        # Kedro-Viz publishes this; a file of the project must not name the folders of the machine.
+        path, project = Path(self._filepath), Path.cwd()
+        shown = path.relative_to(project) if self._is_local() and path.is_relative_to(project) else self._filepath
+        return {"filepath": str(shown), "protocol": self._protocol, "version": self._version}
 
 
 class NumpyDataset(_FileDataset):
@@ -195,7 +203,10 @@ class SparseDataset(_FileDataset):
         sparse.save_npz(file, data.tocsr())
 
     def _decode(self, file: IO[bytes]) -> sparse.csr_matrix:
-        return sparse.load_npz(file).tocsr()
+        matrix = sparse.load_npz(file).tocsr()
+        # An index out of range would be read, and written, outside of memory.
+        matrix.check_format(full_check=True)
+        return matrix
 
     def preview(self) -> TablePreview:
         """Shape and density, for Kedro-Viz."""
@@ -255,6 +266,24 @@ class TextDataset(_FileDataset):
 
     def _decode(self, file: IO[bytes]) -> str:
         return file.read().decode()
+
+
+class TableDataset(_FileDataset):
+    """A pandas.DataFrame as `.csv`, without its index."""
+
+    kind = "a table (.csv)"
+
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        file.write(data.to_csv(index=False).encode())
+
+    def _decode(self, file: IO[bytes]) -> Any:  # noqa: ANN401
+        import pandas as pd
+
+        return pd.read_csv(file)
+
+    def preview(self) -> TablePreview:
+        """The rows, for Kedro-Viz."""
+        return _table(self.load().to_dict("records"))
 
 
 def _refuse_objects(array: np.ndarray, name: str) -> None:

@@ -275,7 +275,7 @@ class DCAN:
         queue = self._latent(views)[:n_queue]
         if not torch.isfinite(queue).all():
             raise FloatingPointError(
-                "dcan: 'latent' of the untrained encoder is not finite, epoch 0; look for extreme values in the features"
+                "dcan: 'latent' of the untrained encoder is not finite (epoch 0); look for extreme values in the rows"
             )
         kmeans = KMeans(self.n_clusters, n_init=10, random_state=self.seed).fit(queue.cpu().numpy())
         return queue, torch.tensor(kmeans.cluster_centers_, dtype=queue.dtype, device=self._device)

@@ -82,15 +82,17 @@ def select_members(
 
 def _simplified_silhouette(samples: np.ndarray, assignments: np.ndarray) -> np.ndarray:
     """Silhouette against cluster means instead of against all pairs, (n_samples,) float32."""
-    flat = samples.reshape(len(samples), -1)
+    n_samples = samples.shape[0]
+    flat = samples.reshape(n_samples, -1)
     occupied, own = np.unique(assignments, return_inverse=True)
     if len(occupied) < 2:
-        return np.zeros(len(flat), dtype=np.float32)
-    means = np.stack([flat[own == k].mean(axis=0, dtype=np.float64) for k in range(len(occupied))])
-    result = np.empty(len(flat), dtype=np.float32)
-    for start in range(0, len(flat), CHUNK_ROWS):
+        return np.zeros(n_samples, dtype=np.float32)
+    means = np.stack([np.ravel(flat[own == k].mean(axis=0, dtype=np.float64)) for k in range(len(occupied))])
+    result = np.empty(n_samples, dtype=np.float32)
+    for start in range(0, n_samples, CHUNK_ROWS):
         part = slice(start, start + CHUNK_ROWS)
-        distances = _distances(flat[part].astype(np.float64), means)
+        rows = flat[part] if isinstance(flat, np.ndarray) else flat[part].toarray()
+        distances = _distances(rows.astype(np.float64), means)
         mine = np.arange(len(distances)), own[part]
         own_distance = distances[mine]
         distances[mine] = np.inf
@@ -108,7 +110,7 @@ def _distances(rows: np.ndarray, means: np.ndarray) -> np.ndarray:
 
 
 def _check_rows(assignments: np.ndarray, responsibilities: np.ndarray, samples: np.ndarray) -> None:
-    lengths = (len(assignments), len(responsibilities), len(samples))
+    lengths = (len(assignments), len(responsibilities), samples.shape[0])
     if len(set(lengths)) != 1:
         raise ValueError(
             "certainty: assignments, responsibilities and samples must have the same length, "

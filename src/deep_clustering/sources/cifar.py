@@ -81,7 +81,7 @@ class Cifar10:
     root: str
     """Folder of cifar-10-binary.tar.gz, of its folder cifar-10-batches-bin, of the files, or of prepared npz."""
     protocol: str
-    """train, test, train+test, or "fit train, assign test"."""
+    """train, test, train+test, or train->test."""
     download: bool
     """Whether the archive, 170 MB, may be downloaded if files are missing."""
 
@@ -102,7 +102,7 @@ class Cifar100:
     root: str
     """Folder of cifar-100-binary.tar.gz, of its folder cifar-100-binary, of the files, or of prepared npz."""
     protocol: str
-    """train, test, train+test, or "fit train, assign test"."""
+    """train, test, train+test, or train->test."""
     labels: str
     """coarse: the 20 superclasses, as clustering papers do; fine: the 100 classes."""
     download: bool

@@ -52,7 +52,7 @@ class Mnist:
     root: str
     """Folder of the raw files: here or in `MNIST/raw`, plain or as .gz."""
     protocol: str
-    """train, test, train+test, or "fit train, assign test"."""
+    """train, test, train+test, or train->test."""
     download: bool
     """Whether missing files may be downloaded."""
 
@@ -78,7 +78,7 @@ class FashionMnist:
     root: str
     """Folder of the raw files: here or in `FashionMNIST/raw`, plain or as .gz."""
     protocol: str
-    """train, test, train+test, or "fit train, assign test"."""
+    """train, test, train+test, or train->test."""
     download: bool
     """Whether missing files may be downloaded."""
 
@@ -133,7 +133,7 @@ class Usps:
     root: str
     """Folder of the raw files usps.bz2 and usps.t.bz2."""
     protocol: str
-    """train, test, train+test, or "fit train, assign test"."""
+    """train, test, train+test, or train->test."""
     download: bool
     """Whether missing files may be downloaded."""
 
@@ -186,7 +186,7 @@ class Stl10:
     root: str
     """Folder of stl10_binary.tar.gz, of the folder stl10_binary or of its files."""
     protocol: str
-    """train, test, train+test, or "fit train, assign test"."""
+    """train, test, train+test, or train->test."""
     unlabelled: bool
     """Whether methods are also fitted to the unlabelled images; as features they take 12 GB of memory."""
     download: bool

@@ -15,14 +15,14 @@ PROTOCOLS = {
     "train": {"train": FITTED | ASSIGNED},
     "test": {"test": FITTED | ASSIGNED},
     "train+test": {"train": FITTED | ASSIGNED, "test": FITTED | ASSIGNED},
-    "fit train, assign test": {"train": FITTED, "test": ASSIGNED},
+    "train->test": {"train": FITTED, "test": ASSIGNED},
 }
 # The same in the words of the data card.
 PROTOCOL_WORDS = {
     "train": "training part",
     "test": "test part",
     "train+test": "training and test part together",
-    "fit train, assign test": "fitted on the training part, assigned to the test part",
+    "train->test": "fitted on the training part, assigned to the test part",
 }
 
 

@@ -200,7 +200,8 @@ class MLflowTracking:
         if tracked.previous_sigterm is not None:
             signal.signal(signal.SIGTERM, tracked.previous_sigterm)
         run = tracked.run
-        logger.info("tracked as run %s (%s) in %s; `make ui` shows it", run.name, run.run_id, run.uri)
+        logger.info("tracked as run %s (%s)", run.name, run.run_id)
+        logger.info("in %s; `make ui` shows it", run.uri)
 
 
 def _track(tracked: _Tracked, name: str, data: Any) -> None:  # noqa: ANN401

@@ -1,0 +1,270 @@
+"""Arrays of any number type and layout, from `.npy` and `.npz` files, to the samples and labels of the project."""
+
+import logging
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from deep_clustering.checks import check_labels
+
+logger = logging.getLogger(__name__)
+
+# From this size on a .npy file is mapped instead of read.
+MAPPED_BYTES = 2**28
+
+# Order of the axes behind the rows that makes channels first; nhw images get one channel.
+_AXES = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}
+LAYOUTS = ("auto", "nchw", "nhwc", "nhw", "vectors")
+
+# float32 may move a value by this share of the spread of its column, about a fifth of one of 256 grey levels.
+_LARGEST_SHIFT = 2.0**-10
+# Beyond this float64, which measures the shift, is not exact itself.
+_EXACT_INTEGERS = 2**53
+
+# Members of an archive that make it a sparse matrix.
+_SPARSE = {"indices.npy", "indptr.npy", "shape.npy"}
+
+_CHUNK = 4096
+_DAMAGED = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)
+
+
+def read_array(file: Path, what: str, key: str | None = None, besides: str | None = None) -> np.ndarray:
+    """One array of a file.
+
+    Args:
+        file: A `.npy` file, or an archive `.npz`.
+        what: What the array is, for the messages.
+        key: Name of the array in an archive; None takes the only one.
+        besides: Name of an array of the archive that is not meant.
+
+    Returns:
+        The array; of a large `.npy` file a read-only memory map.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is damaged, of another kind, holds Python objects, or the name is not in it.
+    """
+    is_archive = file.suffix.lower() == ".npz"
+    kind = "a .npz archive of arrays" if is_archive else "a .npy array"
+    if not file.is_file():
+        raise FileNotFoundError(f"ingestion: no file of {what} at {file}; expected {kind}")
+    try:
+        if is_archive:
+            if not zipfile.is_zipfile(file):
+                raise ValueError("not an archive")
+            with np.load(file, allow_pickle=False) as archive:
+                return _load(archive, _choose(archive, file, what, key, besides))
+        return _map_or_read(file)
+    except _WrongKeyError as error:
+        raise ValueError(str(error)) from error
+    except _DAMAGED as error:
+        raise ValueError(
+            f"ingestion: {file}: expected {kind} of numbers, got a file cut short or of another kind ({_reason(error)})"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    text = str(error)
+    if "Object arrays" in text or "Python objects" in text:
+        return "an array of Python objects, which needs pickle; save text as array.astype(str), numbers as floats"
+    return "no header of an array" if "pickled" in text else text or type(error).__name__
+
+
+class _WrongKeyError(Exception):
+    """The archive has no such array."""
+
+
+def _map_or_read(file: Path) -> np.ndarray:
+    if zipfile.is_zipfile(file):
+        raise ValueError("an archive; name it .npz")
+    return np.load(file, mmap_mode="r" if file.stat().st_size >= MAPPED_BYTES else None, allow_pickle=False)
+
+
+def _load(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
+    array = archive[key]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"'{key}' is not an array")
+    return array
+
+
+def is_sparse_file(file: Path) -> bool:
+    """Whether a file is a sparse matrix of scipy, which is an archive of arrays too."""
+    if not zipfile.is_zipfile(file):
+        return False
+    with zipfile.ZipFile(file) as archive:
+        return set(archive.namelist()) >= _SPARSE
+
+
+def _choose(archive: np.lib.npyio.NpzFile, file: Path, what: str, key: str | None, besides: str | None) -> str:
+    names = sorted(archive.files)
+    if {f"{name}.npy" for name in names} >= _SPARSE:
+        raise _WrongKeyError(
+            f"ingestion: {file}: expected arrays, got a sparse matrix of scipy; use kind: sparse_arrays"
+        )
+    if key is not None:
+        if key not in names:
+            raise _WrongKeyError(f"ingestion: {file}: no array '{key}' of {what} in it; it has: {', '.join(names)}")
+        return key
+    meant = [name for name in names if name != besides]
+    if len(meant) != 1:
+        raise _WrongKeyError(
+            f"ingestion: {file}: expected one array of {what}, got {', '.join(meant) or 'none'}; name it with 'key'"
+        )
+    return meant[0]
+
+
+def read_labels(samples_file: Path, labels: str) -> np.ndarray:
+    """Labels from a file, or from the archive of the samples.
+
+    Args:
+        samples_file: File of the samples.
+        labels: Name of an array of that file if it is a `.npz` with such an array, else a file.
+
+    Returns:
+        The labels as they are stored.
+
+    Raises:
+        FileNotFoundError: if there is neither such an array nor such a file.
+        ValueError: if the file is damaged, of another kind, or holds Python objects.
+    """
+    if samples_file.suffix.lower() == ".npz":
+        with np.load(samples_file, allow_pickle=False) as archive:
+            names = sorted(archive.files)
+        if labels in names:
+            return read_array(samples_file, "labels", labels)
+        if not Path(labels).suffix:
+            raise ValueError(f"ingestion: {samples_file}: no array '{labels}' in it; it has: {', '.join(names)}")
+    return read_array(Path(labels).resolve(), "labels")
+
+
+def class_labels(labels: np.ndarray, n_samples: int) -> tuple[np.ndarray, list[str]]:
+    """Classes numbered without gaps.
+
+    Args:
+        labels: Class of each row, shape (n_samples,): integers (-1: unknown), booleans, or text (empty: unknown).
+        n_samples: Number of rows.
+
+    Returns:
+        labels: class of each row in 0..C-1 in the order of the names' sorting, or -1; shape (n_samples,), int64.
+        class_names: what each class was called, C of them.
+
+    Raises:
+        ValueError: if the labels are of another type or number.
+    """
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
+    if labels.dtype.kind in "Ub":
+        if labels.shape != (n_samples,):
+            raise ValueError(f"ingestion: expected one label for each of the {n_samples} rows, got {labels.shape}")
+        known = labels != "" if labels.dtype.kind == "U" else np.ones(n_samples, dtype=bool)
+    else:
+        check_labels(labels, n_samples, "ingestion")
+        known = labels >= 0
+    names, places = np.unique(labels[known], return_inverse=True)
+    numbered = np.full(n_samples, -1, dtype=np.int64)
+    numbered[known] = places
+    return numbered, [str(name) for name in names]
+
+
+def arrange(array: np.ndarray, layout: str) -> tuple[np.ndarray, str]:
+    """Images with channels first, or vectors.
+
+    Args:
+        array: The samples as they are stored.
+        layout: One of `LAYOUTS`.
+
+    Returns:
+        samples: shape (n, channels, height, width) or (n, n_features), a view; uint8 vectors become float32.
+        layout: the one that was taken.
+
+    Raises:
+        ValueError: if the shape has no such layout, or more than one.
+    """
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"ingestion: samples must be numbers, got {array.dtype} {array.shape}")
+    if layout == "auto":
+        layout = _guess_layout(array)
+    n_axes = {"vectors": 2, "nhw": 3}.get(layout, 4)
+    if array.ndim != n_axes and not (layout == "vectors" and array.ndim > 2):
+        raise ValueError(f"ingestion: layout {layout} needs samples with {n_axes} axes, got shape {array.shape}")
+    if layout == "vectors":
+        flat = array.reshape(len(array), int(np.prod(array.shape[1:])))
+        return flat.astype(np.float32) if flat.dtype == np.uint8 else flat, layout
+    images = array[:, None] if layout == "nhw" else array.transpose(_AXES[layout])
+    if images.shape[1] not in (1, 3):
+        raise ValueError(
+            f"ingestion: layout {layout} of shape {array.shape} gives {images.shape[1]} channels; expected 1 or 3 "
+            "(take three of them, or use layout: vectors)"
+        )
+    return images, layout
+
+
+def _guess_layout(array: np.ndarray) -> str:
+    if array.ndim in (2, 3):
+        return "vectors" if array.ndim == 2 else "nhw"
+    if array.ndim != 4:
+        raise ValueError(
+            "ingestion: samples must have shape (n, n_features), (n, height, width), (n, channels, height, width) or "
+            f"(n, height, width, channels), got {array.shape}"
+        )
+    first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+    if first == last:
+        which = "both the second and the last axis" if first else "neither the second nor the last axis"
+        raise ValueError(
+            f"ingestion: samples of shape {array.shape}: {which} could be 1 or 3 channels; set layout to nchw or nhwc"
+        )
+    return "nchw" if first else "nhwc"
+
+
+def to_float32(array: np.ndarray) -> np.ndarray:
+    """Numbers of any type in single precision.
+
+    Args:
+        array: Booleans, integers or floats, shape (n, ...).
+
+    Returns:
+        The same values, float32.
+
+    Raises:
+        ValueError: if a value is not finite, is too large, or if float32 would move the values of a column by more
+            than a thousandth of their spread, as it does to times in seconds since 1970.
+    """
+    if not array.size:
+        return array.astype(np.float32)
+    if array.dtype.kind in "iu" and not -_EXACT_INTEGERS <= int(array.min()) <= int(array.max()) <= _EXACT_INTEGERS:
+        raise ValueError(f"ingestion: samples must be numbers within +-2^53, got {array.min()} to {array.max()}")
+    converted = np.empty(array.shape, dtype=np.float32)
+    width = array.size // len(array)
+    low, high, shift = np.full(width, np.inf), np.full(width, -np.inf), np.zeros(width)
+    for start, rows in _chunks(array):
+        exact = rows.reshape(len(rows), width).astype(np.float64)
+        with np.errstate(over="ignore"):
+            single = exact.astype(np.float32)
+        _check_finite(exact, single, start)
+        low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
+        shift = np.maximum(shift, np.abs(single - exact).max(axis=0))
+        converted[start : start + len(rows)] = single.reshape(rows.shape)
+    # A column of one value has no differences to lose.
+    lost = np.flatnonzero((high > low) & (shift > _LARGEST_SHIFT * (high - low)))
+    if len(lost):
+        column = int(lost[0])
+        raise ValueError(
+            f"ingestion: {len(lost)} of {width} columns lose their differences in float32, first column {column} with "
+            f"values {low[column]!r} to {high[column]!r}; subtract the mean of a column, or scale it, before saving"
+        )
+    return converted
+
+
+def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    for start in range(0, len(array), _CHUNK):
+        yield start, array[start : start + _CHUNK]
+
+
+def _check_finite(exact: np.ndarray, single: np.ndarray, start: int) -> None:
+    for values, problem in ((exact, "be finite, got NaN or infinity"), (single, "fit float32 (3.4e38), got more")):
+        rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(rows):
+            raise ValueError(f"ingestion: samples must {problem} first in row {start + int(rows[0])}")

@@ -1,0 +1,101 @@
+"""Documents to tf-idf rows: the one recipe of every source of text."""
+
+import logging
+from collections.abc import Iterable
+
+import numpy as np
+from scipy import sparse
+
+logger = logging.getLogger(__name__)
+
+
+def tfidf(
+    documents: Iterable[str], max_terms: int, unfitted: Iterable[str] = ()
+) -> tuple[sparse.csr_matrix, list[str]]:
+    """Rows of term weights, each of Euclidean length sqrt(n_terms).
+
+    Counts tf of the `max_terms` most frequent terms; weight = (1 + ln tf) * (1 + ln((1 + n) / (1 + df))), where df of
+    the n documents hold the term; each row divided by its length and multiplied by sqrt(n_terms). This is what DEC
+    (Xie et al. 2016) does to Reuters.
+
+    Args:
+        documents: Texts that define terms and weights; read once, one after the other.
+        max_terms: Largest number of terms.
+        unfitted: Texts that get rows but have no say in terms and weights.
+
+    Returns:
+        rows: of `documents`, then of `unfitted`, shape (n_documents, n_terms), CSR float32 with sorted indices.
+        vocabulary: the term of each column.
+
+    Raises:
+        ValueError: if there are fewer than two documents, or none has a term.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+
+    counter = CountVectorizer(dtype=np.float64, max_features=max_terms)
+    try:
+        counts = counter.fit_transform(documents)
+    except ValueError as error:
+        if "empty vocabulary" not in str(error):  # the documents may be a reader with errors of its own
+            raise
+        raise ValueError(
+            "ingestion: no usable terms: expected documents with words of at least two letters or digits, got none"
+        ) from error
+    if counts.shape[0] < 2:
+        raise ValueError(f"ingestion: tf-idf needs at least 2 documents, got {counts.shape[0]}")
+    weights = TfidfTransformer(norm="l2", sublinear_tf=True).fit(counts)
+    rows = weights.transform(counts)
+    others = list(unfitted)
+    if others:
+        rows = sparse.vstack([rows, weights.transform(counter.transform(others))])
+    return as_csr(rows * np.sqrt(rows.shape[1])), counter.get_feature_names_out().tolist()
+
+
+def as_csr(rows: np.ndarray | sparse.spmatrix | sparse.sparray) -> sparse.csr_matrix:
+    """The same values as CSR float32: int32 indices, sorted, no duplicates and no stored zeros.
+
+    Args:
+        rows: Shape (n_samples, n_features), dense or of any sparse format.
+
+    Returns:
+        The rows in one form, so that equal values have equal fingerprints.
+    """
+    with np.errstate(over="ignore"):  # what does not fit is infinite, and refused where rows are checked
+        csr = sparse.csr_matrix(rows).astype(np.float32)
+    csr.sum_duplicates()
+    csr.eliminate_zeros()
+    csr.indices, csr.indptr = csr.indices.astype(np.int32), csr.indptr.astype(np.int32)
+    return csr
+
+
+def row_lengths(rows: sparse.csr_matrix) -> np.ndarray:
+    """Euclidean length of each row, shape (n_samples,), float64."""
+    squares = np.concatenate([[0.0], np.cumsum(rows.data.astype(np.float64) ** 2)])
+    return np.sqrt(np.maximum(squares[rows.indptr[1:]] - squares[rows.indptr[:-1]], 0.0))
+
+
+def scale_rows(rows: sparse.csr_matrix, where: str) -> sparse.csr_matrix:
+    """Rows of length 1 made as long as the recipe makes them, sqrt(n_terms).
+
+    Args:
+        rows: Prepared tf-idf rows, shape (n_documents, n_terms); rows of zeros stay.
+        where: What they were read from, for the log.
+
+    Returns:
+        The scaled rows. Rows of the recipe's length already, or of no common length, are returned as they are; the
+        latter are logged.
+    """
+    root = float(np.sqrt(rows.shape[1]))
+    lengths = row_lengths(rows)
+    lengths = lengths[lengths > 0]
+    if np.allclose(lengths, 1.0, rtol=1e-3):
+        return as_csr(rows.astype(np.float64) * root)
+    if not np.allclose(lengths, root, rtol=1e-3):
+        logger.warning(
+            "%s: rows have Euclidean lengths from %.4g to %.4g, expected 1 or %.4g for each; they are kept as they are",
+            where,
+            lengths.min(),
+            lengths.max(),
+            root,
+        )
+    return rows
