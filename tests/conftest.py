@@ -1,6 +1,7 @@
 """What all tests share: small data, and the options of each method as the project's YAML has them, made small."""
 
 import copy
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from deep_clustering.methods import METHODS
 settings.register_profile("project", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("project")
 torch.set_num_threads(1)
+os.environ["DO_NOT_TRACK"] = "true"
 
 CONF = Path(__file__).parents[1] / "conf"
 

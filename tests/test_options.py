@@ -37,9 +37,7 @@ class WithDefault:
 GOOD = {"epochs": 3, "rate": 0.5, "name": "x", "hidden": [4, 8], "extra": {"a": 1}, "note": None}
 
 
-@given(
-    st.integers(1, 1000), st.floats(allow_nan=False), st.text(), st.lists(st.integers()), st.none() | st.text()
-)
+@given(st.integers(1, 1000), st.floats(allow_nan=False), st.text(), st.lists(st.integers()), st.none() | st.text())
 def test_every_field_arrives_as_given(epochs, rate, name, hidden, note):
     options = {"epochs": epochs, "rate": rate, "name": name, "hidden": hidden, "extra": {}, "note": note}
     example = build(Example, options, "here")

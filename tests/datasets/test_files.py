@@ -81,9 +81,7 @@ def folder(tmp_path_factory) -> Path:
 # Round trips
 
 
-numbers = st.one_of(
-    boolean_dtypes(), integer_dtypes(endianness="<"), floating_dtypes(sizes=(32, 64), endianness="<")
-)
+numbers = st.one_of(boolean_dtypes(), integer_dtypes(endianness="<"), floating_dtypes(sizes=(32, 64), endianness="<"))
 some_arrays = numbers.flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)))
 exact_integers = st.integers(-(2**53), 2**53)
 names = st.text(string.ascii_letters + string.digits + "_.", min_size=1).filter(lambda name: not name.endswith(".npy"))
@@ -226,9 +224,7 @@ def test_two_saves_are_two_versions_and_the_latest_is_loaded(cls, tmp_path):
         dataset = at(tmp_path, cls, version=Version(None, save_version))
         dataset.save(VALUES[cls])
         assert dataset.exists()
-    assert files_in(tmp_path) == [
-        f"value.bin/2024-01-0{day}T00.00.00.000Z/value.bin" for day in (1, 2)
-    ]
+    assert files_in(tmp_path) == [f"value.bin/2024-01-0{day}T00.00.00.000Z/value.bin" for day in (1, 2)]
     latest = at(tmp_path, cls, version=Version(None, None))
     assert latest.exists()
     assert latest.resolve_load_version() == "2024-01-02T00.00.00.000Z"

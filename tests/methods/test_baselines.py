@@ -51,9 +51,9 @@ def test_kmeans_with_a_cluster_per_row_has_hard_responsibilities(tiny_options):
 @pytest.mark.parametrize("covariance", ["full", "tied", "diag", "spherical"])
 def test_mixture_is_scikit_learns_before_and_after_loading(tiny_options, noisy, covariance):
     options = {"covariance": covariance, "n_init": 2, "seed": 1, "regularisation": 1e-3, "max_iterations": 50}
-    oracle = GaussianMixture(
-        3, covariance_type=covariance, n_init=2, random_state=1, reg_covar=1e-3, max_iter=50
-    ).fit(noisy.astype(np.float64))
+    oracle = GaussianMixture(3, covariance_type=covariance, n_init=2, random_state=1, reg_covar=1e-3, max_iter=50).fit(
+        noisy.astype(np.float64)
+    )
     estimator = fitted(tiny_options, "gmm", noisy, **options)
     loaded = make_method(tiny_options("gmm", "vectors", n_clusters=3, **options)).set_arrays(estimator.get_arrays())
     for method in (estimator, loaded):

@@ -16,7 +16,18 @@ from deep_clustering.sources.samples import Samples, Source
 # Classes are named, not imported: the modules are read when a source is made. They import their libraries in `load`.
 SOURCES = {
     "digits": "deep_clustering.sources.images:Digits",
+    "mnist": "deep_clustering.sources.images:Mnist",
+    "fashion_mnist": "deep_clustering.sources.images:FashionMnist",
+    "usps": "deep_clustering.sources.images:Usps",
+    "stl10": "deep_clustering.sources.images:Stl10",
+    "cifar10": "deep_clustering.sources.cifar:Cifar10",
+    "cifar100": "deep_clustering.sources.cifar:Cifar100",
     "arrays": "deep_clustering.sources.own:Arrays",
+    "image_folder": "deep_clustering.sources.own:ImageFolder",
+    "reuters10k": "deep_clustering.sources.reuters:Reuters10k",
+    "reuters21578": "deep_clustering.sources.reuters21578:Reuters21578",
+    "text_table": "deep_clustering.sources.text:TextTable",
+    "sparse_arrays": "deep_clustering.sources.text:SparseArrays",
 }
 
 
@@ -84,12 +95,14 @@ def _subset(loaded: Samples, n_rows: int) -> Samples:
     if n_rows > total:
         raise ValueError(f"ingestion: n_rows must be at most the {total} rows there are, got {n_rows}")
     rows = np.sort(np.random.default_rng(0).permutation(total)[:n_rows])
+    # Lists of single rows would no longer match.
+    about = {name: value for name, value in loaded.about.items() if name not in ("files", "skipped_rows")}
     protocol = f"{loaded.about['protocol']}, random subset of {n_rows} of {total} rows"
     return loaded._replace(
         samples=loaded.samples[rows],
         labels=loaded.labels[rows],
         split=loaded.split[rows],
-        about={**loaded.about, "protocol": protocol},
+        about={**about, "protocol": protocol},
     )
 
 

@@ -1,0 +1,220 @@
+"""Files of images of any kind to arrays of one size: what is found in a folder, and how each file is decoded."""
+
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageOps
+
+FITS = ("crop", "pad", "stretch")
+
+# Decoders of raster images; among those left out are the ones that start another program.
+_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
+
+# What a damaged file makes Pillow's decoders raise.
+_DAMAGED = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    LookupError,
+    TypeError,
+    ArithmeticError,
+    NotImplementedError,
+    RuntimeError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+
+
+class Found(NamedTuple):
+    """What lies below a folder; paths are relative to it, with slashes, sorted."""
+
+    images: list[str]
+    """Files whose name ends like that of an image."""
+    unreadable: dict[str, str]
+    """Links to nothing and folders that may not be entered, with the reason."""
+    others: list[str]
+    """All other files, and hidden ones."""
+
+
+def find_images(root: Path, extensions: Iterable[str]) -> Found:
+    """Search a folder and what is below it.
+
+    Links are followed; a folder is entered once, however many links lead to it, so that loops end. Hidden folders are
+    left out.
+
+    Args:
+        root: The folder.
+        extensions: Endings of the names of images, without the dot; case does not matter.
+
+    Returns:
+        What was found.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+    """
+    if not root.is_dir():
+        raise FileNotFoundError(f"ingestion: no folder of images at {root}")
+    endings = {f".{extension.lower().lstrip('.')}" for extension in extensions}
+    found = Found([], {}, [])
+    for path in _files_below(root, found.unreadable):
+        file = path.relative_to(root).as_posix()
+        if path.suffix.lower() not in endings or path.name.startswith("."):
+            found.others.append(printable(file))
+        elif os.path.isfile(path):
+            found.images.append(file)
+        else:
+            found.unreadable[printable(file)] = "link to nothing" if path.is_symlink() else "not a file"
+    return Found(sorted(found.images), found.unreadable, sorted(found.others))
+
+
+def _files_below(root: Path, unreadable: dict[str, str]) -> Iterator[Path]:
+    entered: set[str] = set()
+    folders: list[Path] = [root]
+    links: list[Path] = []
+    # Links come last: a folder that can be reached without one keeps its own path.
+    while folders or links:
+        folder = folders.pop() if folders else links.pop(0)
+        real = os.path.realpath(folder)
+        if real in entered:
+            continue
+        entered.add(real)
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            unreadable[printable(folder.relative_to(root).as_posix())] = error.strerror or "cannot be entered"
+            continue
+        for path in entries:
+            if not os.path.isdir(path):
+                yield path
+            elif not path.name.startswith("."):
+                (links if path.is_symlink() else folders).append(path)
+
+
+def printable(file: str) -> str:
+    """A path that can be printed, whatever bytes its name has."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
+
+
+def read_images(
+    root: Path, files: Sequence[str], *, shape: tuple[int, int], channels: int, fit: str
+) -> tuple[np.ndarray, list[str], dict[str, str]]:
+    """Decode files to one array.
+
+    Args:
+        root: Folder of the files.
+        files: Paths relative to it.
+        shape: Height and width of every image.
+        channels: 1 or 3.
+        fit: One of `FITS`.
+
+    Returns:
+        images: those that could be decoded, in order, shape (n, channels, height, width), uint8.
+        read: their files.
+        unreadable: the other files, with the reason.
+    """
+    images = np.empty((len(files), channels, *shape), dtype=np.uint8)
+    read: list[str] = []
+    unreadable: dict[str, str] = {}
+    for file in files:
+        try:
+            images[len(read)] = decode(root / file, shape=shape, channels=channels, fit=fit)
+        except ValueError as error:
+            unreadable[printable(file)] = str(error)
+        else:
+            read.append(file)
+    return images[: len(read)], read, unreadable
+
+
+def decode(path: Path, *, shape: tuple[int, int], channels: int, fit: str) -> np.ndarray:
+    """One image of a given size.
+
+    The first frame, turned as its EXIF orientation says; what is transparent shows white.
+
+    Args:
+        path: The file.
+        shape: Height and width.
+        channels: 1 or 3.
+        fit: One of `FITS`.
+
+    Returns:
+        Shape (channels, height, width), uint8.
+
+    Raises:
+        ValueError: with the reason, if the file cannot be read as an image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=_formats()) as image:
+                image.draft(None, (2 * max(shape), 2 * max(shape)))
+                plain = _without_depth(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+                pixels = np.asarray(_resize(plain, shape, fit))
+    except (*_DAMAGED, MemoryError) as error:
+        raise ValueError(_reason(path, error)) from error
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def header(path: Path) -> tuple[int, int] | None:
+    """Height and width that a file says it has, without decoding it; None if it is no image."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path, formats=_formats()) as image:
+                return image.height, image.width
+    except _DAMAGED:
+        return None
+
+
+@cache
+def _formats() -> list[str]:
+    """Those of `_FORMATS` that this build of Pillow has."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "empty file" if path.stat().st_size == 0 else "not an image, or of a kind that is not read"
+    if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
+        return f"more than the {Image.MAX_IMAGE_PIXELS:,} pixels that are taken for safe"
+    text = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
+    return f"damaged: {text}"
+
+
+def _without_depth(image: Image.Image) -> Image.Image:
+    """An image of 8 bits per channel without transparency, grey or in colour."""
+    if image.mode.startswith("I") or image.mode == "F":
+        return Image.fromarray(_to_bytes(np.asarray(image)))
+    if image.has_transparency_data:
+        opaque = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
+    return image
+
+
+def _to_bytes(values: np.ndarray) -> np.ndarray:
+    """16-bit greys, or floats from 0 to 1, as bytes; every image by the same factor, so that they stay comparable."""
+    top = 1.0 if values.dtype.kind == "f" else 65535.0
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= top):
+        raise ValueError(f"grey values from {low:g} to {high:g}, expected 0 to {top:g}")
+    return np.rint(values * (255.0 / top)).astype(np.uint8)
+
+
+def _resize(image: Image.Image, shape: tuple[int, int], fit: str) -> Image.Image:
+    size = (shape[1], shape[0])
+    if fit == "crop":
+        return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+    if fit == "pad":
+        return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color="black")
+    return image.resize(size, Image.Resampling.BILINEAR)
