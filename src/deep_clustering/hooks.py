@@ -191,6 +191,7 @@ class ShowResults:
                 scores = catalog.load(name)
                 shown = ", ".join(f"{key} {scores['metrics'][key]:.3f}" for key in _SHOWN if key in scores["metrics"])
                 logger.info("%s on %s: %s", name.removesuffix("_scores"), scores["data_set"], shown)
+                logger.info("of %s, rows sha256 %s", scores["protocol"], scores["data_sha256"][:12])
         for name in sorted(pipeline.all_outputs()):
             if name.endswith(("_scores", "report")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))
