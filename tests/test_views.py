@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering import views
 from deep_clustering.batching import Rows
-from deep_clustering.views import Affine, Dropout, Neighbours, Noise, Photo, make_view, neighbour_table
+from deep_clustering.views import Affine, Dropout, Neighbours, Noise, Photo, RadiusNoise, make_view, neighbour_table
 
 STILL = {"size": 0, "rotation": 0.0, "translation": 0.0, "scale": 0.0, "shear": 0.0, "padding": "zeros"}
 PLAIN_PHOTO = {
@@ -348,7 +348,7 @@ RANDOM = [
     affine(scale=0.3),
     affine(shear=30.0),
     affine(size=6, rotation=15.0, translation=0.1, scale=0.1, shear=8.0),
-    Dropout(rate=0.3),
+    Dropout(rate=0.3, reweight=0.0),
     Noise(scale=0.1),
 ]
 
@@ -403,7 +403,7 @@ def test_uniform_draws_are_uniform():
 )
 def test_dropout_keeps_the_length_and_the_direction_of_what_stays(values, rate, seed):
     rows = torch.from_numpy(values)
-    thinned = Dropout(rate=rate)(rows, generator(seed)).numpy()
+    thinned = Dropout(rate=rate, reweight=0.0)(rows, generator(seed)).numpy()
     assert np.isfinite(thinned).all()
     for before, after in zip(values.astype(np.float64), thinned.astype(np.float64), strict=True):
         kept = after != 0
@@ -415,18 +415,18 @@ def test_dropout_keeps_the_length_and_the_direction_of_what_stays(values, rate, 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
 def test_dropout_rate(rate):
-    thinned = Dropout(rate=rate)(torch.ones(200, 100), generator())
+    thinned = Dropout(rate=rate, reweight=0.0)(torch.ones(200, 100), generator())
     share = float((thinned == 0).double().mean())
     assert share == pytest.approx(rate, abs=5 * math.sqrt(rate * (1 - rate) / 20_000))
 
 
 def test_dropout_at_rate_zero_is_the_row_itself():
     rows = torch.randn(5, 7, generator=generator())
-    np.testing.assert_allclose(Dropout(rate=0.0)(rows, generator()), rows, rtol=1e-6)
+    np.testing.assert_allclose(Dropout(rate=0.0, reweight=0.0)(rows, generator()), rows, rtol=1e-6)
 
 
 def test_rows_that_are_or_become_zero_stay_zero():
-    view = Dropout(rate=0.99)
+    view = Dropout(rate=0.99, reweight=0.0)
     np.testing.assert_array_equal(view(torch.zeros(3, 4), generator()), 0)
     thinned = view(torch.full((500, 2), 1e3), generator())
     norms = thinned.norm(dim=1).numpy()
@@ -453,7 +453,7 @@ def test_noise_of_scale_zero_is_the_row_itself():
     np.testing.assert_array_equal(Noise(scale=0.0)(rows, generator()), rows)
 
 
-@pytest.mark.parametrize("view", [Dropout(rate=0.3), Noise(scale=0.1)], ids=repr)
+@pytest.mark.parametrize("view", [Dropout(rate=0.3, reweight=0.0), Noise(scale=0.1)], ids=repr)
 @pytest.mark.parametrize("shape", [(6,), (2, 4, 4)])
 def test_vector_views_take_rows_of_any_shape(view, shape):
     rows = torch.rand(3, *shape, generator=generator())
@@ -480,7 +480,6 @@ def test_a_pair_is_two_different_views_of_each_row(view):
     assert pair.shape == (6, *view.output_shape((1, 8, 8)))
     assert not torch.equal(pair[:3], pair[3:])
     assert torch.equal(pair, view.pair(rows, index, None, generator()))
-    assert torch.equal(view.partners(index, None, generator()), index)
 
 
 def test_a_pair_without_randomness_is_each_row_twice_in_order():
@@ -491,7 +490,8 @@ def test_a_pair_without_randomness_is_each_row_twice_in_order():
 def test_partners_are_neighbours_drawn_evenly_and_else_the_row_itself():
     table = neighbour_table(TABLE, 5, torch.device("cpu"))
     index = torch.arange(5).repeat(3000)
-    partners = Neighbours(noise=0.0).partners(index, table, generator()).reshape(3000, 5).numpy()
+    pair = Neighbours(noise=0.0).pair(distinct_rows(), index, table, generator())
+    partners = pair[15_000:, 0].reshape(3000, 5).numpy().astype(int)
     for row, line in enumerate(TABLE):
         allowed = line[line >= 0] if (line >= 0).any() else np.array([row])
         found, counts = np.unique(partners[:, row], return_counts=True)
@@ -510,6 +510,28 @@ def test_a_neighbour_pair_is_the_row_and_its_partner():
     rows = torch.rand(2, 3)
     assert torch.equal(Neighbours(noise=0.01).plain(rows), rows)
     assert Neighbours(noise=0.01).output_shape((3,)) == (3,)
+
+
+def test_radius_noise_is_as_long_as_a_share_of_the_distance_to_the_last_neighbour():
+    table = neighbour_table(TABLE, 5, torch.device("cpu"))
+    index = torch.arange(5).repeat(4000)
+    pair = RadiusNoise(scale=0.5).pair(distinct_rows(), index, table, generator())
+    noise = (pair - distinct_rows()[torch.cat([index, index])]).norm(dim=1).reshape(-1, 5)
+    # Rows are (i, i, i); the last neighbours of rows 0, 1, 2, 4 are 3, 2, 0, 0, and row 3 has none.
+    distance = math.sqrt(3) * torch.tensor([3.0, 1.0, 2.0, 0.0, 4.0])
+    np.testing.assert_allclose(noise.square().mean(dim=0).sqrt(), 0.5 * distance, rtol=0.03)
+    assert not torch.equal(pair[:20_000], pair[20_000:])
+    with pytest.raises(ValueError, match=r"views \(radius_noise\): expected the neighbours of every row, got none"):
+        RadiusNoise(scale=0.5).pair(distinct_rows(), index, None, generator())
+
+
+def test_reweighting_multiplies_by_log_normal_factors_and_keeps_the_length():
+    rows = torch.ones(200, 300)
+    view = Dropout(rate=0.0, reweight=0.4)(rows, generator())
+    np.testing.assert_allclose(view.norm(dim=1), rows.norm(dim=1), rtol=1e-5)
+    logs = view.log()
+    logs = logs - logs.mean(dim=1, keepdim=True)
+    assert float(logs.std()) == pytest.approx(0.4, rel=0.02)
 
 
 @pytest.mark.parametrize("table", [None, torch.zeros(5, 0, dtype=torch.int64)])
@@ -566,8 +588,8 @@ def test_affine_options_out_of_range_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "dropout", "rate": 1.0}, "dropout.*rate must be at least 0 and at most 0.99, got 1.0"),
-        ({"kind": "dropout", "rate": -0.1}, "dropout.*rate must be at least 0"),
+        ({"kind": "dropout", "rate": 1.0, "reweight": 0.0}, "dropout.*rate must be at least 0 and at most 0.99, got 1.0"),
+        ({"kind": "dropout", "rate": -0.1, "reweight": 0.0}, "dropout.*rate must be at least 0"),
         ({"kind": "noise", "scale": -1.0}, "noise.*scale must be at least 0, got -1.0"),
         ({"kind": "neighbours", "noise": -1.0}, "neighbours.*noise must be at least 0, got -1.0"),
         ({"kind": "photo", **PLAIN_PHOTO, "size": -1}, "photo.*size must be at least 0, got -1"),
@@ -585,5 +607,5 @@ def test_other_options_out_of_range_are_refused(options, message):
 
 def test_make_view_gives_the_named_family():
     assert make_view({"kind": "affine", **STILL}) == affine()
-    assert make_view({"kind": "dropout", "rate": 0.2}) == Dropout(rate=0.2)
+    assert make_view({"kind": "dropout", "rate": 0.2, "reweight": 0.0}) == Dropout(rate=0.2, reweight=0.0)
     assert make_view({"kind": "noise", "scale": 1}) == Noise(scale=1.0)

@@ -100,14 +100,14 @@ def vector_settings(rows: np.ndarray, *, is_standardised: bool) -> tuple[dict[st
     """
     hidden = [128, 128] if rows.shape[1] <= 64 else [512, 256]
     if not is_standardised and rows.min() >= 0 and np.count_nonzero(rows) < rows.size / 2:
-        return {"kind": "dropout", "rate": 0.2}, {"kind": "mlp", "hidden": hidden}
+        return {"kind": "dropout", "rate": 0.2, "reweight": 0.0}, {"kind": "mlp", "hidden": hidden}
     spread = 1.0 if is_standardised else float(np.sqrt(rows.var(axis=0, dtype=np.float64).mean()))
     return {"kind": "noise", "scale": float(f"{spread / 2:.2g}")}, {"kind": "mlp", "hidden": hidden}
 
 
 def term_settings() -> tuple[dict[str, Any], dict[str, Any]]:
     """Views and encoder for rows of terms: those of the Reuters collections."""
-    return {"kind": "dropout", "rate": 0.5}, {"kind": "mlp", "hidden": [512, 256]}
+    return {"kind": "dropout", "rate": 0.5, "reweight": 0.0}, {"kind": "mlp", "hidden": [512, 256]}
 
 
 def uneven_column(rows: np.ndarray) -> int | None:

@@ -28,7 +28,9 @@ def split(array: np.ndarray) -> None:
     """Refuse flags that are not uint8 (n,), each FITTED, ASSIGNED or both, and some rows FITTED."""
     _check_integers(array, "split", np.uint8, 1)
     if array.max() > 3 or not (array & 1).any():
-        raise ValueError(f"split: expected flags 1, 2 or 3 with some rows to be fitted, got {np.unique(array).tolist()}")
+        raise ValueError(
+            f"split: expected flags 1, 2 or 3 with some rows to be fitted, got {np.unique(array).tolist()}"
+        )
 
 
 def assignments(array: np.ndarray) -> None:

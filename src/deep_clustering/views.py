@@ -35,30 +35,26 @@ class View(ABC):
         """Shape of one viewed row; raises ValueError if rows of that shape have no such view."""
 
     @abstractmethod
-    def partners(self, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Row that gives the second view of each row of an index batch: itself, or one of its neighbours."""
-
     def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
         """Two views of each row of an index batch.
 
         Args:
             rows: All rows.
             index: The batch, shape (n,), int64.
-            neighbours: Neighbours of every row, shape (n_samples, k), int64, -1 for none; None if unknown.
+            neighbours: Nearest rows of every row, nearest first, (n_samples, k), int64, -1 for none; None if unknown.
             generator: Source of the draws, on the rows' device.
 
         Returns:
             First views, then second views in the same order, shape (2n, ...).
         """
-        both = torch.cat([index, self.partners(index, neighbours, generator)])
-        return self(rows[both], generator)
 
 
 class _OwnPartner(View):
-    """Both views are of the row itself."""
+    """Both views are of the row itself, and a row alone is enough to draw them."""
 
-    def partners(self, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
-        return index
+    def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        batch = rows[index]
+        return self(torch.cat([batch, batch]), generator)
 
 
 def _uniform(n: int, half_width: float, like: Tensor, generator: torch.Generator) -> Tensor:
@@ -231,18 +227,23 @@ def _resample(rows: Tensor, theta: Tensor, output_shape: tuple[int, ...], paddin
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout(_OwnPartner):
-    """Each value of a row is set to zero with a given probability; the row keeps its Euclidean length."""
+    """Values of a row are lost or re-weighted at random, terms of a text for instance; the row keeps its length."""
 
     rate: float
-    """Probability of zero."""
+    """Probability that a value becomes zero."""
+    reweight: float
+    """Standard deviation of the log of the factor on each value left; 0 leaves the values as they are."""
 
     def __post_init__(self) -> None:
         check_range("rate", self.rate, 0, 0.99)
+        check_range("reweight", self.reweight, 0, 3)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
-        """A random thinning of each row, same shape."""
-        keep = torch.rand(rows.shape, generator=generator, device=rows.device) >= self.rate
-        thinned = rows * keep
+        """A random thinning of each row, same shape and Euclidean length."""
+        thinned = rows * (torch.rand(rows.shape, generator=generator, device=rows.device) >= self.rate)
+        if self.reweight:
+            factors = torch.randn(rows.shape, generator=generator, device=rows.device, dtype=rows.dtype)
+            thinned = thinned * torch.exp(self.reweight * factors)
         norm = rows.flatten(1).norm(dim=1)
         factor = norm / thinned.flatten(1).norm(dim=1).clamp_min(torch.finfo(rows.dtype).tiny)
         # A row that lost everything stays zero.
@@ -281,8 +282,20 @@ class Noise(_OwnPartner):
         return row_shape
 
 
+class _NeedsNeighbours(View):
+    """The views of a row depend on its neighbours in the data set; a row alone is its own plain view."""
+
+    def plain(self, rows: Tensor) -> Tensor:
+        """The rows themselves."""
+        return rows
+
+    def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
+        """The row's own shape."""
+        return row_shape
+
+
 @dataclass(frozen=True, kw_only=True)
-class Neighbours(View):
+class Neighbours(_NeedsNeighbours):
     """The row and one of its nearest neighbours, for features of a pretrained network; noise may be added to both."""
 
     noise: float
@@ -295,23 +308,45 @@ class Neighbours(View):
         """A noisy copy of each row, same shape."""
         return Noise(scale=self.noise)(rows, generator) if self.noise else rows
 
-    def partners(self, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
-        """A random neighbour of each row of the batch; a row without any is its own partner."""
-        if neighbours is None or neighbours.shape[1] == 0:
-            raise ValueError("views (neighbours): expected the neighbours of every row, got none; set neighbours.k")
-        table = neighbours[index]
-        counts = (table >= 0).sum(dim=1)  # the places left over are at the end of each row of the table
+    def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Each row and a random one of its neighbours; a row without any is its own partner."""
+        table = _required(neighbours, "neighbours")[index]
+        counts = (table >= 0).sum(dim=1)  # the places left over are at the end of each line of the table
         draw = torch.rand(len(index), generator=generator, device=index.device)
         chosen = table.gather(1, (draw * counts).long().unsqueeze(1)).squeeze(1)
-        return torch.where(counts > 0, chosen, index)
+        return self(rows[torch.cat([index, torch.where(counts > 0, chosen, index)])], generator)
 
-    def plain(self, rows: Tensor) -> Tensor:
-        """The rows themselves."""
-        return rows
 
-    def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
-        """The row's own shape."""
-        return row_shape
+@dataclass(frozen=True, kw_only=True)
+class RadiusNoise(_NeedsNeighbours):
+    """Gaussian noise as long as a share of the distance to the row's last neighbour: small where rows are dense."""
+
+    scale: float
+    """Length of the noise, as a share of that distance."""
+
+    def __post_init__(self) -> None:
+        check_range("scale", self.scale, 0)
+
+    def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """A direction for each row, of expected squared length one, same shape."""
+        noise = torch.randn(rows.shape, generator=generator, device=rows.device, dtype=rows.dtype)
+        return noise / math.sqrt(rows[0].numel())
+
+    def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Two noisy copies of each row; a row without neighbours gets no noise."""
+        table = _required(neighbours, "radius_noise")[index]
+        last = table.gather(1, ((table >= 0).sum(dim=1, keepdim=True) - 1).clamp_min(0)).squeeze(1)
+        batch = rows[index]
+        radius = (rows[torch.where(last >= 0, last, index)] - batch).flatten(1).norm(dim=1)
+        both = torch.cat([batch, batch])
+        length = self.scale * torch.cat([radius, radius]).view(-1, *[1] * (batch.dim() - 1))
+        return both + length * self(both, generator)
+
+
+def _required(neighbours: Tensor | None, kind: str) -> Tensor:
+    if neighbours is None or neighbours.shape[1] == 0:
+        raise ValueError(f"views ({kind}): expected the neighbours of every row, got none; set neighbours.k")
+    return neighbours
 
 
 VIEWS: dict[str, type[View]] = {
@@ -320,6 +355,7 @@ VIEWS: dict[str, type[View]] = {
     "dropout": Dropout,
     "noise": Noise,
     "neighbours": Neighbours,
+    "radius_noise": RadiusNoise,
 }
 
 
