@@ -588,7 +588,10 @@ def test_affine_options_out_of_range_are_refused(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "dropout", "rate": 1.0, "reweight": 0.0}, "dropout.*rate must be at least 0 and at most 0.99, got 1.0"),
+        (
+            {"kind": "dropout", "rate": 1.0, "reweight": 0.0},
+            "dropout.*rate must be at least 0 and at most 0.99, got 1.0",
+        ),
         ({"kind": "dropout", "rate": -0.1, "reweight": 0.0}, "dropout.*rate must be at least 0"),
         ({"kind": "noise", "scale": -1.0}, "noise.*scale must be at least 0, got -1.0"),
         ({"kind": "neighbours", "noise": -1.0}, "neighbours.*noise must be at least 0, got -1.0"),

@@ -89,7 +89,9 @@ def make_backbone(name: str, layer: str) -> Backbone:
         model = models.get_model(name, weights=None).eval()
     nodes = get_graph_node_names(model)[1][1:]
     if layer not in nodes and not any(node.startswith(f"{layer}.") for node in nodes):
-        raise ValueError(f"layer of {name} got '{layer}' ({closest(layer, {node.split('.')[0] for node in nodes})})")
+        raise ValueError(
+            f"features: layer of {name} got '{layer}' ({closest(layer, {node.split('.')[0] for node in nodes})})"
+        )
     # Building the graph leaves the new module in training mode.
     body = create_feature_extractor(model, {layer: _ROWS}).eval()
     return Backbone(body, list(model.state_dict()), "", _IMAGENET_MEAN, _IMAGENET_STD)
@@ -99,7 +101,9 @@ def _cut_timm(model: nn.Module, name: str, layer: str) -> Backbone:
     """Not every network of timm can be traced: all of it runs, and the output of the layer is kept."""
     modules = {module for module, _ in model.named_modules() if module}
     if layer not in modules:
-        raise ValueError(f"layer of {name} got '{layer}' ({closest(layer, {m for m in modules if '.' not in m})})")
+        raise ValueError(
+            f"features: layer of {name} got '{layer}' ({closest(layer, {m for m in modules if '.' not in m})})"
+        )
     about: Any = model.pretrained_cfg
     classifier = about.get("classifier")
     optional = f"{classifier}." if isinstance(classifier, str) and layer.split(".")[0] != classifier else ""
@@ -163,8 +167,8 @@ class Extractor(nn.Module):
             output = self.body(pixels)[_ROWS]
         if output.dim() not in (2, 4):
             raise ValueError(
-                f"layer '{self._layer}' of {self._name} gives {tuple(output.shape[1:])} per image; expected a vector "
-                "or maps (channels, height, width): choose a layer behind it"
+                f"features: layer '{self._layer}' of {self._name} gives {tuple(output.shape[1:])} per image; expected "
+                "a vector or maps (channels, height, width): choose a layer behind it"
             )
         rows = output.float()
         return (rows.mean((2, 3)) if rows.dim() == 4 else rows).cpu().numpy()
