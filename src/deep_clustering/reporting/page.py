@@ -79,7 +79,7 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         ("Data set", str(card["name"]), ""),
         ("Samples", f"{card['n_samples']:,}", ""),
-        ("Shape of a sample", f"{shape}, {card['dtype']}", ""),
+        ("Shape", f"{shape}, {card['dtype']}", ""),
         ("Classes", str(card["n_classes"]) if card["n_classes"] else "not labelled", ""),
         ("Source", str(card["source"]), ""),
         ("Licence", str(card["licence"]), ""),
