@@ -10,6 +10,12 @@ from deep_clustering.neighbours import find_neighbours
 OPTIONS = {"k": 5, "metric": "cosine", "centre": False, "mutual": False}
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setitem(OPTIONS, "cache", str(tmp_path))
+    return tmp_path
+
+
 @pytest.fixture
 def rows():
     return np.random.default_rng(0).normal(size=(1200, 6)).astype(np.float32)
@@ -53,3 +59,18 @@ def test_no_neighbours_are_an_empty_table(rows):
 def test_as_many_neighbours_as_rows_are_refused(rows):
     with pytest.raises(ValueError, match="k must be below the number of rows 4, got 4"):
         find_neighbours(rows[:4], {**OPTIONS, "k": 4})
+
+
+def test_the_same_rows_and_options_are_searched_once(rows, cache, monkeypatch):
+    first = find_neighbours(rows, OPTIONS)
+    assert [path.suffix for path in cache.iterdir()] == [".npy"]
+    monkeypatch.setattr("deep_clustering.neighbours._search", lambda *_: pytest.fail("searched again"))
+    np.testing.assert_array_equal(find_neighbours(rows.copy(), OPTIONS), first)
+
+
+@pytest.mark.parametrize("change", [{"k": 4}, {"metric": "euclidean"}, {"centre": True}, {"mutual": True}])
+def test_other_options_or_rows_are_searched_anew(rows, cache, change):
+    find_neighbours(rows, OPTIONS)
+    find_neighbours(rows, OPTIONS | change)
+    find_neighbours(rows[:600], OPTIONS)
+    assert len(list(cache.iterdir())) == 3

@@ -1,7 +1,13 @@
 """Nearest neighbours of every row, computed once for all methods."""
 
+import hashlib
+import json
+import logging
+import os
+import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +16,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.checks import check_rows
 from deep_clustering.options import build, check_choice, check_range
+from deep_clustering.sources.card import fingerprint
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +33,8 @@ class NeighbourOptions:
     """Subtract the mean row first, which makes cosine tell apart rows that share a direction."""
     mutual: bool
     """Keep a neighbour only if each row is among the other's neighbours."""
+    cache: str
+    """Folder of the neighbours found before: the same rows and options are not searched again."""
 
     def __post_init__(self) -> None:
         check_range("k", self.k, 0)
@@ -50,10 +61,31 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
     if chosen.k >= n_samples:
         raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
     check_rows(features, "neighbours")
+    file = _cache_file(features, chosen)
+    if file.exists():
+        logger.info("neighbours: read from %s", file)
+        return np.load(file, allow_pickle=False)
+    table = _search(features, chosen)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{uuid.uuid4().hex}.part")
+    with part.open("wb") as target:
+        np.save(target, table, allow_pickle=False)
+    os.replace(part, file)
+    return table
+
+
+def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> Path:
+    """File named after all that the neighbours depend on."""
+    what = {name: value for name, value in asdict(options).items() if name != "cache"}
+    key = hashlib.sha256(f"{fingerprint(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
+    return Path(options.cache) / f"neighbours-{key[:32]}.npy"
+
+
+def _search(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
     # On rows of length one, Euclidean and cosine order agree; without an argument a row is not its own neighbour.
-    index = NearestNeighbors(n_neighbors=chosen.k, algorithm="brute").fit(_prepare(features, chosen))
+    index = NearestNeighbors(n_neighbors=options.k, algorithm="brute").fit(_prepare(features, options))
     table = index.kneighbors(return_distance=False).astype(np.int32)
-    return _keep_mutual(table) if chosen.mutual else table
+    return _keep_mutual(table) if options.mutual else table
 
 
 def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
