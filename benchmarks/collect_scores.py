@@ -35,7 +35,8 @@ def collect(folder: Path) -> pd.DataFrame:
             "version": path.parent.name,
             **{name: scores["metrics"].get(name) for name in METRICS},
         }
-    return pd.DataFrame(rows.values()).sort_values(["method", "seed"]).reset_index(drop=True)
+    runs = pd.DataFrame(rows.values()).astype({"seed": "Int64"})  # a method without randomness has no seed
+    return runs.sort_values(["method", "seed"]).reset_index(drop=True)
 
 
 def as_markdown(runs: pd.DataFrame) -> str:
