@@ -13,16 +13,7 @@ from deep_clustering.sources.samples import FITTED
 # Rows are changed in pieces, so that a memory map is never read whole into memory.
 _CHUNK = 4096
 
-
-@dataclass(frozen=True, kw_only=True)
-class ScalingOptions:
-    """What becomes of the values of a sample."""
-
-    scaling: str
-    """range: the data card's value range becomes [0, 1]; none: values as they are."""
-
-    def __post_init__(self) -> None:
-        check_choice("scaling", self.scaling, ("range", "none"))
+_SCALINGS = ("range", "none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +42,7 @@ class FeatureOptions:
     """Folder of extracted rows: a killed run goes on from there, an equal one only reads."""
 
     def __post_init__(self) -> None:
-        ScalingOptions(scaling=self.scaling)
+        check_choice("scaling", self.scaling, _SCALINGS)
         check_choice("postprocess", self.postprocess, ("none", "standardise", "centre_l2"))
         check_choice("precision", self.precision, ("auto", "bf16", "fp32"))
         check_range("size", self.size, 8)
@@ -83,7 +74,7 @@ def make_features(
     """
     chosen = build(FeatureOptions, options, "features")
     if chosen.backbone is None:
-        rows = scale_samples(samples, card["value_range"], options)
+        rows = scale_samples(samples, card["value_range"], chosen.scaling)
     else:
         from deep_clustering.pretrained import extract_rows
 
@@ -92,23 +83,22 @@ def make_features(
 
 
 def scale_samples(
-    samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], options: Mapping[str, Any]
+    samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], scaling: str
 ) -> np.ndarray | sparse.csr_matrix:
     """Samples as float32 rows.
 
     Args:
         samples: Images or vectors, any shape; vectors may be CSR.
         value_range: Lowest and highest possible value.
-        options: Fields of `ScalingOptions`, or all of `FeatureOptions`.
+        scaling: range or none, see `FeatureOptions`.
 
     Returns:
         Rows of the same shape, float32.
 
     Raises:
-        ValueError: if an option is wrong, or the range is empty.
+        ValueError: if the scaling is unknown, or the range is empty.
     """
-    schema: type[FeatureOptions] | type[ScalingOptions] = FeatureOptions if "backbone" in options else ScalingOptions
-    scaling = build(schema, options, "features").scaling
+    check_choice("scaling", scaling, _SCALINGS)
     rows = samples.astype(np.float32)
     if scaling == "none":
         return rows
@@ -123,7 +113,10 @@ def scale_samples(
                 f"features: scaling 'range' of sparse rows needs a range from 0, got {low}..{high}; set scaling to none"
             )
         return rows / np.float32(high)
-    return (rows - np.float32(low)) / np.float32(high - low)
+    # In place: `astype` has made the copy, and a second one would be the peak of the whole ingestion.
+    rows -= np.float32(low)
+    rows /= np.float32(high - low)
+    return rows
 
 
 def postprocess_rows(

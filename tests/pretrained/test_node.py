@@ -71,11 +71,10 @@ def test_pieces_change_nothing(rows, how, monkeypatch, tmp_path):
 
 def test_sparse_rows_are_scaled_but_never_centred():
     counts = sparse.random(40, 8, 0.2, format="csr", random_state=0, dtype=np.float32)
-    options = {"scaling": "range"}
-    scaled = scale_samples(counts, [0.0, 4.0], options)
+    scaled = scale_samples(counts, [0.0, 4.0], "range")
     np.testing.assert_allclose(scaled.toarray(), counts.toarray() / 4)
     with pytest.raises(ValueError, match=r"sparse rows needs a range from 0, got -1.0..4.0"):
-        scale_samples(counts, [-1.0, 4.0], options)
+        scale_samples(counts, [-1.0, 4.0], "range")
     with pytest.raises(ValueError, match="postprocess 'standardise' would make sparse rows dense"):
         postprocess_rows(scaled, ALL, "standardise")
 

@@ -132,7 +132,7 @@ def _whole_numbers(values: np.ndarray | sparse.spmatrix, where: str) -> np.ndarr
     return flat.astype(np.int64)
 
 
-def read_npz(path: Path) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:
+def read_sparse(path: Path) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:
     """A CSR matrix kept as arrays.
 
     Args:

@@ -11,7 +11,7 @@ from scipy import sparse
 from deep_clustering.options import check_choice, check_range
 from deep_clustering.sources.array_files import read_array
 from deep_clustering.sources.downloads import raw_folder
-from deep_clustering.sources.prepared import existing, file_hash, read_mat, read_npz
+from deep_clustering.sources.prepared import existing, file_hash, read_mat, read_sparse
 from deep_clustering.sources.rcv1 import ROOTS, rows_from_files, rows_from_scikit_learn
 from deep_clustering.sources.samples import Samples, both
 from deep_clustering.sources.tfidf import scale_rows
@@ -103,7 +103,7 @@ def _from_mat(options: Reuters10k) -> _Part:
 
 def _from_npz(options: Reuters10k) -> _Part:
     path = existing(options.path or Path(options.root) / "reuters10k_rcv1.npz", _NPZ_FILE)
-    rows, others = read_npz(path)
+    rows, others = read_sparse(path)
     if options.labels is None and "y" not in others:
         raise ValueError(f"ingestion: {path} has no classes 'y'; name a .npy file of them in 'labels'")
     labels = (others["y"] if options.labels is None else read_array(Path(options.labels).resolve(), "labels")).ravel()

@@ -11,7 +11,7 @@ import numpy as np
 
 from deep_clustering.options import check_choice, check_range, closest
 from deep_clustering.sources.array_files import class_labels, read_array
-from deep_clustering.sources.prepared import existing, read_npz
+from deep_clustering.sources.prepared import existing, read_sparse
 from deep_clustering.sources.samples import Samples, both
 from deep_clustering.sources.tfidf import tfidf
 
@@ -210,7 +210,7 @@ class SparseArrays:
     def load(self) -> Samples:
         """Read the files; values stay as they are."""
         file = existing(self.samples, "sparse rows (.npz of scipy.sparse.save_npz)")
-        rows, _ = read_npz(file)
+        rows, _ = read_sparse(file)
         n_samples, n_features = rows.shape
         labels, class_names = np.full(n_samples, -1, dtype=np.int64), None
         if self.labels is not None:
