@@ -21,14 +21,14 @@ _CATALOG = """\
 # Sparse rows stay sparse on the disk.
 samples:
   type: deep_clustering.datasets.SparseDataset
-  filepath: data/03_primary/${globals:data_set}/samples.npz
+  filepath: ${runtime_params:data_folder,data}/03_primary/${globals:data_set}/samples.npz
   versioned: true
   validator: {class: deep_clustering.validators.samples, on: [load, save], skip_load_after_save: true}
   metadata: {kedro-viz: {layer: primary}}
 
 features:
   type: deep_clustering.datasets.SparseDataset
-  filepath: data/04_feature/${globals:data_set}/features.npz
+  filepath: ${runtime_params:data_folder,data}/04_feature/${globals:data_set}/features.npz
   versioned: true
   validator: {class: deep_clustering.validators.features, on: [load, save], skip_load_after_save: true}
   metadata: {kedro-viz: {layer: feature}}

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _SHOWN = ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance")
 
 # Parameters that conf/base reads through ${runtime_params:...}, besides those that a node takes.
-_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking"}
+_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking", "data_folder", "output_folder"}
 
 
 class Preflight:
