@@ -16,11 +16,10 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision import models
 
-from deep_clustering.batching import resolve_device
+from deep_clustering.batching import resolve_device, resolve_precision
 from deep_clustering.features import FeatureOptions, postprocess_rows
 from deep_clustering.metrics import accuracy, contingency
 from deep_clustering.pretrained.extraction import make_extractor
-from deep_clustering.pretrained.precision import resolve_precision
 from deep_clustering.pretrained.weights import locate_weights, read_weights
 
 VALUE_RANGE = (0, 255)

@@ -11,7 +11,7 @@ from pathlib import Path
 from click.testing import CliRunner, Result
 from kedro.framework.startup import bootstrap_project
 
-from deep_clustering.cli import run
+from deep_clustering.cli import cli
 
 # Small enough for a second or two; lists cannot be given on the command line, so the encoder stays as configured.
 SMALL = {
@@ -30,10 +30,15 @@ def params(**changes) -> str:
 
 
 def kedro_run(root: Path, *options: str) -> Result:
-    """Run the project's command in this process."""
+    """Run the project's pipelines in this process."""
+    return kedro(root, "run", *options)
+
+
+def kedro(root: Path, name: str, *words: str) -> Result:
+    """Call a command of the project in this process."""
     with chdir(root):
         bootstrap_project(root)
-        return CliRunner(env={"DO_NOT_TRACK": "true"}).invoke(run, options)
+        return CliRunner(env={"DO_NOT_TRACK": "true"}).invoke(cli.commands[name], words)
 
 
 def command(root: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:

@@ -28,6 +28,7 @@ SMALL = {
     "epochs": 2,
     "batch_size": 64,
     "record_every": 1,
+    "start": {"kind": "none"},
     "queue_size": 600,
     "discriminator_hidden": [16],
     "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]},

@@ -53,7 +53,7 @@ def test_both_spellings_of_the_option_run_a_method(project, option, recwarn):
         (["--load-versions=features:2026"], "--load-versions: this run writes 'features' itself"),
         (
             ["--nodes=kmeans.fit", "--load-versions=features:2026"],
-            r"--load-versions: 'features' has no version 2026 \(known: \)$",
+            r"--load-versions: 'features' has no version 2026 \(known: \)\ninputs: 'neighbours' has no version in ",
         ),
     ],
 )

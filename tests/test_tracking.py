@@ -26,7 +26,7 @@ from deep_clustering.tracking.store import start_run
 
 EPOCHS = 700
 PARAMETERS = {
-    "tracking": {"enabled": True, "experiment": "tests", "log_model": False},
+    "tracking": {"enabled": True, "experiment": "tests", "log_model": False, "on_error": "stop"},
     "seed": 3,
     "device": "cpu",
     "n_clusters": 3,

@@ -3,6 +3,8 @@
 import copy
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ import kedro.runner
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.io import DatasetError
+from kedro.utils import find_kedro_project
 
 from deep_clustering.options import closest
 
@@ -91,3 +94,100 @@ def new_data_command(**options: Any) -> None:  # noqa: ANN401
     except _EXPECTED as error:
         logger.debug("new-data failed", exc_info=True)
         raise click.ClickException(_root_message(error)) from error
+
+
+@cli.command("sweep")
+@click.option("--envs", required=True, help="Environments, for instance digits,mnist.")
+@click.option("--pipelines", required=True, help="Methods, for instance dcan,kmeans.")
+@click.option("--seeds", default="0", show_default=True, help="Seeds and ranges of seeds, for instance 0-4,7.")
+@click.option("--grid", multiple=True, help="An option and its values, dcan.noise=0.25,0.5; can be given repeatedly.")
+@click.option("--params", default="", help="Options of all cells, for instance dcan.epochs=20,ingestion.n_rows=500.")
+@click.option("--folder", type=click.Path(path_type=Path), help="Where it goes; default: data/sweeps/ and a name.")
+@click.option("--launcher", default="processes", show_default=True, help="processes, local, or module:Class.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Cells at a time.")
+@click.option("--threads", type=int, help="Threads of each cell; default: cores divided by jobs.")
+@click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that a cell may take.")
+def sweep_command(**options: Any) -> None:  # noqa: ANN401
+    """Run methods with many seeds and options; call it again to run what is missing or failed."""
+    from deep_clustering.sweep.command import SweepRequest, sweep
+
+    try:
+        failed = sweep(SweepRequest(**options), Path.cwd())
+    except _EXPECTED as error:
+        logger.debug("the sweep failed", exc_info=True)
+        raise click.ClickException(_root_message(error)) from error
+    if failed:
+        lines = [f"    {cell['env']}/{cell['id']}: {cell['reason']}" for cell in failed]
+        head = f"{len(failed)} cell{'s' if len(failed) > 1 else ''} failed; the same command tries again:"
+        raise click.ClickException("\n".join([head, *lines]))
+
+
+@cli.command("leaderboard")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option("--baseline", help="Method that the others are compared with.  [default: kmeans, if it is there]")
+@click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
+@click.option("--readme", type=click.Path(path_type=Path), help="Put the table between the markers in this file.")
+def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None) -> None:
+    """Summarise the runs of SOURCE, a sweep's folder or its runs.csv, with 95 % intervals."""
+    from deep_clustering import leaderboard
+
+    try:
+        if source.is_dir():
+            table, _ = leaderboard.write_files(source, baseline)
+        else:
+            table = leaderboard.make_leaderboard(leaderboard.read_runs(source), baseline)
+        if readme is not None:
+            leaderboard.replace_in_readme(readme, source.stem, leaderboard.to_markdown(table))
+        else:
+            click.echo(leaderboard.to_markdown(table) if form == "md" else table.to_csv(index=False), nl=False)
+    except _EXPECTED as error:
+        logger.debug("leaderboard failed", exc_info=True)
+        raise click.ClickException(_root_message(error)) from error
+
+
+@contextmanager
+def _one_message(command: str) -> Iterator[Path]:
+    """Give a command the root of the project; an expected error becomes one message without a traceback."""
+    try:
+        yield find_kedro_project(Path.cwd()) or Path.cwd()
+    except _EXPECTED as error:
+        logger.debug("%s failed", command, exc_info=True)
+        raise click.ClickException(_root_message(error)) from error
+
+
+@cli.command("runs")
+@click.option("--last", type=click.IntRange(1), default=20, show_default=True, help="How many, the newest first.")
+@click.option("--data-set", help="Only runs on this data set.")
+@click.option("--method", help="Only runs that fit or score this method.")
+@click.option("--status", help="Only runs of this status: finished, failed, killed, running or died.")
+@click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
+def runs_command(**options: Any) -> None:  # noqa: ANN401
+    """List the tracked runs with their scores."""
+    from deep_clustering.run_table import show_runs
+
+    with _one_message("runs") as project_path:
+        click.echo(show_runs(project_path, **options))
+
+
+@cli.command("reproduce")
+@click.argument("run_id")
+@click.option("--tolerance", type=click.FloatRange(0), default=0.01, show_default=True, help="Of a metric, absolute.")
+@click.option("--output-folder", help="Where the new outputs go; default: beside those of the run.")
+def reproduce_command(run_id: str, tolerance: float, output_folder: str | None) -> None:
+    """Repeat the tracked run RUN_ID and compare the results; exit code 1 if they differ."""
+    from deep_clustering.reproduction import Verdict, reproduce
+
+    with _one_message("reproduce") as project_path:
+        verdict = reproduce(project_path, run_id, tolerance, output_folder, click.echo)
+    if verdict == Verdict.DIFFERENT:
+        raise SystemExit(1)
+
+
+@cli.command("resume")
+@click.argument("run_id", required=False)
+def resume_command(run_id: str | None) -> None:
+    """Finish the tracked run RUN_ID, by default the newest unfinished one, without repeating what it has done."""
+    from deep_clustering.resumption import resume
+
+    with _one_message("resume") as project_path:
+        resume(project_path, run_id, click.echo)

@@ -9,6 +9,8 @@ import numpy as np
 
 from deep_clustering import metrics
 from deep_clustering.checks import check_labels
+from deep_clustering.cost import costs_of
+from deep_clustering.methods import is_curve
 from deep_clustering.options import build, check_range
 from deep_clustering.sources.samples import ASSIGNED, FITTED
 
@@ -40,14 +42,14 @@ def score_clustering(
     Args:
         assignments: Cluster of each sample, shape (n_samples,).
         representation: "latent" and "responsibilities" of each sample.
-        history: Columns per epoch and snapshots of the assignments.
+        history: Columns per epoch, snapshots of the assignments and costs.
         labels: Class of each sample, -1 where unknown; unknown samples count only in the label-free scores.
         split: What each sample is for: the final scores are of those assigned, the curves of those fitted.
         data_card: Says how many classes there are.
         options: Fields of `EvaluationOptions`.
 
     Returns:
-        "metrics", "collapsed", "warnings", "occupancy", "contingency" and "curves", all plain JSON values.
+        "metrics", "collapsed", "warnings", "occupancy", "contingency", "curves" and "cost", all plain JSON values.
 
     Raises:
         ValueError: if labels, assignments or options do not fit.
@@ -59,6 +61,7 @@ def score_clustering(
         "history": _columns(history),
         "snapshots": _snapshot_curves(history, labels[(split & FITTED) > 0], n_clusters, data_card),
     }
+    oracle_gap = _oracle_gap(history, labels[(split & FITTED) > 0], n_clusters, data_card)
     is_assigned = (split & ASSIGNED) > 0
     assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
@@ -71,6 +74,7 @@ def score_clustering(
     if known.any():
         n_classes = int(data_card["n_classes"])
         values = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes) | values
+        values |= oracle_gap
         contingency = _contingency(assignments[known], labels[known], n_clusters, data_card)
     return {
         "n_samples": len(assignments),
@@ -81,6 +85,7 @@ def score_clustering(
         "occupancy": counts.tolist(),
         "contingency": contingency,
         "curves": curves,
+        "cost": costs_of(history),
     }
 
 
@@ -104,6 +109,9 @@ def _label_free(
     for name in ("log_likelihood", "agreement", "within_share", "js_divergence"):
         if len(history.get(name, ())):
             values[name] = float(history[name][-1])
+    values |= {
+        name.removeprefix("final_"): float(value) for name, value in history.items() if name.startswith("final_")
+    }
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -118,8 +126,23 @@ def _contingency(
     }
 
 
+def _oracle_gap(
+    history: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
+) -> dict[str, float]:
+    """What the choice without labels among a fit's candidates cost: the best accuracy minus the chosen one's."""
+    candidates, known = history.get("candidate_assignments", np.zeros((0, 0))), labels >= 0
+    if len(candidates) < 2 or not known.any():
+        return {}
+    accuracies = [
+        metrics.labelled_scores(candidate[known], labels[known], n_clusters, int(data_card["n_classes"]))["acc"]
+        for candidate in candidates
+    ]
+    chosen = int(np.argmax(history["candidate_scores"]))
+    return {"candidate_acc_mean": float(np.mean(accuracies)), "oracle_gap": max(accuracies) - accuracies[chosen]}
+
+
 def _columns(history: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
-    return {name: column.tolist() for name, column in history.items() if not name.startswith("snapshot_")}
+    return {name: column.tolist() for name, column in history.items() if is_curve(name)}
 
 
 def _snapshot_curves(

@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Node, Pipeline
 
 from deep_clustering.methods import METHODS
@@ -37,7 +39,7 @@ class Preflight:
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Check parameters, load versions and output folders.
+        """Check parameters, load versions and output folders, and settle which versions are read.
 
         Raises:
             click.ClickException: with everything that is wrong.
@@ -45,14 +47,17 @@ class Preflight:
         parameters = self._context.params
         runtime_params = run_params.get("runtime_params") or {}
         problems = [
-            *_unknown_parameters(runtime_params),
-            *_shadowed_globals(parameters, {**self._context.config_loader["globals"], **runtime_params}),
-            *_wrong_options(_parameter_names(pipeline) | (set(runtime_params) & set(METHODS)), parameters),
+            *unknown_parameters(runtime_params),
+            *shadowed_globals(parameters, {**self._context.config_loader["globals"], **runtime_params}),
+            *wrong_options(_parameter_names(pipeline) | (set(runtime_params) & set(METHODS)), parameters),
+            *_refused_modes(run_params),
             *_wrong_versions(run_params.get("load_versions") or {}, pipeline, catalog),
+            *_missing_inputs(run_params.get("load_versions") or {}, pipeline, catalog),
             *_unwritable_folders(pipeline, catalog),
         ]
         if problems:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
+        _settle_versions(pipeline, catalog)
 
 
 def _parameter_names(pipeline: Pipeline) -> set[str]:
@@ -60,7 +65,8 @@ def _parameter_names(pipeline: Pipeline) -> set[str]:
     return {name.removeprefix("params:").split(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
 
 
-def _unknown_parameters(runtime_params: Mapping[str, Any]) -> list[str]:
+def unknown_parameters(runtime_params: Mapping[str, Any]) -> list[str]:
+    """Parameters of the command line that nothing reads, each with the name that may have been meant."""
     if not runtime_params:
         return []
     from kedro.framework.project import pipelines
@@ -71,7 +77,7 @@ def _unknown_parameters(runtime_params: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _shadowed_globals(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) -> list[str]:
+def shadowed_globals(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) -> list[str]:
     """Values that a parameters.yml sets where the methods do not read them."""
     return [
         f"parameters: {name} is set to {parameters[name]!r}, where no method reads it; set it in globals.yml"
@@ -80,10 +86,11 @@ def _shadowed_globals(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) 
     ]
 
 
-def _wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
+def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
     """Build every named group of options, and collect what its schema says."""
     from deep_clustering.evaluation import EvaluationOptions
     from deep_clustering.features import FeatureOptions
+    from deep_clustering.methods.checkpoints import CheckpointOptions
     from deep_clustering.neighbours import NeighbourOptions
     from deep_clustering.reporting.options import ReportingOptions
     from deep_clustering.sources import IngestionOptions
@@ -92,6 +99,7 @@ def _wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
         "ingestion": IngestionOptions,
         "features": FeatureOptions,
         "neighbours": NeighbourOptions,
+        "checkpoints": CheckpointOptions,
         "evaluation": EvaluationOptions,
         "reporting": ReportingOptions,
     }
@@ -120,6 +128,26 @@ def _check_method(name: str, options: Any) -> None:  # noqa: ANN401
         resolve_device(options["device"])
 
 
+def _refused_modes(run_params: Mapping[str, Any]) -> list[str]:
+    """Kedro would skip a node as soon as any version of its outputs exists, also one of other parameters or data."""
+    if not run_params.get("only_missing_outputs"):
+        return []
+    return [
+        "--only-missing-outputs: it takes any version of an output, also of other parameters, for the one that is "
+        "missing; to finish an unfinished run, use `kedro resume`"
+    ]
+
+
+def _missing_inputs(load_versions: Mapping[str, str], pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
+    """Inputs that nothing has written yet; a version that was asked for is checked apart."""
+    return [
+        f"inputs: '{name}' has no version in {_folder(catalog, name) or name}; run the pipeline that writes it first, "
+        "or check --env"
+        for name in sorted(pipeline.inputs() - set(load_versions))
+        if isinstance(catalog.get(name), AbstractVersionedDataset) and not catalog.exists(name)
+    ]
+
+
 def _wrong_versions(load_versions: Mapping[str, str], pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:
     """Versions to load that are not there, or that the run would write before it reads them."""
     problems = []
@@ -131,6 +159,15 @@ def _wrong_versions(load_versions: Mapping[str, str], pipeline: Pipeline, catalo
             known = [path.parent.name for path in folder.glob(f"*/{folder.name}")] if folder else []
             problems.append(f"--load-versions: '{name}' has no version {version} ({closest(version, known)})")
     return problems
+
+
+def _settle_versions(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Choose the version of each free input now: one that another process saves during the run is not seen."""
+    for name in sorted(pipeline.inputs()):
+        dataset = catalog.get(name)
+        if isinstance(dataset, AbstractVersionedDataset):
+            with suppress(VersionNotFoundError):  # the data set says it better, and only if a node needs it
+                dataset.resolve_load_version()
 
 
 def _unwritable_folders(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:

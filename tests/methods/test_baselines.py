@@ -1,15 +1,20 @@
 """The baselines against scikit-learn called directly, and their own rules for responsibilities and new rows."""
 
+import logging
+import os
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from sklearn.cluster import AgglomerativeClustering, KMeans
-from sklearn.manifold import TSNE
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE, trustworthiness
 from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
-from deep_clustering.methods import make_method
+from deep_clustering.methods import baselines, make_method
+from deep_clustering.methods.training_rows import TrainingRows, draw_rows
 
 
 def fitted(tiny_options, name, features, **changes):
@@ -124,3 +129,98 @@ def test_tsne_lowers_a_perplexity_that_is_too_large_for_the_rows(tiny_options, b
 def test_another_seed_finds_the_same_groups_under_other_names(tiny_options, blobs, name):
     assignments = [fitted(tiny_options, name, blobs, seed=seed, n_init=5).predict(blobs) for seed in range(3)]
     assert all(adjusted_rand_score(assignments[0], other) == 1 for other in assignments[1:])
+
+
+# More rows than fit
+
+
+def test_all_rows_are_drawn_in_order_if_they_fit():
+    np.testing.assert_array_equal(draw_rows(5, 5, seed=0), np.arange(5))
+
+
+def test_a_draw_is_of_different_rows_in_order_and_of_its_seed():
+    drawn = draw_rows(1000, 100, seed=3)
+    assert len(drawn) == 100
+    assert (np.diff(drawn) > 0).all()
+    assert 0 <= drawn[0] < drawn[-1] < 1000
+    np.testing.assert_array_equal(drawn, draw_rows(1000, 100, seed=3))
+    assert (drawn != draw_rows(1000, 100, seed=4)).any()
+
+
+def test_ward_of_a_draw_gives_the_other_rows_to_their_nearest(tiny_options, noisy):
+    estimator = fitted(tiny_options, "ward", noisy, max_rows=40, seed=5)
+    drawn = noisy[draw_rows(len(noisy), 40, seed=5)]
+    oracle = AgglomerativeClustering(3, linkage="ward").fit_predict(drawn)
+    np.testing.assert_array_equal(estimator.predict(noisy), oracle[cdist(noisy, drawn).argmin(axis=1)])
+    assert len(estimator.get_arrays()["rows"]) == 40
+
+
+def test_the_map_of_a_draw_gives_the_other_rows_to_their_nearest(tiny_options, noisy):
+    estimator = fitted(tiny_options, "tsne_gmm", noisy, max_rows=40, seed=5)
+    drawn = noisy[draw_rows(len(noisy), 40, seed=5)]
+    latent = TSNE(2, perplexity=10.0, init="pca", random_state=5).fit_transform(drawn)
+    np.testing.assert_allclose(estimator.transform(noisy), latent[cdist(noisy, drawn).argmin(axis=1)], rtol=1e-4)
+
+
+def test_long_rows_are_reduced_to_principal_components_before_the_map(tiny_options, digits):
+    flat = digits.reshape(len(digits), -1)
+    estimator = fitted(tiny_options, "tsne_gmm", flat, pca_dim=5)
+    components = PCA(5, random_state=0).fit_transform(flat)
+    latent = TSNE(2, perplexity=10.0, init="pca", random_state=0).fit_transform(components)
+    np.testing.assert_allclose(estimator.transform(flat), latent, rtol=1e-3)
+
+
+def test_the_map_of_many_rows_keeps_neighbours_and_repeats(tiny_options, digits):
+    flat = digits.reshape(len(digits), -1)
+    maps = [fitted(tiny_options, "tsne_gmm", flat, barnes_hut_rows=0).transform(flat) for _ in range(2)]
+    np.testing.assert_array_equal(maps[0], maps[1])
+    exact = TSNE(2, perplexity=10.0, init="pca", method="exact", random_state=0).fit_transform(flat)
+    assert trustworthiness(flat, maps[0]) > trustworthiness(flat, exact) - 0.02
+    assert trustworthiness(flat, maps[0]) > trustworthiness(flat, PCA(2).fit_transform(flat)) + 0.05
+
+
+def test_the_map_of_many_rows_separates_what_is_separate(tiny_options, blobs, blob_labels):
+    estimator = fitted(tiny_options, "tsne_gmm", blobs, barnes_hut_rows=0, perplexity=500.0)
+    assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1
+
+
+def test_a_new_row_between_equal_training_rows_goes_with_their_first():
+    rows = np.float32([[0, 0], [4, 0], [0, 0], [4, 0], [0, 0]])
+    training = TrainingRows("test", rows, np.eye(5, dtype=np.float32))
+    np.testing.assert_array_equal(training.nearest(np.float32([[1, 0], [3, 0], [0, 0], [4, 0]])), [0, 1, 0, 1])
+
+
+@pytest.mark.parametrize(("name", "work"), [("ward", "AgglomerativeClustering"), ("tsne_gmm", "tsne_map")])
+def test_what_a_fit_needs_is_said_before_it_begins(tiny_options, noisy, monkeypatch, caplog, name, work):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(baselines, work, stop)
+    with caplog.at_level(logging.INFO), pytest.raises(KeyboardInterrupt):
+        fitted(tiny_options, name, noisy, max_rows=40)
+    (message,) = caplog.messages
+    assert message.startswith(f"{name}: 40 of 90 rows: ")
+    assert "GB, seconds on one core; max_rows: " in message
+
+
+def test_more_memory_than_the_machine_has_is_refused_before_it_is_taken(tiny_options, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
+    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
+    with pytest.raises(MemoryError, match=r"ward: 3000 rows need about 0.072 GB .* lower max_rows"):
+        fitted(tiny_options, "ward", rows)
+    fitted(tiny_options, "ward", rows, max_rows=300)  # 8 * 300^2 bytes fit into 4 MB
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "message"),
+    [
+        ("ward", {"max_rows": 2}, "max_rows must be at least 3, got 2"),
+        ("ward", {"seed": -1}, "seed must be at least 0"),
+        ("tsne_gmm", {"max_rows": 2}, "max_rows must be at least 3, got 2"),
+        ("tsne_gmm", {"pca_dim": 1}, "pca_dim must be at least 2, got 1"),
+        ("tsne_gmm", {"barnes_hut_rows": -1}, "barnes_hut_rows must be at least 0, got -1"),
+    ],
+)
+def test_bounds_that_make_no_sense_are_refused(tiny_options, name, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_method(tiny_options(name, "vectors", n_clusters=3, **changes))

@@ -9,17 +9,23 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.special import softmax
 from scipy.stats import norm
+from sklearn.metrics import adjusted_rand_score
 
 from deep_clustering.methods import make_method, neural_mixture
 from deep_clustering.methods.neural_mixture import (
+    choose_temperature,
+    consistency_loss,
     e_step,
     log_density,
     log_mean_exp,
     m_step_loss,
+    probable_numbers,
     sigmoid_relevance,
     update_mixing_weights,
 )
+from deep_clustering.methods.starts import KMeansStart, Overclustering
 from deep_clustering.metrics import accuracy, contingency
 
 DENSITIES = ("exponential", "sigmoid")
@@ -290,7 +296,7 @@ def test_a_step_works_on_the_pair_mixture_of_both_views(tiny_options, blobs, mon
     monkeypatch.setattr(neural_mixture, "e_step", lambda *args: e_steps.append(args) or e_step(*args))
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "noise", "scale": 1.0}, epochs=1)
     make_method(options).fit(blobs)
-    first, second = densities
+    first, second = densities[:2]
     assert not torch.equal(first, second)
     (responsibilities, joint, weights), (joint_in_e_step, weights_in_e_step) = m_steps[0], e_steps[0]
     assert torch.equal(joint, first + second)
@@ -353,3 +359,276 @@ def test_snapshots_are_taken_as_often_as_asked_and_at_both_ends(tiny_options, bl
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=5, record_every=2)
     history = make_method(options).fit(blobs).history_
     np.testing.assert_array_equal(history["snapshot_epoch"], [0, 2, 4, 5])
+
+
+# Heads
+
+
+@given(st.integers(0, 10_000))
+def test_each_head_is_a_mixture_of_its_own(seed):
+    rng = np.random.default_rng(seed)
+    scores = torch.from_numpy(rng.normal(size=(7, 3, 4)))
+    log_weights = torch.from_numpy(np.log(rng.dirichlet(np.ones(4), size=3)))
+    log_f = log_density(scores, "exponential", 1.0)
+    log_responsibilities, log_likelihood = e_step(log_f, log_weights)
+    loss = m_step_loss(log_responsibilities, log_f, log_weights)
+    updated = update_mixing_weights(log_weights, log_responsibilities, 0.5, 0.1)
+    for head in range(3):
+        own = log_density(scores[:, head], "exponential", 1.0)
+        alone = e_step(own, log_weights[head])
+        np.testing.assert_allclose(log_f[:, head], own)
+        np.testing.assert_allclose(log_responsibilities[:, head], alone[0])
+        assert float(log_likelihood[head]) == pytest.approx(float(alone[1]))
+        assert float(loss[head]) == pytest.approx(float(m_step_loss(alone[0], own, log_weights[head])))
+        np.testing.assert_allclose(updated[head], update_mixing_weights(log_weights[head], alone[0], 0.5, 0.1))
+
+
+def test_the_head_of_greatest_log_likelihood_is_kept(tiny_options, blobs):
+    """With views that do not vary, the pair log-likelihood is recomputed in numpy from the scores of all heads."""
+    still = {"kind": "noise", "scale": 0.0}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, heads=4, views=still, epochs=1)
+    seen = {}
+    original = neural_mixture.NeuralMixture._keep_head
+
+    def keep(self, head):
+        with torch.inference_mode():
+            seen["scores"] = self.encoder_.eval()(torch.tensor(blobs)).double().numpy().reshape(-1, 4, 3)
+        seen["head"] = head
+        original(self, head)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neural_mixture.NeuralMixture, "_keep_head", keep)
+        estimator = make_method(options).fit(blobs)
+    densities = np.exp(seen["scores"]) / np.exp(seen["scores"]).mean(axis=0)
+    expected = np.log((densities**2 / 3).sum(axis=2)).mean(axis=0)
+    np.testing.assert_allclose(estimator.history_["candidate_scores"], expected, rtol=1e-4)
+    assert seen["head"] == expected.argmax()
+    assert estimator.history_["final_log_likelihood"] == pytest.approx(expected.max(), rel=1e-4)
+    assert estimator.history_["final_log_likelihood_share"] == pytest.approx(expected.max() / math.log(3), rel=1e-4)
+    np.testing.assert_array_equal(estimator.predict(blobs), densities[:, seen["head"]].argmax(axis=1))
+    np.testing.assert_array_equal(estimator.history_["candidate_assignments"][seen["head"]], estimator.predict(blobs))
+
+
+# The density of rows, and the score
+
+
+@pytest.mark.parametrize("density", DENSITIES)
+def test_the_density_of_the_training_rows_integrates_to_one(tiny_options, blobs, density):
+    """Every f_k has mean one over the training rows, hence the mixture too."""
+    estimator = make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, density=density)).fit(blobs)
+    assert np.exp(estimator.log_density(blobs).astype(np.float64)).mean() == pytest.approx(1, rel=1e-4)
+
+
+def test_the_log_density_is_that_of_the_mixture(tiny_options, blobs):
+    estimator = make_method(tiny_options("neural_mixture", "vectors", n_clusters=3)).fit(blobs)
+    with torch.inference_mode():
+        scores = estimator.encoder_.eval()(torch.tensor(blobs)).double().numpy()
+    expected = np.log((np.exp(scores) / np.exp(scores).mean(axis=0) / 3).sum(axis=1))
+    np.testing.assert_allclose(estimator.log_density(blobs), expected, atol=1e-4)
+
+
+def test_score_is_the_pair_log_likelihood_and_its_share_of_the_bound(tiny_options, blobs):
+    still = {"kind": "noise", "scale": 0.0}
+    estimator = make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, views=still)).fit(blobs)
+    with torch.inference_mode():
+        scores = estimator.encoder_.eval()(torch.tensor(blobs)).double().numpy()
+    densities = np.exp(scores) / np.exp(scores).mean(axis=0)
+    expected = np.log((densities**2 / 3).sum(axis=1)).mean()
+    score = estimator.score(blobs)
+    assert score.log_likelihood == pytest.approx(expected, rel=1e-4)
+    assert score.share == pytest.approx(expected / math.log(3), rel=1e-4)
+
+
+# The readings
+
+
+@given(tables(-5, 5), st.integers(0, 1000))
+def test_consistency_is_the_probability_of_the_same_cluster(scores, seed):
+    other = np.random.default_rng(seed).normal(size=scores.shape)
+    first, second = (np.exp(value) / np.exp(value).sum(axis=1, keepdims=True) for value in (scores, other))
+    expected = -np.log([sum(a * b for a, b in zip(*pair, strict=True)) for pair in zip(first, second, strict=True)])
+    got = consistency_loss(torch.from_numpy(np.log(first)), torch.from_numpy(np.log(second)))
+    assert float(got) == pytest.approx(expected.mean(), rel=1e-9, abs=1e-9)
+
+
+@pytest.mark.parametrize("objective", neural_mixture.OBJECTIVES)
+def test_loss_of_each_reading_is_its_equation(tiny_options, objective):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, objective=objective, consistency_weight=0.3)
+    estimator = make_method(options)
+    rng = np.random.default_rng(0)
+    log_a, log_b = (log_density(torch.from_numpy(rng.normal(size=(6, 1, 3))), "exponential", 1.0) for _ in range(2))
+    estimator.log_mixing_weights_ = torch.full((1, 3), -math.log(3), dtype=torch.float64)
+    weights = np.full(3, 1 / 3)
+
+    def em(log_joint: torch.Tensor) -> float:
+        """Expected complete log-likelihood with the responsibilities of Bayes' rule, negative."""
+        joint = log_joint[:, 0].numpy()
+        return -(bayes(np.exp(joint), weights)[0] * (joint - math.log(3))).sum(axis=1).mean()
+
+    posteriors = [bayes(np.exp(value[:, 0].numpy()), weights)[0] for value in (log_a, log_b)]
+    consistency = -np.log((posteriors[0] * posteriors[1]).sum(axis=1)).mean()
+    expected = {
+        "pair": em(log_a + log_b),
+        "single": em(log_a) + em(log_b),
+        "consistency": consistency,
+        "single_and_consistency": em(log_a) + em(log_b) + 0.3 * consistency,
+    }[objective]
+    responsibilities = e_step(log_a + log_b, estimator.log_mixing_weights_)[0]
+    assert float(estimator._loss(log_a, log_b, responsibilities)) == pytest.approx(expected)
+
+
+# Temperature
+
+
+def test_temperature_minimises_the_cross_entropy_with_the_other_view():
+    rng = np.random.default_rng(0)
+    shared = rng.normal(size=(400, 4))
+    first, second = (torch.from_numpy(8 * (shared + rng.normal(size=shared.shape))) for _ in range(2))
+
+    def cross_entropy(temperature: float) -> float:
+        total = 0.0
+        for one, other in ((first, second), (second, first)):
+            probabilities = softmax(one.numpy() / temperature, axis=1)
+            total -= np.log(probabilities[np.arange(400), other.numpy().argmax(axis=1)]).mean()
+        return total
+
+    grid = np.exp(np.linspace(math.log(0.1), math.log(100), 2000))
+    expected = grid[np.argmin([cross_entropy(value) for value in grid])]
+    assert choose_temperature(first, second) == pytest.approx(expected, rel=0.01)
+
+
+def test_calibration_softens_the_responsibilities_and_keeps_the_clusters(tiny_options, blobs):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "noise", "scale": 6.0})
+    plain = make_method(options).fit(blobs)
+    calibrated = make_method(options | {"calibration": "agreement"}).fit(blobs)
+    np.testing.assert_array_equal(calibrated.predict(blobs), plain.predict(blobs))
+    temperature = float(calibrated.get_arrays()["temperature"])
+    assert temperature != 1
+    powered = plain.predict_proba(blobs).astype(np.float64) ** (1 / temperature)
+    expected = powered / powered.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(calibrated.predict_proba(blobs), expected, atol=1e-4)
+
+
+# The start
+
+
+def test_a_held_partition_is_learned(tiny_options, blobs, monkeypatch):
+    """Thirds along a feature in which the groups do not differ: nothing but the partition says where to cut."""
+    crossed = np.digitize(blobs[:, 4], np.quantile(blobs[:, 4], [1 / 3, 2 / 3])).astype(np.int64)
+    monkeypatch.setattr(KMeansStart, "partition", lambda self, features, n_clusters, seed: crossed)
+    options = tiny_options(
+        "neural_mixture",
+        "vectors",
+        n_clusters=3,
+        views={"kind": "noise", "scale": 0.0},
+        start={"kind": "kmeans", "hold": 79, "n_init": 1},
+        epochs=80,
+        learning_rate=0.02,
+        weight_decay=0.0,
+        heads=2,
+    )
+    estimator = make_method(options).fit(blobs)
+    for candidate in estimator.history_["candidate_assignments"]:
+        assert (candidate == crossed).mean() > 0.8
+
+
+def test_merging_joins_components_that_share_rows():
+    """Six components, two for each of three groups: rows of a group divide their responsibility between its two."""
+    rng = np.random.default_rng(0)
+    group = rng.integers(0, 3, size=90)
+    share = rng.uniform(0.1, 0.9, size=90)
+    responsibilities = np.full((90, 6), 0.01)
+    responsibilities[np.arange(90), 2 * group] += share
+    responsibilities[np.arange(90), 2 * group + 1] += 1 - share
+    responsibilities /= responsibilities.sum(axis=1, keepdims=True)
+    start = Overclustering(n_components=6, epochs=1, hold=1, max_rows=1000)
+    merged = start.merge(responsibilities, [3, 6], seed=0)
+    assert merged.shape == (90, 2)
+    assert adjusted_rand_score(group, merged[:, 0]) == 1
+    assert len(set(merged[:, 1])) == 6
+
+
+def test_merging_a_draw_gives_every_row_the_cluster_of_its_nearest():
+    rng = np.random.default_rng(1)
+    group = rng.integers(0, 3, size=300)
+    responsibilities = np.eye(3)[group] * 0.9 + rng.dirichlet(np.ones(3), size=300) * 0.1
+    merged = Overclustering(n_components=4, epochs=1, hold=1, max_rows=30).merge(responsibilities, [3], seed=0)
+    assert adjusted_rand_score(group, merged[:, 0]) == 1
+
+
+def test_overclustering_finds_separated_groups(tiny_options, blobs, blob_labels):
+    start = {"kind": "overclustering", "n_components": 9, "epochs": 30, "hold": 20, "max_rows": 1000}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, start=start, epochs=40, learning_rate=0.01)
+    estimator = make_method(options).fit(blobs)
+    assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1
+
+
+# The number of clusters
+
+
+def test_a_range_suggests_the_number_of_separated_groups(tiny_options, blobs, blob_labels):
+    options = tiny_options(
+        "neural_mixture",
+        "vectors",
+        n_clusters={"min": 2, "max": 6},
+        views={"kind": "noise", "scale": 0.5},
+        start={"kind": "ward", "hold": 20, "max_rows": 1000},
+        epochs=40,
+        learning_rate=0.01,
+    )
+    estimator = make_method(options).fit(blobs)
+    history = estimator.history_
+    np.testing.assert_array_equal(history["selection_n_clusters"], [2, 3, 4, 5, 6])
+    assert (history["selection_log_likelihood"] <= np.log([2, 3, 4, 5, 6]) + 1e-5).all()
+    assert history["selection_probability"].sum() == pytest.approx(1)
+    assert history["selection_n_clusters"][history["selection_probability"].argmax()] == 3
+    assert estimator.predict_proba(blobs).shape == (len(blobs), 3)
+    assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1
+    again = make_method(options).set_arrays(estimator.get_arrays())
+    np.testing.assert_array_equal(again.predict(blobs), estimator.predict(blobs))
+
+
+def test_probable_numbers_are_sure_of_a_clear_winner_and_divided_between_equals():
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(500, 1, generator=generator)
+    sizes = torch.tensor([2, 4])
+    clear = probable_numbers(torch.tensor([0.5, 0.5]) + 0.01 * noise, sizes, generator)
+    np.testing.assert_allclose(clear, [1, 0], atol=1e-6)  # .5 is a larger share of ln 2 than of ln 4
+    independent = torch.randn(500, 2, generator=generator) * sizes.log()
+    equal = probable_numbers(independent - independent.mean(dim=0), sizes, generator)
+    assert 0.3 < float(equal[0]) < 0.7
+    assert float(equal.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_clusters": {"min": 2}}, "expected a number or min and max"),
+        ({"n_clusters": {"min": 5, "max": 5}}, "n_clusters.max must be at least 6, got 5"),
+        ({"n_clusters": {"min": 2, "max": 4}, "mixing": "learned"}, "a range needs heads = 1"),
+        ({"n_clusters": {"min": 2, "max": 4}, "heads": 2}, "a range needs heads = 1"),
+        ({"heads": 0}, "heads must be at least 1"),
+        ({"objective": "pairs"}, "objective got 'pairs' .did you mean 'pair'"),
+        ({"precision": "fp16"}, "precision got 'fp16'"),
+        ({"start": {"kind": "wards"}}, "start: unknown kind 'wards'"),
+        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be below epochs = 2"),
+        (
+            {"start": {"kind": "overclustering", "n_components": 10, "epochs": 1, "hold": 1, "max_rows": 9}},
+            "n_components must be above n_clusters = 10, got 10",
+        ),
+    ],
+)
+def test_bad_options_are_refused(tiny_options, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_method(tiny_options("neural_mixture") | changes)
+
+
+def test_more_clusters_than_rows_in_a_batch_are_refused(tiny_options, digits):
+    with pytest.raises(ValueError, match="n_clusters must be at most batch_size, got 10 for batches of 8"):
+        make_method(tiny_options("neural_mixture", batch_size=8)).fit(digits)
+
+
+def test_half_precision_trains_a_similar_model(tiny_options, blobs, blob_labels):
+    estimator = full_batch(tiny_options, blobs, precision="bf16", learning_rate=0.02, epochs=80)
+    assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1
+    assert estimator.encoder_[-1].weight.dtype == torch.float32

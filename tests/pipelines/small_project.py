@@ -13,7 +13,12 @@ ROOT = Path(__file__).parents[2]
 SMALL = {
     "ingestion": {"n_rows": 200},
     "dcan": {"epochs": 2, "batch_size": 64, "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]}},
-    "neural_mixture": {"epochs": 2, "batch_size": 64, "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]}},
+    "neural_mixture": {
+        "epochs": 2,
+        "batch_size": 64,
+        "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]},
+        "start": {"kind": "none"},
+    },
     "kmeans": {"n_init": 2},
     "tracking": {"enabled": False},
 }

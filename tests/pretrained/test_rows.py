@@ -5,8 +5,9 @@ import safetensors.torch
 import torch
 from torchvision import models
 
+from deep_clustering.batching import resolve_precision
 from deep_clustering.pretrained import backbone as backbone_module
-from deep_clustering.pretrained.precision import protect_from_rounding, resolve_precision
+from deep_clustering.pretrained.precision import protect_from_rounding
 from pretrained.small_network import extract, plain_forward, with_statistics
 
 

@@ -1,17 +1,20 @@
 """One file per dataset version, for arrays, models, scores and pages.
 
 Every class here writes to a temporary file in the target folder and renames it, so a kill or a full disk leaves
-either the whole file or none, and never a cut one that a later run would take for the latest version. None of
-them can load a pickle.
+either the whole file or none, and never a cut one that a later run would take for the latest version. What was saved
+is loaded again, also if another process has saved a later version since. None of them can load a pickle.
 """
 
+import errno
 import json
 import os
 import posixpath
+import time
 import uuid
 import zipfile
 import zlib
 from abc import abstractmethod
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
@@ -28,6 +31,12 @@ from deep_clustering.methods import Model
 
 # What a damaged file makes the readers of numpy, scipy, json and safetensors raise, besides their own classes.
 _DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError)
+
+# What a file system without hard links answers.
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+# A temporary file that has not grown for so long was left by a run that was killed.
+_ABANDONED_SECONDS = 3600.0
 
 
 class _FileDataset(AbstractVersionedDataset[Any, Any]):
@@ -97,8 +106,20 @@ class _FileDataset(AbstractVersionedDataset[Any, Any]):
                 "damaged: delete this version, or choose another by --load-versions=NAME:VERSION"
             ) from error
 
+    def resolve_load_version(self) -> str | None:
+        """The version asked for, or else the one that this run has saved, or else the latest there is."""
+        own = self._version.save if self._version and not self._version.load else None
+        if own and self._fs.exists(get_filepath_str(self._get_versioned_path(own), self._protocol)):
+            return own
+        return super().resolve_load_version()
+
     def save(self, data: Any) -> None:  # noqa: ANN401
-        """Write the file atomically."""
+        """Write the file atomically.
+
+        Raises:
+            DatasetError: if the version is there already.
+            OSError: if the disk is full or read-only; nothing is left behind.
+        """
         path = get_filepath_str(self._get_save_path(), self._protocol)
         parent = posixpath.dirname(path) or "."
         temporary = f"{parent}/.{uuid.uuid4().hex}.part"
@@ -114,16 +135,42 @@ class _FileDataset(AbstractVersionedDataset[Any, Any]):
             if self._fs.exists(temporary):
                 self._fs.rm(temporary)
         self._fs.invalidate_cache(parent)
+        self._remove_abandoned()
 
     def _read(self, path: str) -> Any:  # noqa: ANN401
         with self._fs.open(path, "rb") as file:
             return self._decode(file)
 
     def _rename(self, source: str, target: str) -> None:
-        if self._is_local():
+        if not self._is_local():
+            self._fs.mv(source, target)
+        elif self._version is None:
             os.replace(source, target)
         else:
-            self._fs.mv(source, target)
+            self._rename_unless_taken(source, target)
+
+    def _rename_unless_taken(self, source: str, target: str) -> None:
+        """Let one of two runs of the same millisecond have the version: unlike renaming, a link replaces nothing."""
+        try:
+            os.link(source, target)
+        except FileExistsError as error:
+            raise DatasetError(
+                f"{target}: another run has saved this version meanwhile. Two runs that start in the same millisecond "
+                "get the same version: start this one again"
+            ) from error
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            os.replace(source, target)
+
+    def _remove_abandoned(self) -> None:
+        """Remove what killed runs have left beside the versions of this file."""
+        if not self._is_local() or self._version is None:
+            return
+        for part in Path(self._filepath).glob("*/.*.part"):
+            with suppress(OSError):  # another run was faster
+                if time.time() - part.stat().st_mtime > _ABANDONED_SECONDS:
+                    part.unlink()
 
     def _is_local(self) -> bool:
         return self._protocol == "file"

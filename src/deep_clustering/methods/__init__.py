@@ -2,8 +2,9 @@
 
 A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 
-    fit(features, neighbours) -> self  never sees ground truth
+    fit(features, neighbours, checkpoints) -> self  never sees ground truth
     predict(features) -> (n,) int64    deterministic, the same for one row alone as in any batch
+    history_                           a column per diagnostic with a value per epoch, and what `is_curve` tells apart
 
 `METHODS` names the classes without importing them, so that listing methods costs nothing.
 """
@@ -11,11 +12,14 @@ A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 
 from deep_clustering.options import build, closest
+
+if TYPE_CHECKING:
+    from deep_clustering.methods.checkpoints import Checkpoints
 
 METHODS = {
     "dcan": "deep_clustering.methods.dcan:DCAN",
@@ -27,13 +31,23 @@ METHODS = {
 }
 
 
+def is_curve(name: str) -> bool:
+    """Whether an entry of a history has a value per epoch, and is no snapshot, candidate, final figure or the like."""
+    return not name.startswith(("snapshot_", "candidate_", "selection_", "final_", "cost_"))
+
+
 class Clusterer(Protocol):
     """What every method offers."""
 
     history_: dict[str, np.ndarray]
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
-        """Learn the clusters of the rows; `neighbours` (n_samples, k) may be of use to a method, and -1 means none."""
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: "Checkpoints | None" = None
+    ) -> Self:
+        """Learn the clusters of the rows.
+
+        A method may use `neighbours` (n_samples, k), where -1 means none, and keep its state in `checkpoints`.
+        """
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Cluster of each row, shape (n_samples,), int64."""
@@ -75,8 +89,24 @@ def make_method(options: Mapping[str, Any]) -> Clusterer:
     name = str(rest.pop("method", "(none)"))
     if name not in METHODS:
         raise ValueError(f"unknown method '{name}' ({closest(name, METHODS)})")
+    return build(_class_of(name), rest, name)
+
+
+def label_free_score(name: str) -> tuple[str, Literal["max", "min"]] | None:
+    """The score by which a method's runs can be compared without labels.
+
+    Args:
+        name: A key of `METHODS`.
+
+    Returns:
+        Name of the score and whether more or less is better, as the class declares it; None if it declares none.
+    """
+    return getattr(_class_of(name), "label_free_score", None)
+
+
+def _class_of(name: str) -> type[Clusterer]:
     module, _, cls = METHODS[name].partition(":")
-    return build(getattr(import_module(module), cls), rest, name)
+    return getattr(import_module(module), cls)
 
 
 def save_method(estimator: Clusterer) -> Model:

@@ -1,9 +1,13 @@
 """Baselines behind the interface of the two methods: k-means, Gaussian mixture, Ward, and t-SNE + Gaussian mixture.
 
 Images are flattened. Ward and t-SNE have no prediction for new rows of their own: a row takes the cluster of the
-nearest training row, so that a training row keeps the cluster it was given.
+nearest training row, so that a training row keeps the cluster it was given. Ward needs memory that grows with the
+square of the rows; beyond `max_rows` both methods learn from a seeded draw, and every row that was not drawn is a new
+row to them.
 """
 
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Self
@@ -12,12 +16,16 @@ import numpy as np
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.cluster import AgglomerativeClustering, KMeans
-from sklearn.manifold import TSNE
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
 
-from deep_clustering.checks import check_features, check_rows
+from deep_clustering.checks import check_features
+from deep_clustering.methods.checkpoints import Checkpoints
+from deep_clustering.methods.training_rows import TrainingRows, dense_rows, dense_rows_like, draw_rows
+from deep_clustering.methods.tsne import tsne_map, tsne_needs
 from deep_clustering.options import check_choice, check_range
+
+logger = logging.getLogger(__name__)
 
 
 def _no_history() -> dict[str, np.ndarray]:
@@ -30,21 +38,24 @@ def _no_history() -> dict[str, np.ndarray]:
 
 def _flat(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str) -> np.ndarray:
     check_features(features, n_clusters, where)
-    return _dense(features)
+    return dense_rows(features)
 
 
-def _dense(features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-    if isinstance(features, np.ndarray):
-        return np.ascontiguousarray(features.reshape(len(features), -1))
-    return features.toarray()
+def _announce(where: str, n_used: int, n_samples: int, gigabytes: float, seconds: float) -> None:
+    """Say what a fit will need before it begins.
 
-
-def _flat_like(features: np.ndarray | sparse.csr_matrix, n_features: int, where: str) -> np.ndarray:
-    check_rows(features, where)
-    flat = _dense(features)
-    if flat.shape[1] != n_features:
-        raise ValueError(f"{where}: each row must have {n_features} values, got {flat.shape[1]}")
-    return flat
+    Raises:
+        MemoryError: if it needs more than the machine has, which would end this and other programs.
+    """
+    time = "seconds" if seconds < 60 else "minutes" if seconds < 3600 else "hours"
+    rest = "" if n_used == n_samples else "; max_rows: each other row goes with the nearest of these"
+    logger.info("%s: %d of %d rows: %.2g GB, %s on one core%s", where, n_used, n_samples, gigabytes, time, rest)
+    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9 if hasattr(os, "sysconf") else np.inf
+    if gigabytes > available:
+        raise MemoryError(
+            f"{where}: {n_used} rows need about {gigabytes:.2g} GB of memory, this machine has {available:.2g} GB; "
+            "lower max_rows"
+        )
 
 
 @dataclass(kw_only=True)
@@ -64,7 +75,9 @@ class KMeansClusterer:
         check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("n_init", self.n_init, 1)
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+    ) -> Self:
         """Find the centres."""
         flat = _flat(features, self.n_clusters, "kmeans")
         kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(flat)
@@ -85,7 +98,7 @@ class KMeansClusterer:
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """The flattened rows themselves."""
-        return _flat_like(features, self.centroids_.shape[1], "kmeans")
+        return dense_rows_like(features, self.centroids_.shape[1], "kmeans")
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Centres and variance."""
@@ -123,7 +136,9 @@ class GaussianMixtureClusterer:
         check_range("n_init", self.n_init, 1)
         check_range("max_iterations", self.max_iterations, 1)
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+    ) -> Self:
         """Find weights, means and covariances."""
         flat = _flat(features, self.n_clusters, "gmm").astype(np.float64)
         self._mixture = self._empty().fit(flat)
@@ -149,7 +164,7 @@ class GaussianMixtureClusterer:
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """The flattened rows themselves."""
-        return _flat_like(features, self._mixture.means_.shape[1], "gmm")
+        return dense_rows_like(features, self._mixture.means_.shape[1], "gmm")
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights, means, covariances and the Cholesky factors of their inverses."""
@@ -164,46 +179,36 @@ class GaussianMixtureClusterer:
         return self
 
 
-class _TrainingRows:
-    """Training rows with their responsibilities; a new row takes those of the nearest one."""
-
-    def __init__(self, where: str, rows: np.ndarray, responsibilities: np.ndarray) -> None:
-        # A copy: the rows may be a view of the caller's array.
-        self.where, self.rows, self.responsibilities = where, rows.copy(), responsibilities
-        self._first: dict[bytes, int] = {}
-        for index, row in enumerate(self.rows):
-            self._first.setdefault(row.tobytes(), index)
-
-    def nearest(self, features: np.ndarray) -> np.ndarray:
-        """Index of the nearest training row of each row; of equal training rows the first."""
-        flat = _flat_like(features, self.rows.shape[1], self.where)
-        index = np.array([self._first.get(row.tobytes(), -1) for row in flat.astype(self.rows.dtype)])
-        new = np.flatnonzero(index < 0)
-        if len(new):
-            index[new] = pairwise_distances_argmin(flat[new], self.rows)
-        return index
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Rows and responsibilities."""
-        return {"rows": self.rows, "responsibilities": self.responsibilities}
-
-
 @dataclass(kw_only=True)
 class WardClusterer:
     """Agglomerative clustering by Ward's criterion; its responsibilities are hard."""
 
     n_clusters: int
     """Number of clusters at which the tree is cut."""
+    seed: int
+    """Seed of the draw; without a draw there is no chance."""
+    max_rows: int
+    """Rows in the tree; of more rows a draw of so many. Memory in bytes: eight times the square of it."""
     history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_range("n_clusters", self.n_clusters, 2)
+        check_range("seed", self.seed, 0, 2**32 - 1)
+        check_range("max_rows", self.max_rows, self.n_clusters)
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+    ) -> Self:
         """Build the tree and cut it."""
         flat = _flat(features, self.n_clusters, "ward")
+        n_samples, n_features = flat.shape
+        n_used = min(n_samples, self.max_rows)
+        # The distances of all pairs, and scipy's working copy of them.
+        gigabytes, seconds = 8e-9 * n_used * (n_used + n_features), n_used**2 * (2.5e-10 * n_features + 5e-8)
+        _announce("ward", n_used, n_samples, gigabytes, seconds)
+        flat = flat[draw_rows(n_samples, self.max_rows, self.seed)]
         clusters = AgglomerativeClustering(self.n_clusters, linkage="ward").fit_predict(flat)
-        self._training = _TrainingRows("ward", flat, np.eye(self.n_clusters, dtype=np.float32)[clusters])
+        self._training = TrainingRows("ward", flat, np.eye(self.n_clusters, dtype=np.float32)[clusters])
         return self
 
     def predict(self, features: np.ndarray) -> np.ndarray:
@@ -216,7 +221,7 @@ class WardClusterer:
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """The flattened rows themselves."""
-        return _flat_like(features, self._training.rows.shape[1], "ward")
+        return dense_rows_like(features, self._training.rows.shape[1], "ward")
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Training rows and their clusters."""
@@ -224,7 +229,7 @@ class WardClusterer:
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over training rows and their clusters."""
-        self._training = _TrainingRows("ward", **arrays)
+        self._training = TrainingRows("ward", **arrays)
         return self
 
 
@@ -235,11 +240,17 @@ class TSNEMixtureClusterer:
     n_clusters: int
     """Number of components."""
     seed: int
-    """Seed of the mixture's starts; the map starts from the principal components."""
+    """Seed of the mixture's starts and of the draw; the map starts from the principal components."""
     perplexity: float
     """Perplexity of t-SNE."""
     n_init: int
     """Number of starts of the mixture."""
+    pca_dim: int
+    """Rows of more values are reduced to so many principal components before t-SNE."""
+    barnes_hut_rows: int
+    """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
+    max_rows: int
+    """Rows on the map; of more rows a draw of so many."""
     history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -247,15 +258,30 @@ class TSNEMixtureClusterer:
         check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("perplexity", self.perplexity, 1)
         check_range("n_init", self.n_init, 1)
+        check_range("pca_dim", self.pca_dim, 2)
+        check_range("barnes_hut_rows", self.barnes_hut_rows, 0)
+        check_range("max_rows", self.max_rows, self.n_clusters)
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+    ) -> Self:
         """Map the rows and fit the mixture on the map."""
         flat = _flat(features, self.n_clusters, "tsne_gmm")
-        perplexity = min(self.perplexity, (len(flat) - 1) / 3)  # t-SNE needs about three neighbours per unit
-        latent = TSNE(2, perplexity=perplexity, init="pca", random_state=self.seed).fit_transform(flat)
+        n_samples, n_features = flat.shape
+        n_used = min(n_samples, self.max_rows)
+        needs = tsne_needs(n_used, n_features, perplexity=self.perplexity, barnes_hut_rows=self.barnes_hut_rows)
+        _announce("tsne_gmm", n_used, n_samples, *needs)
+        flat = flat[draw_rows(n_samples, self.max_rows, self.seed)]
+        latent = tsne_map(
+            flat,
+            perplexity=self.perplexity,
+            pca_dim=self.pca_dim,
+            barnes_hut_rows=self.barnes_hut_rows,
+            seed=self.seed,
+        )
         mixture = GaussianMixture(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(latent)
         responsibilities = mixture.predict_proba(latent).astype(np.float32)
-        self._training = _TrainingRows("tsne_gmm", flat, responsibilities)
+        self._training = TrainingRows("tsne_gmm", flat, responsibilities)
         self.map_ = latent.astype(np.float32)
         return self
 
@@ -277,6 +303,6 @@ class TSNEMixtureClusterer:
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over training rows, their responsibilities and the map."""
-        self._training = _TrainingRows("tsne_gmm", arrays["rows"], arrays["responsibilities"])
+        self._training = TrainingRows("tsne_gmm", arrays["rows"], arrays["responsibilities"])
         self.map_ = arrays["map"]
         return self

@@ -1,4 +1,7 @@
-"""What a training loop reports: diagnostics per epoch and snapshots of the assignments."""
+"""What a training loop reports: diagnostics per epoch, snapshots of the assignments, and final figures."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,23 +21,32 @@ class History:
         self._batches: list[dict[str, Tensor]] = []
         self._rows: list[dict[str, float]] = []
         self._snapshots: list[tuple[int, np.ndarray]] = []
+        self._others: dict[str, np.ndarray] = {}
+
+    @property
+    def n_epochs(self) -> int:
+        """Number of finished epochs."""
+        return len(self._rows)
 
     def add(self, **terms: Tensor) -> None:
         """Note the terms of one batch (scalars on the device; nothing is read back here)."""
         self._batches.append({name: term.detach() for name, term in terms.items()})
 
-    def close_epoch(self, epoch: int) -> None:
+    def close_epoch(self, epoch: int, **terms: Tensor) -> None:
         """Average the batches of an epoch.
 
         Args:
             epoch: Number of the finished epoch, from 1.
+            terms: Scalars of the epoch as a whole, on the device.
 
         Raises:
             FloatingPointError: if a term is NaN or infinite, naming method, epoch and term.
         """
         names = list(self._batches[0])
         table = torch.stack([torch.stack([batch[name].float() for name in names]) for batch in self._batches])
-        means = table.mean(dim=0).tolist()
+        whole = [term.detach().float() for term in terms.values()]
+        means = torch.cat([table.mean(dim=0), *(term.reshape(1) for term in whole)]).tolist()
+        names += list(terms)
         self._batches.clear()
         for name, value in zip(names, means, strict=True):
             if not np.isfinite(value):
@@ -48,20 +60,58 @@ class History:
         """Keep the clusters of all rows after an epoch (0 is the untrained start)."""
         self._snapshots.append((epoch, assignments.cpu().numpy().astype(np.int16)))
 
+    def candidates(self, assignments: Sequence[Tensor], scores: Tensor) -> None:
+        """Keep the clusters of all rows by each candidate among which one was chosen without labels.
+
+        Args:
+            assignments: Of each candidate, shape (n_samples,).
+            scores: By which the choice was made, the greatest wins, shape (n_candidates,).
+        """
+        table = torch.stack(list(assignments))
+        self._others["candidate_assignments"] = table.cpu().numpy().astype(np.int16)
+        self._others["candidate_scores"] = scores.double().cpu().numpy()
+
+    def selection(self, **columns: Tensor) -> None:
+        """Note what is known of each number of clusters in a range, columns of shape (n_numbers,)."""
+        self._others |= {f"selection_{name}": column.double().cpu().numpy() for name, column in columns.items()}
+
+    def final(self, **values: Tensor) -> None:
+        """Note figures of the finished training (scalars)."""
+        self._others |= {f"final_{name}": np.array(float(value)) for name, value in values.items()}
+
     def last(self, *names: str) -> str:
         """Values of the last epoch, as text for a progress display."""
         return ", ".join(f"{name} {self._rows[-1][name]:.3f}" for name in names) if self._rows else ""
+
+    def column(self, name: str) -> list[float]:
+        """Values of one term, an epoch each."""
+        return [row[name] for row in self._rows]
 
     def arrays(self) -> dict[str, np.ndarray]:
         """All that was collected.
 
         Returns:
             "epoch" and one float64 column per term, shape (n_epochs,); "snapshot_epoch" (n_snapshots,) int64 and
-            "snapshot_assignments" (n_snapshots, n_samples) int16.
+            "snapshot_assignments" (n_snapshots, n_samples) int16; if noted, "candidate_assignments" (n_candidates,
+            n_samples) int16 and "candidate_scores" (n_candidates,) float64, columns "selection_..." and scalars
+            "final_...".
         """
         names = list(self._rows[0]) if self._rows else ["epoch"]
         columns = {name: np.array([row[name] for row in self._rows], dtype=np.float64) for name in names}
-        return columns | {
+        snapshots: dict[str, np.ndarray] = {
             "snapshot_epoch": np.array([epoch for epoch, _ in self._snapshots], dtype=np.int64),
             "snapshot_assignments": np.array([rows for _, rows in self._snapshots], dtype=np.int16),
         }
+        return columns | snapshots | self._others
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs to continue: finished epochs and snapshots."""
+        return {
+            "rows": self._rows,
+            "snapshots": [[epoch, torch.from_numpy(rows)] for epoch, rows in self._snapshots],
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave."""
+        self._rows = [dict(row) for row in state["rows"]]
+        self._snapshots = [(epoch, rows.numpy()) for epoch, rows in state["snapshots"]]

@@ -10,6 +10,7 @@ Symbols
     f_k(x)    density of cluster k relative to the data distribution                exp(log_density)
     pi_k      mixing weight                                                         exp(log_mixing_weights)
     gamma_ik  responsibility                                                        exp(log_responsibilities)
+    H         heads: mixtures that share all layers but the last                    heads
 
 Equations
     (1) exponential density  log f_ik = a_ik - log mean_j exp(a_jk)
@@ -21,40 +22,67 @@ Equations
         By Fisher's identity its gradient is that of -(1/B) sum_i log p(x_i, x'_i).
     (6) bound                mean log p(x, x') <= log K for pi = 1/K, reached by clusters that are balanced, hard and
         the same on both views: a score of a run that needs no ground truth.
+    (7) one view             p(x) = sum_k pi_k f_k(x), responsibilities and EM as above with f_k(x') left out
+    (8) consistency          -(1/B) sum_i log sum_k gamma_k(x_i) gamma_k(x'_i), the one-view responsibilities of (7)
+
+Readings of the paper (`objective`)
+    pair                     (3) to (5): EM and consistency as one model; the default
+    single                   (7): EM on each view by itself; any hard partition is optimal
+    consistency              (8) alone
+    single_and_consistency   (7) plus `consistency_weight` times (8)
 
 Deviations from the paper, or choices where it is silent
     N1 the constant of the transformation is the batch mean, so every density integrates to exactly one
     N2 the exponential density is the default; the sigmoid of the paper, with a scale, is an option
     N3 no gradient flows through the responsibilities
     N4 mixing weights are uniform; a moving average of the responsibilities with a floor is an option
-    N6 consistency is not a second loss but the pair mixture (3)
-    N7 a small convolutional or fully connected network instead of the paper's
-    N8 affine views for images, term dropout or noise for vectors
+    N6 consistency is not a second loss but the pair mixture (3); the other readings are options
+    N7 a small convolutional or fully connected network instead of the paper's; ResNet-18 is an option
+    N8 affine views for images, term dropout or noise for vectors, neighbours for features
     N9 AdamW with a one-cycle learning rate
     N10 prediction uses the training set's normalisers, found in one pass after training
+    N11 several heads are trained side by side; the one of greatest pair log-likelihood (3) on fresh views is kept
+    N12 a partition may stand in for the E-step's responsibilities in the first epochs: that of the merged components
+        of a mixture of more clusters, or of k-means or Ward on the rows
+    N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
+    N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of log K is kept
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
+from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_batches, resolve_device, resolve_precision
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
 from deep_clustering.methods.history import History
+from deep_clustering.methods.starts import NoStart, Overclustering, make_start
 from deep_clustering.networks import load_module, make_encoder, module_arrays
 from deep_clustering.options import check_choice, check_range
 from deep_clustering.progress import epochs
 from deep_clustering.views import make_view, neighbour_table
 
+OBJECTIVES = ("pair", "single", "consistency", "single_and_consistency")
+
+# Fresh views are drawn from a stream of their own, so that looking at a model does not disturb its training.
+_FRESH = 2**40
+# Fresh pairs of views of each row that choose a head, merge components or find a temperature.
+_ROUNDS = 4
+# Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
+_ABSENT = -1e30
+# Resamplings of the rows behind the probability of each number of clusters.
+_RESAMPLINGS = 500
+
 
 def log_mean_exp(values: Tensor) -> Tensor:
-    """Compute log mean_j exp(values_jk) over the first axis, shape (n_clusters,)."""
+    """Compute log mean_j exp(values_jk) over the first axis, shape (..., n_clusters)."""
     return torch.logsumexp(values, dim=0) - math.log(len(values))
 
 
@@ -62,13 +90,13 @@ def sigmoid_relevance(scores: Tensor, mean: Tensor, std: Tensor, scale: float) -
     """Log of the unnormalised sigmoid density, equation (2).
 
     Args:
-        scores: a, shape (n, n_clusters).
-        mean: Mean of each score over the sample, shape (n_clusters,).
-        std: Standard deviation of each score over the sample, shape (n_clusters,).
+        scores: a, shape (n, ..., n_clusters).
+        mean: Mean of each score over the sample, shape (..., n_clusters).
+        std: Standard deviation of each score over the sample, shape (..., n_clusters).
         scale: c, the steepness.
 
     Returns:
-        log s(c h), shape (n, n_clusters), in nats.
+        log s(c h), shape (n, ..., n_clusters), in nats.
     """
     return F.logsigmoid(scale * (scores - mean) / std.clamp_min(1e-6))
 
@@ -77,12 +105,12 @@ def log_density(scores: Tensor, density: str, scale: float) -> Tensor:
     """Log density of each cluster relative to the data distribution, equations (1) and (2).
 
     Args:
-        scores: a, shape (n, n_clusters); the n rows stand for the sample space.
+        scores: a, shape (n, ..., n_clusters); the n rows stand for the sample space.
         density: "exponential" or "sigmoid".
         scale: c of the sigmoid density.
 
     Returns:
-        log f, shape (n, n_clusters), in nats; the mean over rows of exp(log f) is 1 for each cluster.
+        log f, shape (n, ..., n_clusters), in nats; the mean over rows of exp(log f) is 1 for each cluster.
     """
     if density == "sigmoid":
         scores = sigmoid_relevance(scores, scores.mean(dim=0), scores.std(dim=0, correction=0), scale)
@@ -90,41 +118,53 @@ def log_density(scores: Tensor, density: str, scale: float) -> Tensor:
 
 
 def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior over clusters for each sample, and the mean log-likelihood, equations (3) and (4).
+    """Posterior over clusters for each sample, and the mean log-likelihood, equations (3), (4) and (7).
 
     Args:
-        log_joint_density: log f_k(x_i) + log f_k(x'_i) (or of one view alone), shape (n, n_clusters), in nats.
-        log_mixing_weights: log pi_k, shape (n_clusters,), in nats.
+        log_joint_density: log f_k(x_i) + log f_k(x'_i) (or of one view alone), shape (n, ..., n_clusters), in nats.
+        log_mixing_weights: log pi_k, shape (..., n_clusters), in nats.
 
     Returns:
-        log_responsibilities: shape (n, n_clusters); each row's exp sums to 1.
-        log_likelihood: scalar, mean over samples, in nats.
+        log_responsibilities: shape (n, ..., n_clusters); exp sums to 1 over the last axis.
+        log_likelihood: shape (...), a scalar without heads; mean over samples, in nats.
 
     Raises:
-        ValueError: if the two cluster axes differ.
+        ValueError: if the axes behind the samples differ.
     """
     if log_joint_density.shape[1:] != log_mixing_weights.shape:
-        raise ValueError(
-            f"e_step: expected {log_joint_density.shape[1]} mixing weights, got shape {tuple(log_mixing_weights.shape)}"
-        )
+        expected = " x ".join(map(str, log_joint_density.shape[1:]))
+        raise ValueError(f"e_step: expected {expected} mixing weights, got shape {tuple(log_mixing_weights.shape)}")
     weighted = log_joint_density + log_mixing_weights
-    log_evidence = torch.logsumexp(weighted, dim=1, keepdim=True)
-    return weighted - log_evidence, log_evidence.mean()
+    log_evidence = torch.logsumexp(weighted, dim=-1, keepdim=True)
+    return weighted - log_evidence, log_evidence.squeeze(-1).mean(dim=0)
 
 
 def m_step_loss(log_responsibilities: Tensor, log_joint_density: Tensor, log_mixing_weights: Tensor) -> Tensor:
     """Negative expected complete log-likelihood, equation (5).
 
     Args:
-        log_responsibilities: From the E-step, shape (n, n_clusters); no gradient flows through them.
+        log_responsibilities: From the E-step, shape (n, ..., n_clusters); no gradient flows through them.
         log_joint_density: As given to the E-step.
         log_mixing_weights: As given to the E-step.
 
     Returns:
-        Scalar, mean over samples, in nats; its gradient is that of the negative log-likelihood.
+        Shape (...), mean over samples, in nats; its gradient is that of the negative log-likelihood.
     """
     responsibilities = log_responsibilities.detach().exp()  # deviation N3
-    return -(responsibilities * (log_joint_density + log_mixing_weights)).sum(dim=1).mean()
+    return -(responsibilities * (log_joint_density + log_mixing_weights)).sum(dim=-1).mean(dim=0)
+
+
+def consistency_loss(log_responsibilities_a: Tensor, log_responsibilities_b: Tensor) -> Tensor:
+    """Negative log probability that two views fall into the same cluster, equation (8).
+
+    Args:
+        log_responsibilities_a: Of first views, shape (n, ..., n_clusters).
+        log_responsibilities_b: Of second views, same shape.
+
+    Returns:
+        Shape (...), mean over samples, in nats, at least 0.
+    """
+    return -torch.logsumexp(log_responsibilities_a + log_responsibilities_b, dim=-1).mean(dim=0)
 
 
 def update_mixing_weights(
@@ -133,26 +173,77 @@ def update_mixing_weights(
     """Moving average of the mean responsibilities, kept above a floor.
 
     Args:
-        log_mixing_weights: Current log pi_k, shape (n_clusters,).
-        log_responsibilities: Of a batch, shape (n, n_clusters).
+        log_mixing_weights: Current log pi_k, shape (..., n_clusters).
+        log_responsibilities: Of a batch, shape (n, ..., n_clusters).
         momentum: Share of the old weights, in [0, 1].
         floor: Smallest weight, as a share of 1 / n_clusters, in [0, 1].
 
     Returns:
-        New log pi_k, shape (n_clusters,); exp sums to 1.
+        New log pi_k, shape (..., n_clusters); exp sums to 1 over the last axis.
     """
     batch = log_responsibilities.detach().exp().mean(dim=0)
     weights = momentum * log_mixing_weights.exp() + (1 - momentum) * batch
-    weights = (1 - floor) * weights / weights.sum() + floor / len(weights)
+    weights = (1 - floor) * weights / weights.sum(dim=-1, keepdim=True) + floor / weights.shape[-1]
     return weights.log()
+
+
+def choose_temperature(log_joint_a: Tensor, log_joint_b: Tensor) -> float:
+    """Temperature at which the responsibilities of one view best foretell the cluster of the other: deviation N13.
+
+    Args:
+        log_joint_a: log pi_k + log f_k of first views, shape (n, n_clusters), in nats.
+        log_joint_b: Of second views, same shape.
+
+    Returns:
+        T in [.1, 100] that minimises the cross-entropy of softmax(log_joint / T) with the other view's cluster.
+    """
+    first, second = log_joint_a.double().cpu(), log_joint_b.double().cpu()
+
+    def cross_entropy(log_temperature: float) -> float:
+        factor = math.exp(-log_temperature)
+        there = F.cross_entropy(first * factor, second.argmax(dim=1))
+        return float(there + F.cross_entropy(second * factor, first.argmax(dim=1)))
+
+    found = minimize_scalar(cross_entropy, bounds=(math.log(0.1), math.log(100)), method="bounded")
+    return math.exp(found.x)
+
+
+def probable_numbers(log_likelihoods: Tensor, n_clusters: Tensor, generator: torch.Generator) -> Tensor:
+    """How often each number of clusters has the greatest log-likelihood as a share of log K: deviation N14.
+
+    Args:
+        log_likelihoods: Of each row by the head of each number, shape (n, n_heads), in nats.
+        n_clusters: Number of clusters of each head, shape (n_heads,).
+        generator: Source of the resampling of rows (bootstrap).
+
+    Returns:
+        Share of the resamplings that each number wins, shape (n_heads,); sums to 1.
+    """
+    shares, n = log_likelihoods / n_clusters.log(), len(log_likelihoods)
+    winners = [
+        shares[torch.randint(n, (n,), generator=generator, device=shares.device)].mean(dim=0).argmax()
+        for _ in range(_RESAMPLINGS)
+    ]
+    return torch.stack(winners).bincount(minlength=len(n_clusters)) / _RESAMPLINGS
+
+
+class PairScore(NamedTuple):
+    """How well a mixture explains pairs of views."""
+
+    log_likelihood: float
+    """Mean log p(x, x'), in nats."""
+    share: float
+    """The same as a share of its bound log K."""
 
 
 @dataclass(kw_only=True)
 class NeuralMixture:
     """The neural mixture model; fields are its hyper-parameters, learned state ends in an underscore."""
 
-    n_clusters: int
-    """Number of clusters K."""
+    label_free_score: ClassVar = ("log_likelihood", "max")
+
+    n_clusters: int | dict[str, int]
+    """Number of clusters K, or min and max of a range in which one is suggested."""
     seed: int
     """Seed of initialisation, shuffling and views."""
     device: str
@@ -161,12 +252,22 @@ class NeuralMixture:
     """exponential or sigmoid: equation (1) or (2)."""
     density_scale: float
     """c of the sigmoid density."""
+    objective: str
+    """The reading of the paper, one of `OBJECTIVES`."""
+    consistency_weight: float
+    """Weight of (8) in the objective single_and_consistency."""
     mixing: str
     """uniform or learned mixing weights."""
     mixing_momentum: float
     """Share of the old mixing weights in each update, when learned."""
     mixing_floor: float
     """Smallest mixing weight as a share of 1 / K, when learned."""
+    heads: int
+    """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
+    start: dict[str, Any]
+    """Partition held for the first epochs (N12): kind and its options."""
+    calibration: str
+    """none, or agreement: soften the responsibilities by the temperature of N13."""
     views: dict[str, Any]
     """Random views: kind and its options."""
     encoder: dict[str, Any]
@@ -179,99 +280,319 @@ class NeuralMixture:
     """Peak of the one-cycle schedule."""
     weight_decay: float
     """AdamW's decay."""
+    precision: str
+    """fp32, bf16 or auto: of the training steps' network passes; everything else is fp32."""
     record_every: int
     """Epochs between snapshots of the assignments."""
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, 2)
+        self._sizes = self._sizes_of_heads()
+        self._width = max(self._sizes)
         check_range("seed", self.seed, 0, 2**32 - 1)
         check_choice("density", self.density, ("exponential", "sigmoid"))
         check_range("density_scale", self.density_scale, 1e-3)
+        check_choice("objective", self.objective, OBJECTIVES)
+        check_range("consistency_weight", self.consistency_weight, 0)
         check_choice("mixing", self.mixing, ("uniform", "learned"))
         check_range("mixing_momentum", self.mixing_momentum, 0, 1)
         check_range("mixing_floor", self.mixing_floor, 0, 1)
+        check_choice("calibration", self.calibration, ("none", "agreement"))
         check_range("epochs", self.epochs, 1)
         check_range("batch_size", self.batch_size, 2)
         check_range("learning_rate", self.learning_rate, 0, 10)
         check_range("weight_decay", self.weight_decay, 0, 1)
         check_range("record_every", self.record_every, 1)
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
         self._view = make_view(self.views)
         self._encoder_options = make_encoder(self.encoder)
+        self._start = make_start(self.start)
+        if isinstance(self._start, Overclustering) and self._start.n_components <= self._width:
+            raise ValueError(
+                f"start (overclustering): n_components must be above n_clusters = {self._width}, got "
+                f"{self._start.n_components}"
+            )
+        if self._start.hold >= self.epochs:
+            raise ValueError(f"start: hold must be below epochs = {self.epochs}, got {self._start.hold}")
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+    def _sizes_of_heads(self) -> list[int]:
+        """Number of clusters of each head."""
+        check_range("heads", self.heads, 1)
+        if isinstance(self.n_clusters, int):
+            check_range("n_clusters", self.n_clusters, 2)
+            return [self.n_clusters] * self.heads
+        if set(self.n_clusters) != {"min", "max"}:
+            raise ValueError(f"n_clusters: expected a number or min and max, got {self.n_clusters}")
+        check_range("n_clusters.min", self.n_clusters["min"], 2)
+        check_range("n_clusters.max", self.n_clusters["max"], self.n_clusters["min"] + 1)
+        if self.heads != 1 or self.mixing != "uniform":
+            raise ValueError(
+                "n_clusters: a range needs heads = 1 for each number and mixing = uniform, got "
+                f"{self.heads} and {self.mixing}"
+            )
+        return list(range(self.n_clusters["min"], self.n_clusters["max"] + 1))
+
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+    ) -> Self:
         """Train on the rows by batch-wise EM.
 
         Args:
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
             neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
+            checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
 
         Returns:
             The fitted estimator.
 
         Raises:
-            ValueError: if the features or the device cannot be used.
+            ValueError: if the features, the device or a checkpoint cannot be used.
             FloatingPointError: if a term of the loss stops being finite.
         """
-        check_features(features, self.n_clusters, "neural_mixture")
+        check_features(features, self._width, "neural_mixture")
+        if self._width > min(self.batch_size, features.shape[0]):
+            raise ValueError(
+                f"neural_mixture: n_clusters must be at most batch_size, got {self._width} for batches of "
+                f"{min(self.batch_size, features.shape[0])}: a density is normalised over a batch"
+            )
         self._device = resolve_device(self.device)
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
-            self._build(features.shape[1:])
+            self._build(features.shape[1:], self._sizes)
             self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
-            self._train(Rows(features, self._device))
+            self._train(features, neighbours, checkpoints)
         return self
 
-    def _build(self, row_shape: tuple[int, ...]) -> None:
+    def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
+        """A new network and uniform mixing weights for heads of so many clusters, all as wide as the widest."""
         self.row_shape_ = tuple(row_shape)
-        network = self._encoder_options.build(self._view.output_shape(self.row_shape_), self.n_clusters)
+        network = self._encoder_options.build(self._view.output_shape(self.row_shape_), len(sizes) * max(sizes))
         self.encoder_ = network.to(self._device)
-        uniform = torch.full((self.n_clusters,), -math.log(self.n_clusters), device=self._device)
-        self.log_mixing_weights_ = uniform
-        self.score_mean_, self.score_std_ = torch.zeros_like(uniform), torch.ones_like(uniform)
-        self.log_normaliser_ = torch.zeros_like(uniform)
+        n_clusters = torch.tensor(sizes, device=self._device).unsqueeze(1)
+        is_there = torch.arange(max(sizes), device=self._device) < n_clusters
+        self.log_mixing_weights_ = torch.where(is_there, -n_clusters.log(), torch.tensor(_ABSENT))
+        self.score_mean_, self.score_std_ = torch.zeros_like(is_there.float()), torch.ones_like(is_there.float())
+        self.log_normaliser_ = torch.zeros_like(self.score_mean_)
+        self.temperature_ = 1.0
 
-    def _train(self, rows: Rows) -> None:
+    def _train(self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None) -> None:
+        rows = Rows(features, self._device)
         generator = torch.Generator(self._device).manual_seed(self.seed)
         optimiser = torch.optim.AdamW(self.encoder_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
         n_steps = self.epochs * n_batches(len(rows), self.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=n_steps)
         history = History("neural_mixture")
-        self._finalise(rows)
-        history.snapshot(0, self._assign(rows))
-        for epoch in epochs(self.epochs, "neural_mixture", lambda: history.last("log_likelihood", "agreement")):
+        leading = torch.zeros(1, dtype=torch.int64, device=self._device)  # the head that the diagnostics speak of
+        partition = None
+        state = checkpoints.begin(self._identity(features)) if checkpoints else None
+        if state is None:
+            partition = self._find_partition(features, neighbours, checkpoints)
+            self._finalise(rows)
+            history.snapshot(0, self._assign(rows, leading))
+            if checkpoints and checkpoints.is_due(0):
+                checkpoints.save(0, self._state(optimiser, schedule, history, generator, leading, partition))
+        else:
+            leading, partition = self._restore(state, optimiser, schedule, history, generator)
+
+        def status() -> str:
+            return history.last("log_likelihood", "agreement")
+
+        for epoch in epochs(self.epochs, "neural_mixture", status, first=history.n_epochs):
             self.encoder_.train()
+            held_rows = partition if epoch < self._start.hold else None
+            total = torch.zeros(len(self._sizes), device=self._device)
             for index in index_batches(len(rows), self.batch_size, generator):
                 views = self._view.pair(rows, index, self._neighbours, generator)
-                self._step(views, optimiser, history)
+                held = None if held_rows is None else held_rows[index]
+                total += self._step(views, held, leading, optimiser, history)
                 schedule.step()
+            leading = self._comparable(total).argmax(dim=0, keepdim=True)
             history.close_epoch(epoch + 1)
             if (epoch + 1) % self.record_every == 0 or epoch + 1 == self.epochs:
                 self._finalise(rows)
-                history.snapshot(epoch + 1, self._assign(rows))
+                history.snapshot(epoch + 1, self._assign(rows, leading))
+            if checkpoints and checkpoints.is_due(epoch + 1):
+                checkpoints.save(epoch + 1, self._state(optimiser, schedule, history, generator, leading, partition))
+        self._choose_head(rows, history)
         self.history_ = history.arrays()
+        if checkpoints:
+            checkpoints.clear()
 
-    def _step(self, views: Tensor, optimiser: torch.optim.Optimizer, history: History) -> None:
-        """One E-step and M-step on two views of a batch, one behind the other."""
-        scores_a, scores_b = self.encoder_(views).chunk(2)
+    def _find_partition(
+        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+    ) -> Tensor | None:
+        """The partition that is held for the first epochs, (n_samples, 1) or one for each head, or None: N12."""
+        if isinstance(self._start, NoStart):
+            return None
+        sizes = sorted(set(self._sizes))  # heads of one size share one partition
+        if isinstance(self._start, Overclustering):
+            many = replace(
+                self,
+                n_clusters=self._start.n_components,
+                epochs=self._start.epochs,
+                record_every=self._start.epochs,
+                heads=1,
+                start={"kind": "none"},
+                calibration="none",
+            )
+            many.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
+            partitions = self._start.merge(many.pair_responsibilities(features), sizes, self.seed)
+        else:
+            partitions = np.stack([self._start.partition(features, size, self.seed) for size in sizes], axis=1)
+        return torch.from_numpy(partitions).to(self._device)
+
+    def _step(
+        self,
+        views: Tensor,
+        held: Tensor | None,
+        leading: Tensor,
+        optimiser: torch.optim.Optimizer,
+        history: History,
+    ) -> Tensor:
+        """One E-step and M-step on two views of a batch, one behind the other; returns (3) of each head."""
+        is_half = resolve_precision(self.precision, self._device) == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_half):
+            outputs = self.encoder_(views)
+        scores_a, scores_b = self._split(outputs.float()).chunk(2)
         log_density_a = log_density(scores_a, self.density, self.density_scale)
         log_density_b = log_density(scores_b, self.density, self.density_scale)
         log_joint = log_density_a + log_density_b
         log_responsibilities, log_likelihood = e_step(log_joint.detach(), self.log_mixing_weights_)
-        loss = m_step_loss(log_responsibilities, log_joint, self.log_mixing_weights_)
+        if held is None:
+            loss = self._loss(log_density_a, log_density_b, log_responsibilities)
+        else:
+            log_held = F.one_hot(held, self._width).log()  # (B, 1 or heads, K)
+            loss = m_step_loss(log_held, log_joint, self.log_mixing_weights_)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.sum().backward()
         optimiser.step()
         if self.mixing == "learned":
             self.log_mixing_weights_ = update_mixing_weights(
                 self.log_mixing_weights_, log_responsibilities, self.mixing_momentum, self.mixing_floor
             )
         responsibilities = log_responsibilities.exp()
-        history.add(
-            loss=loss,
-            log_likelihood=log_likelihood,
-            entropy=-(responsibilities * log_responsibilities).sum(dim=1).mean(),
-            agreement=(log_density_a.argmax(dim=1) == log_density_b.argmax(dim=1)).float().mean(),
-        )
+        terms = {
+            "loss": loss,
+            "log_likelihood": log_likelihood,
+            "entropy": -(responsibilities * log_responsibilities).sum(dim=-1).mean(dim=0),
+            "agreement": (self._cluster(log_density_a) == self._cluster(log_density_b)).float().mean(dim=0),
+        }
+        history.add(**{name: term.index_select(0, leading).squeeze(0) for name, term in terms.items()})
+        return log_likelihood
+
+    def _cluster(self, log_density: Tensor) -> Tensor:
+        return (log_density + self.log_mixing_weights_).argmax(dim=-1)
+
+    def _comparable(self, log_likelihoods: Tensor) -> Tensor:
+        """What heads are compared by: the log-likelihood, as a share of log K if their numbers of clusters differ."""
+        if len(set(self._sizes)) == 1:
+            return log_likelihoods
+        return log_likelihoods / torch.tensor(self._sizes, device=log_likelihoods.device).log()
+
+    def _loss(self, log_density_a: Tensor, log_density_b: Tensor, log_responsibilities: Tensor) -> Tensor:
+        """What the objective makes of a batch, shape (heads,), in nats."""
+        log_pi = self.log_mixing_weights_
+        if self.objective == "pair":
+            return m_step_loss(log_responsibilities, log_density_a + log_density_b, log_pi)
+        own_a, own_b = e_step(log_density_a, log_pi)[0], e_step(log_density_b, log_pi)[0]
+        single = m_step_loss(own_a, log_density_a, log_pi) + m_step_loss(own_b, log_density_b, log_pi)
+        if self.objective == "single":
+            return single
+        consistency = consistency_loss(own_a, own_b)
+        return consistency if self.objective == "consistency" else single + self.consistency_weight * consistency
+
+    @torch.inference_mode()
+    def _pair_log_joint(self, rows: Rows, round_: int) -> tuple[Tensor, Tensor]:
+        """Weighted log f_k of fresh views of all rows, two of (n, heads, n_clusters), normalised over all rows."""
+        self.encoder_.eval()
+        generator = torch.Generator(self._device).manual_seed(_FRESH + self.seed * _ROUNDS + round_)
+        scores = [
+            self._split(self.encoder_(self._view.pair(rows, index, self._neighbours, generator))).chunk(2)
+            for index in torch.arange(len(rows), device=self._device).split(1024)
+        ]
+        first, second = (torch.cat(views) for views in zip(*scores, strict=True))
+        log_pi = self.log_mixing_weights_
+        return tuple(log_density(view, self.density, self.density_scale) + log_pi for view in (first, second))  # type: ignore[return-value]
+
+    def pair_responsibilities(self, features: np.ndarray) -> np.ndarray:
+        """Responsibilities of pairs of fresh views of the training rows, equation (4), averaged over several pairs.
+
+        Args:
+            features: The training rows, of which the neighbours are known.
+
+        Returns:
+            Shape (n_samples, n_clusters), float32.
+        """
+        rows = self._rows(features)
+        total = torch.zeros(len(rows), self.log_mixing_weights_.shape[1], device=self._device)
+        for round_ in range(_ROUNDS):
+            first, second = self._pair_log_joint(rows, round_)
+            log_joint = (first + second - self.log_mixing_weights_)[:, 0]
+            total += torch.softmax(log_joint, dim=1)
+        return (total / _ROUNDS).cpu().numpy()
+
+    def _choose_head(self, rows: Rows, history: History) -> None:
+        """Keep the head of greatest pair log-likelihood on fresh views: deviations N11 and N14."""
+        of_rows = torch.zeros(len(rows), len(self._sizes), device=self._device)
+        for round_ in range(_ROUNDS):
+            first, second = self._pair_log_joint(rows, round_)
+            of_rows += torch.logsumexp(first + second - self.log_mixing_weights_, dim=-1) / _ROUNDS
+        log_likelihoods = of_rows.mean(dim=0)
+        best = self._comparable(log_likelihoods).argmax(dim=0, keepdim=True)
+        if self.calibration == "agreement":
+            self.temperature_ = choose_temperature(*(view[:, best].squeeze(1) for view in (first, second)))
+        heads = [self._assign(rows, best.new_tensor([head])) for head in range(len(self._sizes))]
+        history.candidates(heads, self._comparable(log_likelihoods))
+        if len(set(self._sizes)) > 1:
+            generator = torch.Generator(self._device).manual_seed(self.seed)
+            sizes = torch.tensor(self._sizes, device=self._device)
+            deviations = of_rows.std(dim=0) / math.sqrt(len(rows))
+            history.selection(
+                n_clusters=sizes,
+                log_likelihood=log_likelihoods,
+                log_likelihood_deviation=deviations,
+                probability=probable_numbers(of_rows, sizes, generator),
+            )
+        self._keep_head(int(best))
+        value = log_likelihoods[best].squeeze(0)
+        history.final(log_likelihood=value, log_likelihood_share=value / math.log(self._n_clusters()))
+
+    def _n_clusters(self) -> int:
+        """Number of clusters of the head that was kept."""
+        return self.log_mixing_weights_.shape[1]
+
+    def _keep_head(self, head: int) -> None:
+        """Cut the last layer and all that is learned for each cluster down to one head."""
+        last = self.encoder_[-1]
+        assert isinstance(last, nn.Linear)
+        places = slice(head * self._width, head * self._width + self._sizes[head])
+        kept = nn.Linear(last.in_features, self._sizes[head]).to(last.weight.device)
+        with torch.no_grad():
+            kept.weight.copy_(last.weight[places])
+            kept.bias.copy_(last.bias[places])
+        self.encoder_[-1] = kept
+        for name in ("log_mixing_weights_", "score_mean_", "score_std_", "log_normaliser_"):
+            setattr(self, name, getattr(self, name)[head : head + 1, : self._sizes[head]].clone())
+
+    def score(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> PairScore:
+        """Mean pair log-likelihood of rows on fresh views, equation (3), and its share of the bound (6).
+
+        Args:
+            features: Rows, at least as many as clusters: the densities are normalised over them.
+            neighbours: Nearest rows of each row, for views of kind neighbours.
+
+        Returns:
+            In nats, and as a share of log K.
+        """
+        check_features(features, self._n_clusters(), "neural_mixture")
+        rows, trained_on = self._rows(features), getattr(self, "_neighbours", None)
+        self._neighbours = neighbour_table(neighbours, len(rows), self._device)
+        values = []
+        for round_ in range(_ROUNDS):
+            first, second = self._pair_log_joint(rows, round_)
+            values.append(torch.logsumexp(first + second - self.log_mixing_weights_, dim=-1).mean())
+        self._neighbours = trained_on
+        value = float(torch.stack(values).mean())
+        return PairScore(value, value / math.log(self._n_clusters()))
 
     @torch.inference_mode()
     def _finalise(self, rows: Rows) -> None:
@@ -281,33 +602,50 @@ class NeuralMixture:
         self.score_mean_, self.score_std_ = scores.mean(dim=0), scores.std(dim=0, correction=0)
         self.log_normaliser_ = log_mean_exp(self._relevance(scores))
 
+    def _split(self, outputs: Tensor) -> Tensor:
+        """The network's outputs by head, shape (n, heads, n_clusters)."""
+        return outputs.view(len(outputs), *self.log_mixing_weights_.shape)
+
     def _scores(self, batch: Tensor) -> Tensor:
-        return self.encoder_(self._view.plain(batch))
+        return self._split(self.encoder_(self._view.plain(batch)))
 
     def _relevance(self, scores: Tensor) -> Tensor:
         if self.density == "sigmoid":
             return sigmoid_relevance(scores, self.score_mean_, self.score_std_, self.density_scale)
         return scores
 
-    def _log_density(self, batch: Tensor) -> Tensor:
-        return self._relevance(self._scores(batch)) - self.log_normaliser_
+    def _log_joint(self, batch: Tensor) -> Tensor:
+        """Weighted log densities log pi_k + log f_k of plain views, shape (n, heads, n_clusters)."""
+        return self._relevance(self._scores(batch)) - self.log_normaliser_ + self.log_mixing_weights_
 
-    def _assign(self, rows: Rows) -> Tensor:
-        return apply_in_chunks(lambda batch: self._log_density(batch) + self.log_mixing_weights_, rows).argmax(dim=1)
+    def _assign(self, rows: Rows, head: Tensor) -> Tensor:
+        return (
+            apply_in_chunks(lambda batch: self._log_joint(batch).index_select(1, head), rows).squeeze(1).argmax(dim=1)
+        )
 
     def _rows(self, features: np.ndarray) -> Rows:
         check_rows(features, "neural_mixture", self.row_shape_)
         self.encoder_.eval()
         return Rows(features, self._device)
 
+    def _predicted(self, features: np.ndarray) -> Tensor:
+        """Weighted log densities log pi_k + log f_k of each row, shape (n, n_clusters)."""
+        return apply_in_chunks(lambda batch: self._log_joint(batch)[:, 0], self._rows(features))
+
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Cluster of each row: argmax_k pi_k f_k(x), shape (n,), int64."""
-        return self._assign(self._rows(features)).cpu().numpy()
+        return self._predicted(features).argmax(dim=1).cpu().numpy()
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities of one view alone, equation (4), shape (n, n_clusters), float32."""
-        log_joint = apply_in_chunks(self._log_density, self._rows(features))
-        return e_step(log_joint, self.log_mixing_weights_)[0].exp().cpu().numpy()
+        """Responsibilities of one view alone, equation (7), at the temperature of N13; (n, n_clusters), float32."""
+        return torch.softmax(self._predicted(features) / self.temperature_, dim=1).cpu().numpy()
+
+    def log_density(self, features: np.ndarray) -> np.ndarray:
+        """Log p(x) of each row under the mixture (7), shape (n,), in nats relative to the data distribution.
+
+        An outlier has a low value.
+        """
+        return torch.logsumexp(self._predicted(features), dim=1).cpu().numpy()
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Activations in front of the last layer, shape (n, width), float32."""
@@ -315,23 +653,68 @@ class NeuralMixture:
         return apply_in_chunks(lambda batch: trunk(self._view.plain(batch)), self._rows(features)).cpu().numpy()
 
     def get_arrays(self) -> dict[str, np.ndarray]:
-        """Weights, mixing weights and normalisers."""
+        """Weights, mixing weights, normalisers and temperature."""
         vectors = {
             "log_mixing_weights": self.log_mixing_weights_,
             "score_mean": self.score_mean_,
             "score_std": self.score_std_,
             "log_normaliser": self.log_normaliser_,
         }
-        arrays = {name: vector.cpu().numpy() for name, vector in vectors.items()}
-        return {"row_shape": np.array(self.row_shape_)} | arrays | module_arrays("encoder", self.encoder_)
+        arrays = {name: vector[0].cpu().numpy() for name, vector in vectors.items()}
+        plain = {"row_shape": np.array(self.row_shape_), "temperature": np.array(self.temperature_)}
+        return plain | arrays | module_arrays("encoder", self.encoder_)
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
         self._device = resolve_device(self.device)
-        self._build(tuple(int(side) for side in arrays["row_shape"]))
+        self._build(tuple(int(side) for side in arrays["row_shape"]), [len(arrays["log_mixing_weights"])])
         load_module("encoder", self.encoder_, arrays)
         self.log_mixing_weights_, self.score_mean_, self.score_std_, self.log_normaliser_ = (
-            torch.tensor(arrays[name], device=self._device)
+            torch.tensor(arrays[name], device=self._device).unsqueeze(0)
             for name in ("log_mixing_weights", "score_mean", "score_std", "log_normaliser")
         )
+        self.temperature_ = float(arrays["temperature"])
         return self
+
+    def _identity(self, features: np.ndarray) -> dict[str, Any]:
+        """What a checkpoint must share to be of this training."""
+        options = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {"method": "neural_mixture", "options": options, "rows": fingerprint(features)}
+
+    def _state(
+        self,
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        history: History,
+        generator: torch.Generator,
+        leading: Tensor,
+        partition: Tensor | None,
+    ) -> dict[str, Any]:
+        return {
+            "encoder": self.encoder_.state_dict(),
+            "log_mixing_weights": self.log_mixing_weights_,
+            "optimiser": optimiser.state_dict(),
+            "schedule": {name: value for name, value in schedule.state_dict().items() if not callable(value)},
+            "history": history.state(),
+            "random": random_state(generator),
+            "leading": leading,
+            "partition": partition,
+        }
+
+    def _restore(
+        self,
+        state: Mapping[str, Any],
+        optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+        history: History,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Take over what `_state` gave; returns leading head and partition."""
+        self.encoder_.load_state_dict(state["encoder"])
+        self.log_mixing_weights_ = state["log_mixing_weights"].to(self._device)
+        optimiser.load_state_dict(state["optimiser"])
+        schedule.load_state_dict(state["schedule"])
+        history.restore(state["history"])
+        restore_random_state(state["random"], generator)
+        partition = state["partition"]
+        return state["leading"].to(self._device), None if partition is None else partition.to(self._device)

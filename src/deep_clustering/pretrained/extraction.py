@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from deep_clustering.batching import resolve_device
+from deep_clustering.batching import resolve_device, resolve_precision
 from deep_clustering.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.pretrained.cache import Shards, open_shards
-from deep_clustering.pretrained.precision import resolve_precision
 from deep_clustering.pretrained.weights import fingerprint, load_weights, locate_weights, read_weights
 
 if TYPE_CHECKING:

@@ -14,26 +14,6 @@ _BatchNorm = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 _Product = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
-def resolve_precision(name: str, device: torch.device) -> str:
-    """Precision for a name.
-
-    Args:
-        name: "auto" (bf16 where the device computes with it, else fp32), "bf16" or "fp32".
-        device: Where the network runs.
-
-    Returns:
-        "bf16" or "fp32".
-    """
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
-    return "fp32"
-
-
 class _FullPrecision(nn.Module):
     """A module left out of autocast."""
 

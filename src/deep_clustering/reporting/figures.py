@@ -225,6 +225,29 @@ def draw_comparison(methods: Sequence[str], metrics: Mapping[str, np.ndarray]) -
     return figure
 
 
+def draw_intervals(names: Sequence[str], centres: np.ndarray, ends: np.ndarray, runs: Sequence[np.ndarray]) -> Figure:
+    """A line per name: its runs as pale dots, their mean, and the interval of the mean.
+
+    Args:
+        names: Shape (n,).
+        centres: Shape (n,), missing values are NaN.
+        ends: Lower and upper ends, shape (n, 2).
+        runs: Values of the runs of each name.
+    """
+    figure, axes = _panel(5.2, 0.9 + 0.34 * len(names))
+    positions = np.arange(len(names))
+    for position, values in enumerate(runs):
+        axes.plot(values, np.full(len(values), position), "o", color=PALETTE[3], alpha=0.5, markersize=4, linewidth=0)
+    axes.hlines(positions, ends[:, 0], ends[:, 1], color=PALETTE[0], linewidth=2.2)
+    axes.plot(centres, positions, "o", color=PALETTE[0], markersize=6.5)
+    axes.set_yticks(positions, [shorten(name, 40) for name in names], parse_math=False)
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.grid(color="#e8ebee", linewidth=0.7)
+    axes.set_axisbelow(True)
+    return figure
+
+
 def shorten(text: str, width: int = 14) -> str:
     """One line of at most `width` characters."""
     line = " ".join(str(text).split())

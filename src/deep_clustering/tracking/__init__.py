@@ -1,6 +1,6 @@
 """MLflow tracking by a Kedro hook: one MLflow run per Kedro run; mlflow is imported when one starts."""
 
+from deep_clustering.tracking.connection import TrackingError
 from deep_clustering.tracking.hook import MLflowTracking
-from deep_clustering.tracking.store import TrackingError
 
 __all__ = ["MLflowTracking", "TrackingError"]

@@ -11,6 +11,7 @@ A catalog entry says what its data set is to MLflow:
 """
 
 import atexit
+import json
 import logging
 import os
 import signal
@@ -29,8 +30,12 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
+from deep_clustering.cost import peak_memory
+from deep_clustering.options import build, check_choice
 from deep_clustering.tracking import provenance, records
-from deep_clustering.tracking.store import TrackedRun, start_run, tracking_failures
+from deep_clustering.tracking.connection import TrackingError, tracking_failures
+from deep_clustering.tracking.process import describe_process
+from deep_clustering.tracking.store import TrackedRun, start_run
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +54,18 @@ class TrackingOptions:
 
     log_model: bool
     """Whether fitted models are stored as MLflow models."""
+
+    on_error: str
+    """What a store that cannot be opened does to the run: stop, before anything is computed, or warn."""
+
+    parent: str | None = None
+    """Id of the MLflow run that this one is a part of; a sweep sets it."""
+
+    tags: dict[str, Any] = field(default_factory=dict)
+    """Further tags of the run; nested names are joined by dots."""
+
+    def __post_init__(self) -> None:
+        check_choice("on_error", self.on_error, ("stop", "warn"))
 
 
 @dataclass(kw_only=True)
@@ -69,13 +86,15 @@ class _Tracked:
 class MLflowTracking:
     """Kedro hooks that record each run in MLflow; register an instance in `HOOKS` of settings.py.
 
-    Before the first node an unusable store stops the run. Later failures cost a warning, never a training.
+    Before the first node an unusable store stops the run, or is warned of, as the option `on_error` says. Later
+    failures cost a warning, never a training.
     """
 
     def __init__(self) -> None:
         """Wait for a run."""
         self._lock = threading.RLock()  # ThreadRunner calls hooks from its threads
         self._tracked: _Tracked | None = None
+        self.last_run_id: str | None = None
         self._parameters: Mapping[str, Any] = {}
         self._save_version = ""
         self._project_path = Path.cwd()
@@ -98,12 +117,11 @@ class MLflowTracking:
         """Start the MLflow run with parameters and provenance.
 
         Raises:
-            TrackingError: if the store cannot be used.
+            TrackingError: if the store cannot be used, unless `on_error` is warn.
             ValueError: if the block `tracking` or a catalog entry's `mlflow` is wrong.
         """
-        from deep_clustering.options import build
-
         self._finish("KILLED")  # a run of this process that ended neither well nor in an error
+        self.last_run_id = None
         settings = self._parameters.get("parameters", {})
         options = build(TrackingOptions, settings.get("tracking", {}), "parameters: tracking")
         if not options.enabled:
@@ -114,7 +132,17 @@ class MLflowTracking:
         name = records.run_name(run_params, self._data_set, settings["seed"])
         versions = records.input_versions(pipeline, catalog) | (run_params.get("load_versions") or {})
         tags = self._describe(run_params, versions)
-        run = start_run(self._project_path, options.experiment, name, tags)
+        if options.parent is not None:
+            tags["mlflow.parentRunId"] = options.parent
+        tags |= provenance.flatten(options.tags)
+        try:
+            run = start_run(self._project_path, options.experiment, name, tags)
+        except TrackingError as error:
+            if options.on_error == "stop":
+                raise
+            logger.warning("this run is not tracked: %s", error.message.splitlines()[0])
+            return
+        self.last_run_id = run.run_id
         self._tracked = _Tracked(run=run, options=options, catalog=catalog, previous_sigterm=_exit_on_sigterm())
         atexit.register(self._finish, "KILLED")
         used = {"data_set": self._data_set, **records.used_parameters(pipeline, self._parameters)}
@@ -168,14 +196,17 @@ class MLflowTracking:
             "kedro.pipeline": provenance.pipeline_name(run_params),
             "kedro.env": run_params.get("env") or "default",
             "kedro.runtime_params": provenance.to_text(provenance.redact(runtime_params)),
+            "kedro.selection": json.dumps(provenance.selection_of(run_params)),
             "kedro.save_version": self._save_version,
             "kedro.load_versions": provenance.to_text(load_versions),
             "kedro.command": command,
+            "deep_clustering.project": self._project_path.name,
             "mlflow.source.name": command,
             "mlflow.source.type": "LOCAL",
             **({} if git["git.sha"] == provenance.UNKNOWN else {"mlflow.source.git.commit": git["git.sha"]}),
             **git,
             **provenance.describe_environment(),
+            **describe_process(),
         }
 
     def _write(self, what: str, action: Callable[[_Tracked], None]) -> None:
@@ -202,6 +233,8 @@ class MLflowTracking:
         run = tracked.run
         logger.info("tracked as run %s (%s)", run.name, run.run_id)
         logger.info("in %s; `make ui` shows it", run.uri)
+        if status != "FINISHED":
+            logger.info("to continue it: kedro resume %s", run.run_id[:8])
 
 
 def _track(tracked: _Tracked, name: str, data: Any) -> None:  # noqa: ANN401
@@ -229,7 +262,7 @@ def _track_card(tracked: _Tracked, name: str, card: Any, *, is_saved: bool) -> N
 
 def _log_machine(tracked: _Tracked) -> None:
     seconds = [(f"wall_seconds.{node}", value, 0) for node, value in tracked.seconds.items()]
-    memory = [(name, value, 0) for name, value in provenance.peak_memory().items()]
+    memory = [(name, value, 0) for name, value in peak_memory().items()]
     tracked.run.log_metrics([*seconds, *memory])
     tracked.run.log_tags(provenance.describe_torch())
 

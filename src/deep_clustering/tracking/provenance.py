@@ -160,24 +160,14 @@ def describe_torch() -> dict[str, str]:
     return {"hardware.torch_threads": str(torch.get_num_threads()), "hardware.device_name": device}
 
 
-def peak_memory() -> dict[str, float]:
-    """Largest memory use of this process so far, also on the graphics processor, in MB of 2^20 bytes."""
-    peaks = {}
-    if sys.platform != "win32":
-        import resource
-
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        # macOS counts bytes, Linux kilobytes.
-        peaks["peak_memory_mb"] = resident / 2**20 if sys.platform == "darwin" else resident / 2**10
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_available():
-        peaks["peak_gpu_memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
-    return peaks
-
-
 def pipeline_name(run_params: Mapping[str, Any]) -> str:
     """Names of the pipelines that run, in one order whatever the order on the command line."""
     return "+".join(sorted(run_params.get("pipeline_names") or ["__default__"]))
+
+
+def selection_of(run_params: Mapping[str, Any]) -> dict[str, list[str]]:
+    """What `kedro run` was restricted to, as arguments of Kedro's session; empty for whole pipelines."""
+    return {key: sorted(run_params[key]) for key in _LIST_OPTIONS if run_params.get(key)}
 
 
 def command_to_repeat(run_params: Mapping[str, Any], load_versions: Mapping[str, str]) -> str:
@@ -202,8 +192,6 @@ def command_to_repeat(run_params: Mapping[str, Any], load_versions: Mapping[str,
     runner = re.search(r"(\w+)Runner\b", str(run_params.get("runner")))
     if runner and runner[1] != "Sequential":
         options.append(f"--runner={runner[0]}")
-    if run_params.get("only_missing_outputs"):
-        options.append("--only-missing-outputs")
     if set(runtime_params) - unsafe:
         pairs = [f"{name}={value}" for name, value in runtime_params.items() if name not in unsafe]
         options.append(f"--params={','.join(pairs)}")

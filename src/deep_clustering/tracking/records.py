@@ -8,6 +8,7 @@ from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 
+from deep_clustering.methods import is_curve
 from deep_clustering.tracking.provenance import flatten, pipeline_name
 
 KINDS = ("scores", "history", "artifact", "data_card", "model")
@@ -103,6 +104,8 @@ def score_points(method: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, 
     for name, value in scores["metrics"].items():
         yield f"{method}.{name}", value, 0
     yield f"{method}.collapsed", float(scores["collapsed"]), 0
+    for name, value in (scores.get("cost") or {}).items():
+        yield f"{method}.cost.{name}", value, 0
     snapshots = dict((scores.get("curves") or {}).get("snapshots") or {})
     epochs = snapshots.pop("epoch", [])
     for name, values in snapshots.items():
@@ -111,9 +114,9 @@ def score_points(method: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, 
 
 
 def history_points(method: str, history: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step of each training diagnostic; the snapshots of assignments are no metrics."""
+    """Name, value and step of each training diagnostic; snapshots of assignments are no metrics, costs are scores."""
     for name, values in history.items():
-        if name == "epoch" or name.startswith("snapshot_"):
+        if name == "epoch" or not is_curve(name):
             continue
         for epoch, value in zip(history["epoch"], values, strict=True):
             yield f"{method}.train.{name}", float(value), int(epoch)

@@ -7,14 +7,20 @@ import re
 import sqlite3
 import tempfile
 import time
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import click
-
+from deep_clustering.tracking.connection import (
+    TrackingError,
+    check_schema,
+    import_quietly,
+    open_store,
+    sqlite_path,
+    store_uri,
+    tracking_failures,
+)
 from deep_clustering.tracking.provenance import model_requirements, redact_url
 
 if TYPE_CHECKING:
@@ -30,21 +36,7 @@ MAX_DIGEST = 36
 
 LOCK_SECONDS = 60.0
 
-# How long somebody waits for a dead server, and what MLflow would do unasked: report usage over the network,
-# draw progress bars, print links, warn when git is missing. A value set by the user wins.
-_ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
-_WARNINGS = ("(?s).*An input example was not provided", "(?s).*loader strategy is deprecated")
 _SERVING = Path(__file__).parents[1] / "serving.py"
-
-
-class TrackingError(click.ClickException):
-    """The tracking store cannot be used; Kedro's command line shows the message without a traceback."""
 
 
 class TrackedRun:
@@ -161,10 +153,9 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
     Raises:
         TrackingError: if the store cannot be opened or written.
     """
-    configured = os.environ.get("MLFLOW_TRACKING_URI")
-    uri = configured or f"sqlite:///{(project_path / 'mlflow.db').as_posix()}"
-    location = None if configured else (project_path / "mlartifacts").as_uri()
-    logger = _import_quietly()
+    uri = store_uri(project_path)
+    location = None if os.environ.get("MLFLOW_TRACKING_URI") else (project_path / "mlartifacts").as_uri()
+    logger = import_quietly()
     logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
     try:
         run = _open(uri, location, experiment, name)
@@ -173,7 +164,9 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise TrackingError(
             f"cannot open the tracking store {redact_url(uri)}: {redact_url(reason)}\n"
-            "Repair it, name another in the environment variable MLFLOW_TRACKING_URI, or track nothing:\n"
+            "Repair it, name another in the environment variable MLFLOW_TRACKING_URI, or go on untracked, whenever "
+            "it fails or always:\n"
+            "    kedro run --params=tracking.on_error=warn\n"
             "    kedro run --params=tracking.enabled=false"
         ) from error
     finally:
@@ -181,23 +174,28 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
     return run
 
 
-def _import_quietly() -> logging.Logger:
-    """Import MLflow, and return its logger."""
-    for key, value in _ENVIRONMENT.items():
-        os.environ.setdefault(key, value)
-    import mlflow  # noqa: F401  it sets up its loggers
+def continue_run(project_path: Path, run_id: str) -> TrackedRun | None:
+    """Go on writing to a run of the store.
 
-    for message in _WARNINGS:
-        warnings.filterwarnings("ignore", message=message)
-    return logging.getLogger("mlflow")
+    Args:
+        project_path: Root of the project.
+        run_id: Id of the run.
 
+    Returns:
+        The run, set to running; None if the store does not have it.
 
-def tracking_failures() -> tuple[type[Exception], ...]:
-    """What a store that fails raises."""
+    Raises:
+        TrackingError: if the store cannot be used.
+    """
     from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
 
-    return (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError)
+    with open_store(project_path) as client:
+        try:
+            run = client.get_run(run_id)
+        except MlflowException:
+            return None
+        client.update_run(run_id, status="RUNNING")
+    return TrackedRun(client, store_uri(project_path), run.info.experiment_id, run_id, run.info.run_name)
 
 
 def _open(uri: str, location: str | None, experiment: str, name: str) -> TrackedRun:
@@ -216,17 +214,35 @@ def _only_opener(uri: str) -> Iterator[None]:
 
     A file that cannot be written, or is no database, is refused at once; MLflow would retry for minutes.
     """
-    path = uri.removeprefix("sqlite:///")
-    if path == uri:
+    path = sqlite_path(uri)
+    if path is None:
         yield
         return
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with closing(sqlite3.connect(f"{path}.lock", timeout=LOCK_SECONDS)) as lock:
         lock.execute("BEGIN EXCLUSIVE")
+        if not path.exists() or path.stat().st_size == 0:
+            _make_tables(path)
         with closing(sqlite3.connect(path, timeout=LOCK_SECONDS)) as store:
             store.execute("BEGIN IMMEDIATE")
             store.rollback()
+        check_schema(uri)
         yield
+
+
+def _make_tables(path: Path) -> None:
+    """Make an SQLite store under another name first: killed halfway, MLflow would leave one that it then refuses."""
+    from mlflow.store.db import utils
+
+    part = path.with_name(f"{path.name}.part")
+    for left in (part, part.with_name(f"{part.name}-journal")):
+        left.unlink(missing_ok=True)
+    engine = utils.create_sqlalchemy_engine(f"sqlite:///{part.as_posix()}")
+    try:
+        utils._initialize_tables(engine)
+    finally:
+        engine.dispose()
+    os.replace(part, path)
 
 
 def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> str:

@@ -8,7 +8,11 @@ from deep_clustering.methods import Model
 
 
 def fit(
-    features: np.ndarray, split: np.ndarray, neighbours: np.ndarray, options: dict[str, Any]
+    features: np.ndarray,
+    split: np.ndarray,
+    neighbours: np.ndarray,
+    options: dict[str, Any],
+    checkpoints: dict[str, Any],
 ) -> tuple[Model, dict[str, np.ndarray]]:
     """Fit a method to the rows.
 
@@ -17,16 +21,23 @@ def fit(
         split: What each row is for; only those to be fitted are used.
         neighbours: Nearest of the fitted rows to each of them, shape (n_fitted, k).
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
+        checkpoints: Options, see `deep_clustering.methods.checkpoints.CheckpointOptions`.
 
     Returns:
         model: the fitted method as plain data.
-        history: diagnostics per epoch and snapshots of the assignments.
+        history: diagnostics per epoch, snapshots of the assignments, and what the fit cost.
     """
+    from deep_clustering.cost import measure_cost
     from deep_clustering.methods import make_method, save_method
+    from deep_clustering.methods.checkpoints import CheckpointOptions, Checkpoints
+    from deep_clustering.options import build
     from deep_clustering.sources import select_fitted
 
-    estimator = make_method(options).fit(select_fitted(features, split), neighbours)
-    return save_method(estimator), estimator.history_
+    estimator, rows = make_method(options), select_fitted(features, split)
+    kept = Checkpoints(build(CheckpointOptions, checkpoints, "checkpoints"), options["method"])
+    with measure_cost() as cost:
+        estimator.fit(rows, neighbours, kept)
+    return save_method(estimator), estimator.history_ | cost
 
 
 def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:

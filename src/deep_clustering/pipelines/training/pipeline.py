@@ -15,16 +15,15 @@ def create_pipeline(name: str) -> Pipeline:
         The nodes `<name>.fit` and `<name>.assign`, which never see labels. What evaluation reads leaves the
         namespace under a flat name: `<name>_history`, `<name>_assignments` and `<name>_representation`.
     """
+    inputs = ["features", "split", "neighbours"]
     nodes = [
-        Node(
-            fit, ["features", "split", "neighbours", "params:options"], ["model", "history"], name="fit", tags="train"
-        ),
+        Node(fit, [*inputs, "params:options", "params:checkpoints"], ["model", "history"], name="fit", tags="train"),
         Node(assign, ["model", "features"], ["assignments", "representation"], name="assign", tags="predict"),
     ]
     return Pipeline(
         nodes,
         namespace=name,
-        inputs={"features", "split", "neighbours"},
+        inputs=set(inputs),
         outputs={output: f"{name}_{output}" for output in ("history", "assignments", "representation")},
-        parameters={"params:options": f"params:{name}"},
+        parameters={"params:options": f"params:{name}", "params:checkpoints": "params:checkpoints"},
     )

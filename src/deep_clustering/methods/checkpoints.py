@@ -1,0 +1,201 @@
+"""Checkpoints of a training loop: its whole state in one file without pickle, written so that a kill leaves none cut.
+
+A state is a nested mapping or list of tensors, numbers, text and None; tensors go to a safetensors file, everything
+else into its header. The file's name is the number of finished epochs; the two newest are kept, so that a damaged last
+one costs some epochs and not the training.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from scipy import sparse
+from torch import Tensor
+
+from deep_clustering import __version__
+from deep_clustering.options import check_range
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 2
+# A fingerprint reads this many rows at most: enough to tell data sets apart, whatever their size.
+_FINGERPRINT_ROWS = 1000
+# What a file that is cut short or changed makes its reader raise.
+_DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointOptions:
+    """The parameter block `checkpoints`."""
+
+    every: int
+    """Epochs between checkpoints; 0 writes none."""
+    resume: bool | Literal["auto"]
+    """Continue from the newest checkpoint, if there is one; true refuses those of another training, auto passes over
+    them."""
+    folder: str
+    """Where they lie; each training makes a folder inside."""
+
+    def __post_init__(self) -> None:
+        check_range("every", self.every, 0)
+
+
+class Checkpoints:
+    """The checkpoints of one training, in a folder named after what makes it that training and no other."""
+
+    def __init__(self, options: CheckpointOptions, name: str) -> None:
+        """See `CheckpointOptions`; `name` is the folder inside `options.folder`."""
+        self._options = options
+        self._name = name
+        self._identity: dict[str, Any] = {}
+
+    def within(self, name: str) -> "Checkpoints":
+        """The checkpoints of a part of this training."""
+        return Checkpoints(self._options, f"{self._name}/{name}")
+
+    def begin(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """State to continue from, or None to begin anew.
+
+        Args:
+            identity: Plain values that a checkpoint must share to be of this training: options, data, code.
+
+        Returns:
+            The newest state that can be read, if resuming is asked for.
+
+        Raises:
+            ValueError: if there are only checkpoints of another configuration, data set or version of the code.
+        """
+        self._identity = json.loads(json.dumps({**identity, "deep_clustering": __version__}))
+        if not self._options.resume:
+            self.clear()
+            return None
+        for path in self._files():
+            try:
+                return _read(path)[1]
+            except _DAMAGED as error:
+                logger.warning("%s is cut short or damaged (%s); the one before it is used", path, error)
+        if self._options.resume != "auto" and not self._files():
+            self._refuse_others()
+        return None
+
+    def _refuse_others(self) -> None:
+        """Say what is different in the newest checkpoint of another training, if there is one."""
+        root = Path(self._options.folder) / self._name
+        for path in sorted(root.glob("*/epoch-*.safetensors"), key=lambda path: -path.stat().st_mtime):
+            try:
+                differences = _differences(self._identity, _read(path)[0])
+            except _DAMAGED:
+                continue
+            raise ValueError(
+                f"checkpoints: {path} is of another training: {'; '.join(differences)}. Restore what differs, or begin "
+                "anew with checkpoints.resume=false"
+            )
+
+    def is_due(self, epoch: int) -> bool:
+        """Whether a state is to be saved after so many finished epochs."""
+        return self._options.every > 0 and epoch % self._options.every == 0
+
+    def save(self, epoch: int, state: Mapping[str, Any]) -> None:
+        """Write the state after so many finished epochs, then remove all but the newest."""
+        folder = self._folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Tensor] = {}
+        skeleton = _take_apart(state, "", tensors)
+        header = {"identity": json.dumps(self._identity), "state": json.dumps(skeleton)}
+        temporary = folder / f".{uuid.uuid4().hex}.part"
+        try:
+            with temporary.open("wb") as file:
+                file.write(safetensors.torch.save(tensors, metadata=header))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(folder / f"epoch-{epoch:06d}.safetensors")
+        finally:
+            temporary.unlink(missing_ok=True)
+        for path in self._files()[_KEPT:]:
+            path.unlink()
+
+    def clear(self) -> None:
+        """Remove the checkpoints: the training has ended, or begins anew."""
+        for path in self._files():
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # not there, or not empty
+            self._folder().rmdir()
+
+    def _folder(self) -> Path:
+        digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
+        return Path(self._options.folder) / self._name / digest[:12]
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder().glob("epoch-*.safetensors"), reverse=True)
+
+
+def fingerprint(features: np.ndarray | sparse.csr_matrix) -> str:
+    """Digest of the shape and of rows spread over the data set, to tell one data set from another."""
+    step = max(1, features.shape[0] // _FINGERPRINT_ROWS)
+    rows = features[::step]
+    dense = np.ascontiguousarray(rows if isinstance(rows, np.ndarray) else rows.toarray())
+    return hashlib.sha256(repr(features.shape).encode() + dense.astype(np.float32).tobytes()).hexdigest()
+
+
+def _take_apart(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
+    """Copy of a nested value in which each tensor is replaced by its name in `tensors`."""
+    if isinstance(value, Tensor):
+        tensors[place] = value.detach().cpu().contiguous().clone()
+        return {"tensor": place}
+    if isinstance(value, Mapping):
+        items = [[key, _take_apart(item, f"{place}/{key}", tensors)] for key, item in value.items()]
+        return {"items": items}  # not an object of JSON, whose keys would all become text
+    if isinstance(value, list | tuple):
+        return [_take_apart(item, f"{place}/{index}", tensors) for index, item in enumerate(value)]
+    return value
+
+
+def _put_together(value: Any, tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+    if isinstance(value, dict):
+        if "tensor" in value:
+            return tensors[value["tensor"]]
+        return {key: _put_together(item, tensors) for key, item in value["items"]}
+    if isinstance(value, list):
+        return [_put_together(item, tensors) for item in value]
+    return value
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    with safe_open(path, framework="pt") as file:
+        header = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
+    return json.loads(header["identity"]), _put_together(json.loads(header["state"]), tensors)
+
+
+def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], place: str = "") -> list[str]:
+    """Sentences naming each value in which two nested mappings differ."""
+    differences = []
+    for key in sorted({*wanted, *found}):
+        one, other = wanted.get(key), found.get(key)
+        if isinstance(one, dict) and isinstance(other, dict):
+            differences += _differences(one, other, f"{place}{key}.")
+        elif one != other:
+            differences.append(f"{place}{key} was {other!r}, is {one!r}")
+    return differences
+
+
+def random_state(generator: torch.Generator) -> dict[str, Tensor]:
+    """States of torch's own generator and of the training's."""
+    return {"torch": torch.get_rng_state(), "training": generator.get_state()}
+
+
+def restore_random_state(state: Mapping[str, Tensor], generator: torch.Generator) -> None:
+    """Put both generators back to what `random_state` gave."""
+    torch.set_rng_state(state["torch"])
+    generator.set_state(state["training"])

@@ -1,0 +1,121 @@
+"""Where training starts from: nothing, or a partition that is held for the first epochs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from scipy.cluster.hierarchy import cut_tree, ward
+from sklearn.metrics import pairwise_distances_argmin
+
+from deep_clustering.methods.baselines import KMeansClusterer, WardClusterer
+from deep_clustering.methods.training_rows import draw_rows
+from deep_clustering.options import build_kind, check_range
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoStart:
+    """The untrained network's own clusters."""
+
+    hold: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class KMeansStart:
+    """The partition of k-means on the rows as they come."""
+
+    hold: int
+    """Epochs for which the partition stands in for the assignments."""
+    n_init: int
+    """Runs of k-means, of which the best is taken."""
+
+    def __post_init__(self) -> None:
+        check_range("hold", self.hold, 1)
+        check_range("n_init", self.n_init, 1)
+
+    def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+        """Cluster of each row, shape (n_samples,), int64."""
+        kmeans = KMeansClusterer(n_clusters=n_clusters, seed=seed, n_init=self.n_init)
+        return kmeans.fit(features).predict(features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WardStart:
+    """The partition of Ward's agglomeration of the rows as they come."""
+
+    hold: int
+    """Epochs for which the partition stands in for the assignments."""
+    max_rows: int
+    """Rows in the tree; of more rows a draw of so many, and the others go with the nearest of these."""
+
+    def __post_init__(self) -> None:
+        check_range("hold", self.hold, 1)
+        check_range("max_rows", self.max_rows, 2)
+
+    def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+        """Cluster of each row, shape (n_samples,), int64."""
+        ward = WardClusterer(n_clusters=n_clusters, seed=seed, max_rows=self.max_rows)
+        return ward.fit(features).predict(features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overclustering:
+    """More clusters than asked for are fitted first, then merged by Ward's agglomeration of what they say of the rows.
+
+    A cluster that two groups share, or a group that two clusters share, is a local optimum that training does not
+    leave. With several clusters for each group neither is needed, and which belong together is seen afterwards.
+    """
+
+    n_components: int
+    """Number of clusters that are fitted first."""
+    epochs: int
+    """Passes over the rows for them."""
+    hold: int
+    """Epochs for which the merged partition stands in for the assignments."""
+    max_rows: int
+    """Rows in Ward's tree, as in `WardStart`."""
+
+    def __post_init__(self) -> None:
+        check_range("n_components", self.n_components, 2)
+        check_range("epochs", self.epochs, 1)
+        check_range("hold", self.hold, 1)
+        check_range("max_rows", self.max_rows, 2)
+
+    def merge(self, responsibilities: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
+        """Merge components into clusters: Ward's agglomeration of the square roots of the responsibilities.
+
+        The Euclidean distance of these is Hellinger's between the rows' distributions over the components.
+
+        Args:
+            responsibilities: Of each component for each row, shape (n_samples, n_components).
+            n_clusters: Numbers of clusters at which the tree is cut.
+            seed: Seed of the draw, if there are more than `max_rows`.
+
+        Returns:
+            Cluster of each row at each cut, shape (n_samples, len(n_clusters)), int64.
+        """
+        roots = np.sqrt(responsibilities)
+        drawn = draw_rows(len(roots), self.max_rows, seed)
+        cuts = cut_tree(ward(roots[drawn]), n_clusters=list(n_clusters)).astype(np.int64)
+        return cuts[pairwise_distances_argmin(roots, roots[drawn])]
+
+
+INPUT_STARTS: dict[str, type] = {"none": NoStart, "kmeans": KMeansStart, "ward": WardStart}
+STARTS: dict[str, type] = {**INPUT_STARTS, "overclustering": Overclustering}
+
+Start = NoStart | KMeansStart | WardStart | Overclustering
+
+
+def make_start(options: Mapping[str, Any]) -> Start:
+    """Make the options of a start.
+
+    Args:
+        options: `kind` (a key of `STARTS`) and the options of that kind.
+
+    Returns:
+        The options.
+
+    Raises:
+        ValueError: if the kind or an option is unknown, missing or out of range.
+    """
+    return build_kind(STARTS, options, "start")

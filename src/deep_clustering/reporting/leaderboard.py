@@ -1,0 +1,119 @@
+"""The leaderboard of a sweep as one HTML page."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from deep_clustering.reporting import figures
+from deep_clustering.reporting.page import render
+from deep_clustering.reporting.panels import Panel, make_panel
+from deep_clustering.reporting.texts import describe_metric, format_number
+
+PLOTTED = ("acc", "nmi", "ari", "silhouette")
+
+
+def write_leaderboard(
+    *, table: pd.DataFrame, runs: pd.DataFrame, baseline: str | None, notes: Sequence[str] = ()
+) -> str:
+    """One self-contained HTML page: for every environment a table and the intervals of the metrics.
+
+    Args:
+        table: One line for each environment, method and variant, see `deep_clustering.leaderboard.make_leaderboard`.
+        runs: One line for each run.
+        baseline: Method that the others are compared with, None without any.
+        notes: Sentences about runs that do not quite compare.
+
+    Returns:
+        The page, with every text that comes from the data escaped.
+    """
+    environments = []
+    for env, lines in table.groupby("env", sort=False):
+        rows = lines.to_dict("records")
+        metrics = [name for name in PLOTTED if f"{name}_mean" in lines and lines[f"{name}_mean"].notna().any()]
+        of_env = runs[runs["env"] == env]
+        environments.append(
+            {
+                "name": str(env),
+                "protocols": sorted({str(value) for value in of_env.get("protocol", pd.Series(dtype=str)).dropna()}),
+                "labels": [describe_metric(name).label for name in metrics],
+                "rows": [_row(row, metrics) for row in rows],
+                "choices": [choice for row in rows if (choice := _choice(row)) is not None],
+                "panels": [_panel(name, rows, of_env) for name in metrics],
+                "failed": _failed(of_env),
+            }
+        )
+    return render("leaderboard.html.jinja", environments=environments, baseline=baseline, notes=notes)
+
+
+def title_of(row: Mapping[Any, Any]) -> str:
+    """Method and options of a line."""
+    return f"{row['method']} ({row['variant']})" if row["variant"] else str(row["method"])
+
+
+def _row(row: Mapping[Any, Any], metrics: list[str]) -> dict[str, Any]:
+    cells = [(_spread(row, name), _ends(row, f"{name}_low", f"{name}_high")) for name in metrics]
+    return {
+        "name": title_of(row),
+        "cells": cells,
+        "difference": _difference(row, metrics[0]) if metrics else "",
+        "cpu": _cost(row.get("cpu_seconds_mean"), 1),
+        "memory": _cost(row.get("peak_memory_mb_mean"), 0),
+        "n_runs": row["n_runs"],
+        "n_failed": row["n_failed"],
+    }
+
+
+def _choice(row: Mapping[Any, Any]) -> dict[str, str] | None:
+    if "oracle_gap" not in row or row["oracle_gap"] != row["oracle_gap"]:
+        return None
+    numbers = {name: format_number(row[name]) for name in ("chosen_acc", "best_acc", "oracle_gap")}
+    score = describe_metric(str(row["label_free_score"])).label
+    return {"name": title_of(row), "score": score, "seed": str(int(row["chosen_seed"])), **numbers}
+
+
+def _cost(value: float | None, digits: int) -> str:
+    return "" if value is None or value != value else f"{value:,.{digits}f}"
+
+
+def _spread(row: Mapping[Any, Any], name: str) -> str:
+    mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
+    varies = row[f"{name}_n"] > 1 and deviation == deviation
+    return format_number(mean) + (f" ± {format_number(deviation)}" if varies else "")
+
+
+def _ends(row: Mapping[Any, Any], low: str, high: str) -> str:
+    known = row.get(low) is not None and row[low] == row[low]
+    return f"{format_number(row[low])} to {format_number(row[high])}" if known else ""
+
+
+def _difference(row: Mapping[Any, Any], name: str) -> str:
+    value = row.get(f"{name}_difference")
+    if value is None or value != value:
+        return ""
+    ends = _ends(row, f"{name}_difference_low", f"{name}_difference_high")
+    return f"{value:+.3f}" + (f" ({ends})" if ends else "")
+
+
+def _panel(name: str, rows: list[dict[Any, Any]], runs: pd.DataFrame) -> Panel:
+    values = [
+        runs.loc[(runs["method"] == row["method"]) & (runs["variant"] == row["variant"]), name].dropna().to_numpy()
+        for row in rows
+    ]
+    centres = np.array([row[f"{name}_mean"] for row in rows])
+    ends = np.array([[row[f"{name}_low"], row[f"{name}_high"]] for row in rows])
+    text = describe_metric(name)
+    figure = figures.draw_intervals([title_of(row) for row in rows], centres, ends, values)
+    alt = f"Means and 95 % intervals of {text.label} for {len(rows)} methods; the values are those of the table."
+    return make_panel(text.label, figure, alt=alt, caption=text.sentence)
+
+
+def _failed(runs: pd.DataFrame) -> list[str]:
+    if "reason" not in runs:
+        return []
+    failed = runs[runs["reason"].notna()]
+    return [
+        title_of(row) + ("" if pd.isna(row["seed"]) else f", seed {row['seed']}") + f": {row['reason']}"
+        for row in failed.to_dict("records")
+    ]

@@ -1,0 +1,163 @@
+"""The words of the command line that describe a sweep."""
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from deep_clustering.methods import METHODS
+from deep_clustering.options import closest
+from deep_clustering.sweep.grid import refuse_repeated, root_of
+
+# What the sweep sets itself, and how to ask for it.
+_OWN = {
+    "seed": "--seeds",
+    "data_folder": "--folder",
+    "output_folder": "--folder",
+    "tracking.parent": "nothing: a sweep has one parent run",
+    "tracking.log_model": "nothing: a sweep stores no models in MLflow",
+}
+
+
+def split_outside(text: str) -> list[str]:
+    """Split at the commas that stand outside of brackets.
+
+    Args:
+        text: For instance "[64],[128,128]".
+
+    Returns:
+        For instance ["[64]", "[128,128]"]; an empty text gives an empty list.
+    """
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character in "[{") - (character in "]}")
+        if character == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts] if text.strip() else []
+
+
+def parse_names(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]:
+    """Parse a list of known names.
+
+    Args:
+        option: The command's option, for the message.
+        text: Names with commas between.
+        known: What can be named.
+
+    Returns:
+        The names in the order given.
+
+    Raises:
+        ValueError: if there is none, one twice, or an unknown one.
+    """
+    names, known = split_outside(text), set(known)
+    if not names:
+        raise ValueError(f"{option}: expected at least one name, got none (known: {', '.join(sorted(known))})")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"{option}: unknown name '{name}' ({closest(name, known)})")
+    refuse_repeated(option, names)
+    return tuple(names)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Parse seeds: numbers and ranges that include both ends, as in "0-4,7".
+
+    Raises:
+        ValueError: if there is none, one twice, a range backwards, or something else than a number.
+    """
+    seeds: list[int] = []
+    for part in split_outside(text):
+        match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
+        if match is None:
+            raise ValueError(f"--seeds: expected whole numbers and ranges such as 0-4,7, got '{part}'")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise ValueError(f"--seeds: the range {part} runs backwards; write {last}-{first}")
+        if last >= 2**32:
+            raise ValueError(f"--seeds: a seed must be at most {2**32 - 1}, got {last}")
+        seeds.extend(range(first, last + 1))
+    if not seeds:
+        raise ValueError("--seeds: expected at least one seed, got none")
+    refuse_repeated("--seeds", seeds)
+    return tuple(seeds)
+
+
+def parse_grid(items: Iterable[str], pipelines: Iterable[str]) -> dict[str, tuple[Any, ...]]:
+    """Parse the grid's options, each "name=value,value".
+
+    Args:
+        items: One text for each option.
+        pipelines: Pipelines of the sweep.
+
+    Returns:
+        Dotted name to values, parsed as YAML.
+
+    Raises:
+        ValueError: if an option has no values, the same one twice, comes twice, or belongs to no pipeline of the sweep.
+    """
+    grid: dict[str, tuple[Any, ...]] = {}
+    for item in items:
+        name, texts = _name_and_values("--grid", item)
+        if name in grid:
+            raise ValueError(f"--grid: '{name}' is given twice; put all its values into one list")
+        _refuse_foreign("--grid", name, pipelines)
+        values = [_value("--grid", name, text) for text in texts]
+        refuse_repeated(f"--grid: {name}", [json.dumps(value, default=str) for value in values])
+        grid[name] = tuple(values)
+    return grid
+
+
+def parse_params(text: str, pipelines: Iterable[str], grid: Mapping[str, Any]) -> dict[str, Any]:
+    """Parse the options that all cells share, "name=value,name=value".
+
+    Args:
+        text: The options.
+        pipelines: Pipelines of the sweep.
+        grid: The grid's options, which cannot be set here as well.
+
+    Returns:
+        Dotted name to value, parsed as YAML.
+
+    Raises:
+        ValueError: if an item is no name and value, comes twice, is in the grid too, or belongs to no pipeline of the
+            sweep.
+    """
+    params: dict[str, Any] = {}
+    for item in split_outside(text):
+        name, texts = _name_and_values("--params", item)
+        if name in params or name in grid:
+            raise ValueError(f"--params: '{name}' is given twice" + (", here and in --grid" if name in grid else ""))
+        _refuse_foreign("--params", name, pipelines)
+        params[name] = _value("--params", name, texts[0])
+    return params
+
+
+def _name_and_values(option: str, item: str) -> tuple[str, list[str]]:
+    name, found, text = item.partition("=")
+    name, texts = name.strip(), split_outside(text)
+    if not found or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", name) or not texts or "" in texts:
+        raise ValueError(f"{option}: expected name=value, for instance dcan.noise=0.25,0.5, got '{item}'")
+    if name in _OWN or name.split(".")[-1] == "seed":
+        raise ValueError(f"{option}: '{name}' is set by the sweep; use {_OWN.get(name, '--seeds')}")
+    return name, texts
+
+
+def _value(option: str, name: str, text: str) -> Any:  # noqa: ANN401 - any value of YAML
+    if re.fullmatch(r"[-+]?\d+[eE][-+]?\d+", text):
+        return float(text)  # YAML 1.1 takes 1e-3 for text
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{option}: {name}: '{text}' is no value of YAML: {reason}") from error
+
+
+def _refuse_foreign(option: str, name: str, pipelines: Iterable[str]) -> None:
+    root = root_of(name)
+    if root in METHODS and root not in set(pipelines):
+        raise ValueError(f"{option}: '{name}' is an option of '{root}', which is not among --pipelines")

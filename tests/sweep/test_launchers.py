@@ -1,0 +1,74 @@
+"""Launchers: results, errors, threads, and jobs whose process dies or takes too long."""
+
+import operator
+import os
+import time
+
+import pytest
+import torch
+
+from deep_clustering.launchers import Local, Processes, WorkerDied, make_launcher
+
+
+@pytest.fixture(scope="module")
+def processes():
+    launcher = Processes(jobs=2, threads=3, timeout=None)
+    yield launcher
+    launcher.shutdown()
+
+
+def test_jobs_run_in_other_processes_and_an_error_is_the_futures(processes):
+    assert processes.submit(os.getpid).result() != os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        processes.submit(operator.truediv, 1, 0).result()
+
+
+def test_a_worker_has_the_threads_it_was_given(processes):
+    assert processes.submit(os.getenv, "OMP_NUM_THREADS").result() == "3"
+    assert processes.submit(torch.get_num_threads).result() == 3
+
+
+def test_the_death_of_a_worker_fails_its_own_job_only(processes):
+    futures = [processes.submit(operator.pow, 2, n) for n in range(4)]
+    dying = processes.submit(os.abort)
+    futures += [processes.submit(operator.pow, 2, n) for n in range(4, 8)]
+    with pytest.raises(WorkerDied, match="killed, out of memory, or crashed"):
+        dying.result()
+    assert [future.result() for future in futures] == [1, 2, 4, 8, 16, 32, 64, 128]
+
+
+def test_a_job_that_takes_too_long_is_ended_and_the_next_one_runs():
+    launcher = Processes(jobs=1, threads=1, timeout=0.5)
+    try:
+        with pytest.raises(TimeoutError, match=r"more than 0\.5 s"):
+            launcher.submit(time.sleep, 600).result()
+        assert launcher.submit(operator.add, 1, 2).result() == 3
+    finally:
+        launcher.shutdown()
+
+
+def test_local_runs_in_this_process():
+    launcher = Local(jobs=1, threads=torch.get_num_threads(), timeout=None)
+    assert launcher.submit(os.getpid).result() == os.getpid()
+    with pytest.raises(ZeroDivisionError):
+        launcher.submit(operator.truediv, 1, 0).result()
+    launcher.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("name", "jobs", "timeout", "message"),
+    [
+        ("proceses", 1, None, "did you mean 'processes'"),
+        ("nowhere.at_all:Engine", 1, None, "expected module:Class"),
+        ("deep_clustering.launchers:Engine", 1, None, "expected module:Class"),
+        ("local", 2, None, "one job at a time"),
+        ("local", 1, 5.0, "cannot end it"),
+    ],
+)
+def test_wrong_launchers_are_refused(name, jobs, timeout, message):
+    with pytest.raises(ValueError, match=message):
+        make_launcher(name, jobs, 1, timeout)
+
+
+def test_another_engine_is_named_by_its_place():
+    assert isinstance(make_launcher("deep_clustering.launchers:Local", 1, 1, None), Local)
