@@ -40,6 +40,10 @@ def test_both_spellings_of_the_option_run_a_method(project, option, recwarn):
         (["--params=seed=one"], "kmeans: 'seed' got 'one': .*integer"),
         (["--params=n_clusters=1"], "kmeans: n_clusters must be at least 2, got 1$"),
         (
+            ["--params=n_clusters.min=2,n_clusters.max=9"],
+            r"^kmeans: n_clusters must be one number, got the range .*min.*2.*max.*9.*; .* by neural_mixture alone$",
+        ),
+        (
             ["--params=ingestion.source.kind=digit"],
             r"ingestion.source: unknown kind 'digit' \(did you mean 'digits'\?\)$",
         ),

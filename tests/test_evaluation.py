@@ -165,6 +165,99 @@ def test_more_clusters_than_classes(run, blobs, blob_labels):
     assert scores["contingency"]["matched_class"].count(-1) == 3
 
 
+@pytest.fixture
+def soft(run):
+    """The run with soft responsibilities: .9 for the own cluster, 0.6 in the first sixty rows."""
+    certain = np.where(np.arange(120) < 60, 0.6, 0.9)[:, None]
+    own = run["representation"]["responsibilities"] == 1
+    responsibilities = np.where(own, certain, (1 - certain) / 2).astype(np.float32)
+    return run | {"representation": run["representation"] | {"responsibilities": responsibilities}}
+
+
+def test_calibration_of_soft_responsibilities(soft):
+    """The five wrong rows are among the sixty of confidence .6: gaps of 55/60 - .6 and 1 - .9, equally heavy."""
+    scores = score_clustering(**soft)
+    assert scores["metrics"]["ece"] == pytest.approx(((55 / 60 - 0.6) + 0.1) / 2)
+    table = scores["reliability"]
+    assert table["edges"] == pytest.approx([b / 15 for b in range(16)])
+    occupied = {b: count for b, count in enumerate(table["counts"]) if count}
+    assert occupied == {9: 60, 13: 60}  # (.6, .667], as .6 is above itself in single precision, and (.867, .933]
+    assert (table["accuracy"][9], table["accuracy"][13]) == pytest.approx((55 / 60, 1))
+    assert (table["confidence"][9], table["confidence"][13]) == pytest.approx((0.6, 0.9))
+    assert table["accuracy"][0] is table["confidence"][0] is None
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_calibration_is_of_the_rows_that_are_assigned_and_labelled(soft, blob_labels):
+    split = np.where(np.arange(120) < 100, FITTED | ASSIGNED, FITTED).astype(np.uint8)
+    labels = np.where(np.arange(120) >= 60, blob_labels, -1)
+    scores = score_clustering(**soft | {"split": split, "labels": labels})
+    assert sum(scores["reliability"]["counts"]) == 40
+    assert scores["metrics"]["ece"] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("what", ["hard", "no labels"])
+def test_no_calibration_of_hard_clusterings_or_without_labels(run, soft, what):
+    changes = run if what == "hard" else soft | {"labels": np.full(120, -1), "data_card": card(None)}
+    scores = score_clustering(**changes)
+    assert scores["reliability"] is None
+    assert "ece" not in scores["metrics"]
+
+
+def with_range(run, blob_labels):
+    """The run, with candidates of two, three and five clusters of which that of three was kept."""
+    two, three, five = np.minimum(blob_labels, 1), run["assignments"], np.where(np.arange(120) % 2, blob_labels, 4)
+    history = history_of([two, five, three], log_likelihood=[0.1, 0.7]) | {
+        "candidate_assignments": np.array([two, three, five], dtype=np.int16),
+        "candidate_scores": np.array([0.2, 0.6, 0.3]),
+        "selection_n_clusters": np.array([2.0, 3.0, 5.0]),
+        "selection_log_likelihood": np.array([0.2, 0.7, 0.5]),
+        "selection_log_likelihood_deviation": np.array([0.01, 0.01, 0.01]),
+        "selection_probability": np.array([0.0, 0.96, 0.04]),
+        "final_log_likelihood": np.array(0.7),
+        "final_log_likelihood_share": np.array(0.6),
+    }
+    return run | {"history": history}
+
+
+def test_a_selection_is_scored_with_candidates_and_snapshots_of_other_numbers(run, blob_labels):
+    arguments = with_range(run, blob_labels)
+    scores = score_clustering(**arguments)
+    assert (scores["n_clusters"], len(scores["occupancy"])) == (3, 3)
+    selection = scores["selection"]
+    assert (selection["suggested"], selection["interval"]) == (3, [3, 3])
+    assert (selection["n_classes"], selection["difference"]) == (3, 0)
+    values = scores["metrics"]
+    assert (values["n_clusters_suggested"], values["n_clusters_probability"], values["n_clusters_off"]) == (3, 0.96, 0)
+    assert (values["log_likelihood"], values["log_likelihood_share"]) == (0.7, 0.6)
+    snapshots = scores["curves"]["snapshots"]
+    assert snapshots["n_occupied"] == [2, 4, 3]
+    expected = metrics.labelled_scores(arguments["history"]["snapshot_assignments"][1], blob_labels, 5, 3)["acc"]
+    assert snapshots["acc"][1] == expected
+    assert values["stability"] == pytest.approx(1 - snapshots["churn"][2])
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_oracle_gap_among_candidates_by_hand(run, blob_labels):
+    """Two classes in one cluster: 80 of 120 right; the kept one 115; the truth under other names 120."""
+    two, kept, truth = np.minimum(blob_labels, 1), run["assignments"], np.array([4, 1, 3])[blob_labels]
+    history = run["history"] | {
+        "candidate_assignments": np.array([two, kept, truth], dtype=np.int16),
+        "candidate_scores": np.array([0.1, 0.5, 0.4]),
+    }
+    values = score_clustering(**run | {"history": history})["metrics"]
+    assert values["oracle_gap"] == pytest.approx(5 / 120)
+    assert values["candidate_acc_mean"] == pytest.approx((80 + 115 + 120) / 360)
+    best = history | {"candidate_scores": np.array([0.1, 0.4, 0.5])}
+    assert score_clustering(**run | {"history": best})["metrics"]["oracle_gap"] == 0
+
+
+def test_one_number_of_clusters_has_no_selection_and_no_oracle_gap(run):
+    scores = score_clustering(**run)
+    assert scores["selection"] is None
+    assert not {"oracle_gap", "n_clusters_suggested"} & set(scores["metrics"])
+
+
 def test_inputs_are_untouched(run):
     copies = run["assignments"].copy(), run["labels"].copy(), run["history"]["snapshot_assignments"].copy()
     score_clustering(**run)

@@ -141,6 +141,112 @@ def test_ranges_and_purity_not_below_accuracy(case):
     assert all(type(value) is float for value in scores.values())
 
 
+# Calibration
+
+
+@st.composite
+def confident_samples(draw) -> tuple[np.ndarray, np.ndarray, int]:
+    """Confidences with some at 0 and 1, whether each is right, and a number of bins."""
+    rng = np.random.default_rng(draw(st.integers(0, 10_000)))
+    confidence = rng.uniform(size=draw(st.integers(1, 50)))
+    confidence[rng.uniform(size=len(confidence)) < 0.2] = draw(st.sampled_from([0.0, 1.0]))
+    return confidence, rng.uniform(size=len(confidence)) < 0.6, draw(st.integers(1, 20))
+
+
+def test_reliability_by_hand():
+    """Five bins of width .2: two samples in the third, four in the fifth, the upper end of a bin belongs to it."""
+    confidence = np.array([0.5, 0.6, 0.9, 0.9, 1.0, 0.82])
+    is_right = np.array([True, False, True, True, True, False])
+    table = metrics.reliability(confidence, is_right, 5)
+    np.testing.assert_allclose(table.edges, [0, 0.2, 0.4, 0.6, 0.8, 1])
+    np.testing.assert_array_equal(table.counts, [0, 0, 2, 0, 4])
+    np.testing.assert_allclose(table.confidence, [np.nan, np.nan, 0.55, np.nan, 0.905])
+    np.testing.assert_allclose(table.accuracy, [np.nan, np.nan, 0.5, np.nan, 0.75])
+    expected = 2 / 6 * 0.05 + 4 / 6 * 0.155
+    assert metrics.expected_calibration_error(table) == pytest.approx(expected)
+
+
+@given(confident_samples())
+def test_calibration_error_is_that_of_a_loop_over_bins(case):
+    confidence, is_right, n_bins = case
+    table, expected = metrics.reliability(*case), 0.0
+    for b in range(n_bins):
+        inside = [
+            (c, r)
+            for c, r in zip(confidence, is_right, strict=True)
+            if b / n_bins < c <= (b + 1) / n_bins or (b == 0 and c == 0)
+        ]
+        assert table.counts[b] == len(inside)
+        if inside:
+            accuracy = sum(r for _, r in inside) / len(inside)
+            mean = sum(c for c, _ in inside) / len(inside)
+            assert table.accuracy[b] == pytest.approx(accuracy)
+            assert table.confidence[b] == pytest.approx(mean)
+            expected += len(inside) / len(confidence) * abs(accuracy - mean)
+        else:
+            assert np.isnan(table.accuracy[b])
+            assert np.isnan(table.confidence[b])
+    assert metrics.expected_calibration_error(table) == pytest.approx(expected)
+
+
+@given(confident_samples())
+def test_calibration_error_lies_between_the_gap_of_the_means_and_one(case):
+    confidence, is_right, _ = case
+    error = metrics.expected_calibration_error(metrics.reliability(*case))
+    assert abs(confidence.mean() - is_right.mean()) - 1e-12 <= error <= 1
+
+
+def test_confidences_that_keep_their_word_have_no_error():
+    confidence = np.repeat([0.25, 0.75, 1.0], 4)
+    is_right = np.array([1, 0, 0, 0, 1, 1, 1, 0, 1, 1, 1, 1], dtype=bool)
+    assert metrics.expected_calibration_error(metrics.reliability(confidence, is_right, 15)) == pytest.approx(0)
+
+
+@given(clusterings())
+def test_the_error_of_full_confidence_is_what_accuracy_lacks(case):
+    assignments, _, _, _ = case
+    is_right = metrics.is_matched(*case)
+    table = metrics.reliability(np.ones(len(assignments), dtype=np.float32), is_right, 15)
+    assert metrics.expected_calibration_error(table) == pytest.approx(1 - brute_force_accuracy(*case))
+
+
+@given(clusterings())
+def test_samples_of_a_cluster_left_over_are_wrong(case):
+    assignments, labels, _, _ = case
+    matched = metrics.match_clusters(metrics.contingency(*case))
+    expected = [matched[cluster] == label for cluster, label in zip(assignments, labels, strict=True)]
+    np.testing.assert_array_equal(metrics.is_matched(*case), expected)
+
+
+def test_rounding_above_one_is_no_error():
+    confidence = np.array([1 + 1e-6, 1.0], dtype=np.float32)
+    assert confidence[0] > 1
+    np.testing.assert_array_equal(metrics.reliability(confidence, np.array([True, True]), 3).counts, [0, 0, 2])
+
+
+@pytest.mark.parametrize(
+    ("confidence", "is_right", "message"),
+    [
+        ([0.5, 1.1], [True, True], r"expected confidences in 0\.\.1, got 0\.5\.\.1\.1"),
+        ([-0.1, 0.5], [True, True], r"got -0\.1\.\.0\.5"),
+        ([0.5, np.nan], [True, True], "got nan"),
+        ([0.5], [True, True], r"of one shape \(n_samples,\), got \(1,\) and \(2,\)"),
+        ([], [], r"got \(0,\) and \(0,\)"),
+    ],
+)
+def test_what_is_no_confidence_is_refused(confidence, is_right, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.reliability(np.array(confidence), np.array(is_right), 15)
+
+
+@pytest.mark.parametrize(
+    ("responsibilities", "expected"),
+    [([[0, 1], [1, 0]], True), ([[0.5, 0.5], [1, 0]], False), ([[1e-9, 1], [1, 0]], False)],
+)
+def test_hard_responsibilities_are_told_from_soft_ones(responsibilities, expected):
+    assert metrics.is_hard(np.array(responsibilities)) is expected
+
+
 # Occupancy, balance, churn
 
 

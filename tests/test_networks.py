@@ -88,14 +88,14 @@ def test_wrong_encoder_options_are_refused(options, message):
 
 @pytest.mark.parametrize("hidden", [[], [5], [5, 6]])
 def test_discriminator_shape_and_size(hidden):
-    module = discriminator(3, hidden, 4)
+    module = discriminator(3, hidden, 4, 0.2)
     assert module(torch.randn(9, 3)).shape == (9, 4)
     widths = [3, *hidden, 4]
     assert n_parameters(module) == sum((before + 1) * after for before, after in pairwise(widths))
 
 
 def test_discriminator_judges_each_latent_alone():
-    module = discriminator(3, [5], 2)
+    module = discriminator(3, [5], 2, 0.2)
     latent = torch.randn(7, 3)
     np.testing.assert_allclose(module(latent)[2].detach(), module(latent[2:3])[0].detach(), atol=1e-6)
 

@@ -16,6 +16,8 @@ from deep_clustering.reporting import (
     write_comparison,
     write_report,
 )
+from deep_clustering.reporting.panels import reference_level
+from deep_clustering.reporting.texts import METRICS, describe_curve, describe_metric
 
 ATTACK = "<script>alert('x')</script>"
 
@@ -322,10 +324,105 @@ class TestReport:
         pixels = imread(io.BytesIO(base64.b64decode(images[0])))[..., 0]
         np.testing.assert_allclose(pixels, [[1, 0.5], [0, 0]], atol=1 / 255)
 
+    def test_reliability_says_which_way_the_confidences_err(self):
+        assignments = np.arange(12) % 2
+        table = {"edges": [0, 0.5, 1], "confidence": [None, 0.9], "accuracy": [None, 0.5], "counts": [0, 12]}
+        metrics = {"ece": 0.4, "n_occupied": 2}
+        page = report_of(assignments, assignments, 2, reliability=table, metrics=metrics)
+        assert "<h3>Reliability</h3>" in page
+        assert "mean confidence is 90.0% and 50.0% are right in the matched class: on the whole too sure" in page
+        assert "calibration error 0.400" in page
+        modest = table | {"confidence": [None, 0.5], "accuracy": [None, 0.9]}
+        assert "not sure enough" in report_of(assignments, assignments, 2, reliability=modest, metrics=metrics)
+        assert "<h3>Reliability</h3>" not in report_of(assignments, assignments, 2, reliability=None)
+
+    @pytest.mark.parametrize(
+        ("suggested", "n_classes", "expected", "absent"),
+        [
+            (3, None, ["Suggested: 3, which won in 75% of", "3 to 4 won in at least 95 %"], ["The labels", "wider"]),
+            (3, 3, ["The labels have as many classes, 3."], ["wider"]),
+            (3, 5, ["The labels have 5 classes: 2 more."], ["wider"]),
+            (4, 3, ["The labels have 3 classes: 1 fewer.", "which won in 25% of", "try a wider one"], []),
+            (2, None, ["which won in 0% of"], ["wider"]),
+        ],
+    )
+    def test_number_of_clusters_with_its_interval_and_the_classes(self, suggested, n_classes, expected, absent):
+        selection = {
+            "n_clusters": [2, 3, 4],
+            "log_likelihood": [0.2, 0.8, 0.9],
+            "log_likelihood_deviation": [0.01, 0.02, 0.03],
+            "probability": [0.0, 0.75, 0.25],
+            "suggested": suggested,
+            "interval": [3, 4],
+            "n_classes": n_classes,
+            "difference": None if n_classes is None else suggested - n_classes,
+        }
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, selection=selection)
+        assert "<h2>Number of clusters</h2>" in page
+        assert "seed=7,n_clusters.min=2,n_clusters.max=4" in page
+        assert "2 were suggested." in page
+        assert all(text in page for text in expected)
+        assert not any(text in page for text in absent)
+
+    def test_without_a_range_no_number_of_clusters(self, labelled):
+        assert "Number of clusters</h2>" not in labelled
+        assert "were asked for." in labelled
+
+    def test_cost_is_shown_where_it_was_measured(self, labelled):
+        cost = {"wall_seconds": 12.34, "cpu_seconds": 1234.5, "peak_memory_mb": 2048.4}
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, cost=cost)
+        shown = dict(re.findall(r"<dt>([^<]+)</dt><dd>([^<]+)</dd>", page))
+        assert shown["Time of the fit"] == "12.3 s"
+        assert shown["Processor time"] == "1,234.5 s over all threads"
+        assert shown["Peak memory"] == "2,048 MB"
+        assert "Time of the fit" not in labelled
+
+    def test_churn_of_epochs_and_of_snapshots_have_titles_of_their_own(self):
+        history = {"epoch": [1, 2], "churn": [0.5, 0.25]}
+        curves = {"history": history, "snapshots": {"epoch": [0, 2], "churn": [0.0, 0.5]}}
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, curves=curves)
+        assert "<h3>Churn</h3>" in page
+        assert "<h3>Churn between snapshots</h3>" in page
+
     def test_gallery_of_another_run_is_refused(self):
         gallery = {"rows": np.full((3, 2, 1), -1)}
         with pytest.raises(ValueError, match="gallery has 3 clusters, expected 2"):
             write_report(scores={"occupancy": [1, 1]}, map_={}, gallery=gallery, data_card={})
+
+
+class TestTexts:
+    @pytest.mark.parametrize(
+        ("name", "words"),
+        [
+            ("entropy", "log K"),
+            ("agreement", "two views"),
+            ("churn", "towards zero"),
+            ("occupancy_entropy", "collapse"),
+            ("within_share", "within clusters"),
+            ("js_divergence", "between 0 and ln 2"),
+            ("discriminator_accuracy_positive", "around the centroids (positive)"),
+            ("discriminator_accuracy_negative", "latents (negative)"),
+        ],
+    )
+    def test_every_diagnostic_says_what_to_look_for(self, name, words):
+        assert words in describe_curve(name)[1].replace('"', "")
+        assert describe_curve(name)[1] != describe_curve("unheard_of")[1]
+
+    @pytest.mark.parametrize(
+        "name",
+        ["ece", "oracle_gap", "candidate_acc_mean", "log_likelihood_share", "n_clusters_suggested", "n_clusters_off"],
+    )
+    def test_every_figure_of_a_choice_is_described(self, name):
+        assert name in METRICS
+        assert describe_metric(name).sentence != describe_metric("unheard_of").sentence
+
+    def test_levels_that_curves_are_compared_with(self):
+        assert reference_level("js_divergence", [0.1], 4, False)[0] == pytest.approx(0.693147, abs=1e-6)
+        assert reference_level("occupancy_entropy", [0.1, 1.3], 4, False)[0] == pytest.approx(np.log(4))
+        assert reference_level("entropy", [1.2], 4, False)[0] == pytest.approx(np.log(4))
+        assert reference_level("entropy", [1.2], 4, True) is None  # the number of clusters changed during the training
+        assert reference_level("n_occupied", [3], 4, True) == (4, "suggested")
+        assert reference_level("churn", [0.1], 4, False) is None
 
 
 class TestComparison:

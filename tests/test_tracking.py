@@ -22,6 +22,7 @@ from kedro.runner import SequentialRunner, ThreadRunner
 from deep_clustering.datasets import ModelDataset
 from deep_clustering.methods import Model, load_method
 from deep_clustering.tracking import MLflowTracking, TrackingError, provenance
+from deep_clustering.tracking.records import score_points
 from deep_clustering.tracking.store import start_run
 
 EPOCHS = 700
@@ -232,6 +233,34 @@ def test_parameters_are_flat_complete_and_redacted(project):
     assert params["toy.long"].startswith("7000 characters, see artifact long_values/toy.long.txt")
     with open(artifacts_of(project, run)["long_values/toy.long.txt"]) as file:
         assert file.read() == "x" * 7000
+
+
+def test_points_of_scores_over_epochs_and_numbers_of_clusters():
+    scores = {
+        "metrics": {"acc": 0.5},
+        "collapsed": False,
+        "cost": {"wall_seconds": 2.0},
+        "selection": {
+            "n_clusters": [2, 3],
+            "log_likelihood": [0.25, 0.5],
+            "log_likelihood_deviation": [0.01, 0.02],
+            "probability": [0.1, 0.9],
+            "suggested": 3,
+        },
+        "curves": {"snapshots": {"epoch": [0, 5], "churn": [0.0, 0.75]}},
+    }
+    plain = [("toy.acc", 0.5, 0), ("toy.collapsed", 0.0, 0), ("toy.cost.wall_seconds", 2.0, 0)]
+    selection = [
+        ("toy.selection.log_likelihood", 0.25, 2),
+        ("toy.selection.log_likelihood", 0.5, 3),
+        ("toy.selection.log_likelihood_deviation", 0.01, 2),
+        ("toy.selection.log_likelihood_deviation", 0.02, 3),
+        ("toy.selection.probability", 0.1, 2),
+        ("toy.selection.probability", 0.9, 3),
+    ]
+    epochs = [("toy.epoch.churn", 0.0, 0), ("toy.epoch.churn", 0.75, 5)]
+    assert sorted(score_points("toy", scores)) == sorted([*plain, *selection, *epochs])
+    assert sorted(score_points("toy", scores | {"selection": None})) == sorted([*plain, *epochs])
 
 
 def test_metrics_histories_and_files(project):

@@ -100,7 +100,9 @@ def new_data_command(**options: Any) -> None:  # noqa: ANN401
 @click.option("--envs", required=True, help="Environments, for instance digits,mnist.")
 @click.option("--pipelines", required=True, help="Methods, for instance dcan,kmeans.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds and ranges of seeds, for instance 0-4,7.")
-@click.option("--grid", multiple=True, help="An option and its values, dcan.noise=0.25,0.5; can be given repeatedly.")
+@click.option(
+    "--grid", multiple=True, help="An option and its values, dcan.instance_noise=0.25,0.5; can be given repeatedly."
+)
 @click.option("--params", default="", help="Options of all cells, for instance dcan.epochs=20,ingestion.n_rows=500.")
 @click.option("--folder", type=click.Path(path_type=Path), help="Where it goes; default: data/sweeps/ and a name.")
 @click.option("--launcher", default="processes", show_default=True, help="processes, local, or module:Class.")

@@ -12,9 +12,13 @@ from deep_clustering.checks import check_labels
 from deep_clustering.cost import costs_of
 from deep_clustering.methods import is_curve
 from deep_clustering.options import build, check_range
+from deep_clustering.selection import describe_selection, selection_metrics
 from deep_clustering.sources.samples import ASSIGNED, FITTED
 
 logger = logging.getLogger(__name__)
+
+# Equally wide bins of confidence in the calibration error.
+_CONFIDENCE_BINS = 15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +46,16 @@ def score_clustering(
     Args:
         assignments: Cluster of each sample, shape (n_samples,).
         representation: "latent" and "responsibilities" of each sample.
-        history: Columns per epoch, snapshots of the assignments and costs.
+        history: Columns per epoch, snapshots of the assignments, candidates, a selection and costs.
         labels: Class of each sample, -1 where unknown; unknown samples count only in the label-free scores.
         split: What each sample is for: the final scores are of those assigned, the curves of those fitted.
         data_card: Says how many classes there are.
         options: Fields of `EvaluationOptions`.
 
     Returns:
-        "metrics", "collapsed", "warnings", "occupancy", "contingency", "curves" and "cost", all plain JSON values.
+        "metrics", "collapsed", "warnings", "occupancy", "contingency", "reliability" (None without labels or of a hard
+        clustering), "selection" (None unless the number of clusters was a range), "curves" and "cost", all plain JSON
+        values.
 
     Raises:
         ValueError: if labels, assignments or options do not fit.
@@ -64,18 +70,26 @@ def score_clustering(
     oracle_gap = _oracle_gap(history, labels[(split & FITTED) > 0], n_clusters, data_card)
     is_assigned = (split & ASSIGNED) > 0
     assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
+    responsibilities = representation["responsibilities"][is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
     warnings = metrics.collapse_warnings(counts)
     for warning in warnings:
         logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
     values = _label_free(assignments, latent, history, counts, evaluation)
     known = labels >= 0
-    contingency = None
+    contingency, table, n_classes = None, None, None
     if known.any():
         n_classes = int(data_card["n_classes"])
         values = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes) | values
         values |= oracle_gap
         contingency = _contingency(assignments[known], labels[known], n_clusters, data_card)
+        if not metrics.is_hard(responsibilities):
+            is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
+            table = metrics.reliability(responsibilities[known].max(axis=1), is_right, _CONFIDENCE_BINS)
+            values["ece"] = metrics.expected_calibration_error(table)
+    selection = describe_selection(history, n_clusters, n_classes)
+    if selection:
+        values |= selection_metrics(selection)
     return {
         "n_samples": len(assignments),
         "n_clusters": n_clusters,
@@ -84,6 +98,8 @@ def score_clustering(
         "warnings": warnings,
         "occupancy": counts.tolist(),
         "contingency": contingency,
+        "reliability": _plain(table) if table else None,
+        "selection": selection,
         "curves": curves,
         "cost": costs_of(history),
     }
@@ -104,7 +120,8 @@ def _label_free(
     }
     snapshots = history["snapshot_assignments"]
     if len(snapshots) >= 2:
-        values["stability"] = 1 - metrics.churn(snapshots[-2], snapshots[-1], len(counts))
+        n_clusters = _n_clusters(snapshots[-2:], len(counts))
+        values["stability"] = 1 - metrics.churn(snapshots[-2], snapshots[-1], n_clusters)
     # The last epoch's value of each diagnostic that says how good the fit is.
     for name in ("log_likelihood", "agreement", "within_share", "js_divergence"):
         if len(history.get(name, ())):
@@ -126,6 +143,22 @@ def _contingency(
     }
 
 
+def _plain(table: metrics.Reliability) -> dict[str, list[float | None]]:
+    return {name: [None if np.isnan(v) else v for v in column.tolist()] for name, column in table._asdict().items()}
+
+
+def _n_clusters(assignments: np.ndarray, kept: int) -> int:
+    """Number of clusters of assignments of the training, where there may be more of them than were kept."""
+    return max(kept, int(assignments.max(initial=-1)) + 1)
+
+
+def _scores(
+    assignments: np.ndarray, labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
+) -> dict[str, float]:
+    n_classes = int(data_card["n_classes"])
+    return metrics.labelled_scores(assignments, labels, _n_clusters(assignments, n_clusters), n_classes)
+
+
 def _oracle_gap(
     history: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
 ) -> dict[str, float]:
@@ -133,10 +166,7 @@ def _oracle_gap(
     candidates, known = history.get("candidate_assignments", np.zeros((0, 0))), labels >= 0
     if len(candidates) < 2 or not known.any():
         return {}
-    accuracies = [
-        metrics.labelled_scores(candidate[known], labels[known], n_clusters, int(data_card["n_classes"]))["acc"]
-        for candidate in candidates
-    ]
+    accuracies = [_scores(candidate[known], labels[known], n_clusters, data_card)["acc"] for candidate in candidates]
     chosen = int(np.argmax(history["candidate_scores"]))
     return {"candidate_acc_mean": float(np.mean(accuracies)), "oracle_gap": max(accuracies) - accuracies[chosen]}
 
@@ -148,15 +178,19 @@ def _columns(history: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
 def _snapshot_curves(
     history: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
 ) -> dict[str, list[float]]:
-    """Scores of each snapshot; churn is the share of samples that moved since the one before."""
+    """Scores of each snapshot, which may have more clusters than were kept.
+
+    Churn is the share of samples that moved since the snapshot before.
+    """
     snapshots, known = history["snapshot_assignments"], labels >= 0
+    n_clusters = _n_clusters(snapshots, n_clusters)
     curves: dict[str, list[float]] = {"epoch": history["snapshot_epoch"].tolist(), "n_occupied": [], "churn": []}
     for index, snapshot in enumerate(snapshots):
         before = snapshots[index - 1] if index else snapshot
         curves["n_occupied"].append(int((metrics.occupancy(snapshot, n_clusters) > 0).sum()))
         curves["churn"].append(metrics.churn(before, snapshot, n_clusters))
         if known.any():
-            scores = metrics.labelled_scores(snapshot[known], labels[known], n_clusters, int(data_card["n_classes"]))
+            scores = _scores(snapshot[known], labels[known], n_clusters, data_card)
             for name in ("acc", "nmi", "ari"):
                 curves.setdefault(name, []).append(scores[name])
     return curves

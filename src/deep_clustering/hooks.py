@@ -23,7 +23,7 @@ from deep_clustering.options import build, closest
 logger = logging.getLogger(__name__)
 
 # The metrics of the line that ends a run.
-_SHOWN = ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance")
+_SHOWN = ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance", "oracle_gap")
 
 # Parameters that conf/base reads through ${runtime_params:...}, besides those that a node takes.
 _RUN_LEVEL = {"seed", "n_clusters", "device", "tracking", "data_folder", "output_folder"}
@@ -229,6 +229,9 @@ class ShowResults:
                 shown = ", ".join(f"{key} {scores['metrics'][key]:.3f}" for key in _SHOWN if key in scores["metrics"])
                 logger.info("%s on %s: %s", name.removesuffix("_scores"), scores["data_set"], shown)
                 logger.info("of %s, rows sha256 %s", scores["protocol"], scores["data_sha256"][:12])
+                if selection := scores["selection"]:
+                    low, high = selection["interval"]
+                    logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)
         for name in sorted(pipeline.all_outputs()):
             if name.endswith(("_scores", "report")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))

@@ -1,5 +1,7 @@
 """Scores of a clustering: against ground truth where there is one, and without."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score, silhouette_score
@@ -101,6 +103,84 @@ def labelled_scores(assignments: np.ndarray, labels: np.ndarray, n_clusters: int
         "ari": float(adjusted_rand_score(labels, assignments)),
         "purity": purity(counts),
     }
+
+
+class Reliability(NamedTuple):
+    """How often samples of each confidence are right, in equally wide bins of [0, 1]."""
+
+    edges: np.ndarray
+    """Ends of the bins, shape (n_bins + 1,); a bin holds its upper end, the first one also 0."""
+    confidence: np.ndarray
+    """Mean confidence conf_b in each bin, shape (n_bins,); NaN in an empty one."""
+    accuracy: np.ndarray
+    """Share acc_b of each bin's samples that are right, shape (n_bins,); NaN in an empty one."""
+    counts: np.ndarray
+    """Samples n_b of each bin, shape (n_bins,), int64."""
+
+
+def is_hard(responsibilities: np.ndarray) -> bool:
+    """Whether all responsibilities, shape (n_samples, n_clusters), are 0 or 1, and so say nothing of certainty."""
+    return bool(((responsibilities == 0) | (responsibilities == 1)).all())
+
+
+def is_matched(assignments: np.ndarray, labels: np.ndarray, n_clusters: int, n_classes: int) -> np.ndarray:
+    """Whether each sample is in the class matched to its cluster, so that the mean is ACC.
+
+    Args:
+        assignments: Cluster of each sample, shape (n_samples,).
+        labels: Class of each sample, shape (n_samples,).
+        n_clusters: Number of clusters.
+        n_classes: Number of classes.
+
+    Returns:
+        Shape (n_samples,), bool; False in a cluster left over.
+
+    Raises:
+        ValueError: if lengths differ or a value is out of range.
+    """
+    return match_clusters(contingency(assignments, labels, n_clusters, n_classes))[assignments] == labels
+
+
+def reliability(confidence: np.ndarray, is_right: np.ndarray, n_bins: int) -> Reliability:
+    """Table of confidence against accuracy: conf_b and acc_b are means over the n_b samples with confidence in bin b.
+
+    Args:
+        confidence: Largest responsibility of each sample, shape (n_samples,), in [0, 1].
+        is_right: Whether each sample is in the class matched to its cluster, shape (n_samples,).
+        n_bins: Number of bins ((b - 1) / n_bins, b / n_bins].
+
+    Returns:
+        The table.
+
+    Raises:
+        ValueError: if lengths differ, there is no sample, or a confidence lies outside [0, 1].
+    """
+    confidence = np.asarray(confidence, dtype=np.float64)
+    if confidence.shape != np.shape(is_right) or confidence.ndim != 1 or not len(confidence):
+        raise ValueError(
+            "reliability: expected confidence and is_right of one shape (n_samples,), got "
+            f"{confidence.shape} and {np.shape(is_right)}"
+        )
+    # responsibilities in single precision may exceed 1 by a rounding error
+    if not (confidence.min() >= 0 and confidence.max() <= 1 + 1e-5):
+        raise ValueError(
+            f"reliability: expected confidences in 0..1, got {confidence.min():.6g}..{confidence.max():.6g}"
+        )
+    edges = np.linspace(0, 1, n_bins + 1)
+    bins = np.searchsorted(edges[1:-1], confidence, side="left")
+    count = np.bincount(bins, minlength=n_bins)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        total = np.bincount(bins, weights=values, minlength=n_bins)
+        return np.divide(total, count, out=np.full(n_bins, np.nan), where=count > 0)
+
+    return Reliability(edges, mean(confidence), mean(is_right), count)
+
+
+def expected_calibration_error(table: Reliability) -> float:
+    """ECE = sum_b n_b / n |acc_b - conf_b|, in [0, 1]; 0 if each confidence is right as often as it says."""
+    gaps = np.abs(table.accuracy - table.confidence)
+    return float(np.nansum(table.counts * gaps) / table.counts.sum())
 
 
 def occupancy(assignments: np.ndarray, n_clusters: int) -> np.ndarray:

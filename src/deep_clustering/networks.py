@@ -94,13 +94,14 @@ def make_encoder(options: Mapping[str, Any]) -> Encoder:
     return build_kind(ENCODERS, options, "encoder")
 
 
-def discriminator(latent_dim: int, hidden: list[int], n_outputs: int) -> nn.Sequential:
+def discriminator(latent_dim: int, hidden: list[int], n_outputs: int, leaky_slope: float) -> nn.Sequential:
     """Fully connected layers with LeakyReLU and one logit per output.
 
     Args:
         latent_dim: Size of the latent.
         hidden: Width of each hidden layer.
         n_outputs: Number of logits: one per cluster, or one.
+        leaky_slope: Slope of the LeakyReLU below zero.
 
     Returns:
         The network from (n, latent_dim) to (n, n_outputs).
@@ -108,7 +109,7 @@ def discriminator(latent_dim: int, hidden: list[int], n_outputs: int) -> nn.Sequ
     layers: list[nn.Module] = []
     width = latent_dim
     for n_units in hidden:
-        layers += [nn.Linear(width, n_units), nn.LeakyReLU(0.2, inplace=True)]
+        layers += [nn.Linear(width, n_units), nn.LeakyReLU(leaky_slope, inplace=True)]
         width = n_units
     return nn.Sequential(*layers, nn.Linear(width, n_outputs))
 

@@ -5,24 +5,25 @@ from kedro.pipeline import Pipeline
 from deep_clustering.methods import METHODS
 from deep_clustering.pipelines import evaluation, features, ingestion, reporting, training
 
+# Blocks of parameters that configure a method in another way, each a namespace of its own beside the methods'.
+NAMED_CONFIGURATIONS = ("dcan_literal",)
+
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Table of contents: one pipeline per method, from raw data to report, and all of them with a comparison.
 
     Returns:
-        Pipeline name to pipeline.
+        Pipeline name to pipeline; the named configurations have one each, but no part in `__default__`.
     """
     prepare = ingestion.create_pipeline() + features.create_pipeline()
-    methods = {
-        method: training.create_pipeline(method)
-        + evaluation.create_pipeline(method)
-        + reporting.create_pipeline(method)
-        for method in METHODS
+    namespaces = {
+        name: training.create_pipeline(name) + evaluation.create_pipeline(name) + reporting.create_pipeline(name)
+        for name in (*METHODS, *NAMED_CONFIGURATIONS)
     }
     compare = reporting.create_comparison(list(METHODS))
     return {
-        "__default__": sum(methods.values(), prepare) + compare,
+        "__default__": sum((namespaces[method] for method in METHODS), prepare) + compare,
         "prepare": prepare,
         "compare": compare,
-        **{method: prepare + pipeline for method, pipeline in methods.items()},
+        **{name: prepare + pipeline for name, pipeline in namespaces.items()},
     }

@@ -15,8 +15,9 @@ import torch
 from scipy import sparse
 
 from deep_clustering.datasets import ModelDataset
-from deep_clustering.methods import METHODS, Clusterer, load_method, make_method, save_method
+from deep_clustering.methods import METHODS, Clusterer, is_curve, load_method, make_method, save_method
 from deep_clustering.metrics import accuracy, contingency
+from deep_clustering.pipeline_registry import NAMED_CONFIGURATIONS
 
 DEEP = ("dcan", "neural_mixture")
 ROWS = ("images", "vectors")
@@ -82,9 +83,10 @@ def outputs(estimator: Clusterer, features: np.ndarray) -> list[np.ndarray]:
 
 
 def test_every_method_has_its_options_in_the_parameters(parameters, method_names):
-    sections = {name for name, value in parameters.items() if isinstance(value, dict) and "method" in value}
-    assert sections == set(method_names)
-    assert all(parameters[name]["method"] == name for name in method_names)
+    blocks = {name: value for name, value in parameters.items() if isinstance(value, dict)}
+    configured = {name: block["method"] for name, block in blocks.items() if "method" in block}
+    assert set(configured) == {*method_names, *NAMED_CONFIGURATIONS}
+    assert all(configured[name] == name for name in method_names)
 
 
 def test_parameters_spell_out_exactly_the_fields(parameters, method):
@@ -95,6 +97,17 @@ def test_parameters_spell_out_exactly_the_fields(parameters, method):
 def test_configured_options_are_valid(parameters, method):
     estimator = make_method(parameters[method])
     assert type(estimator) is class_of(method)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_range_of_numbers_of_clusters_is_refused_in_one_sentence_or_searched(parameters, method):
+    options = parameters[method] | {"n_clusters": {"min": 2, "max": 5}}
+    if method == "neural_mixture":
+        assert make_method(options).n_clusters == {"min": 2, "max": 5}
+        return
+    expected = f"{method}: n_clusters must be one number, got the range {{'min': 2, 'max': 5}}; .* neural_mixture alone"
+    with pytest.raises(ValueError, match=f"^{expected}$"):
+        make_method(options)
 
 
 def test_listing_the_methods_loads_no_heavy_library():
@@ -137,7 +150,7 @@ def test_transform_gives_one_finite_vector_per_row(case):
 def test_history_has_a_column_entry_per_epoch_and_the_snapshots(case):
     history = case.estimator.history_
     n_epochs = case.options.get("epochs", 0)
-    columns = {name: column for name, column in history.items() if not name.startswith("snapshot_")}
+    columns = {name: column for name, column in history.items() if is_curve(name)}
     assert "epoch" in columns
     assert all(column.shape == (n_epochs,) and np.isfinite(column).all() for column in columns.values())
     np.testing.assert_array_equal(columns["epoch"], np.arange(1, n_epochs + 1))
@@ -422,8 +435,25 @@ BAD_OPTIONS = {
         *NETWORK_OPTIONS,
         ({"latent_dim": 1}, "latent_dim must be at least 2, got 1"),
         ({"whitening_epsilon": -0.1}, "whitening_epsilon must be at least 0 and at most 1, got -0.1"),
-        ({"noise": -1.0}, "noise must be at least 0, got -1"),
-        ({"noise": float("nan")}, "noise must be at least 0, got nan"),
+        ({"instance_noise": -1.0}, "instance_noise must be at least 0, got -1"),
+        ({"instance_noise": float("nan")}, "instance_noise must be at least 0, got nan"),
+        ({"clustering": "kmean"}, r"clustering got 'kmean' \(did you mean 'kmeans'\?\)"),
+        ({"loss": "adverserial"}, r"loss got 'adverserial' \(did you mean 'adversarial'\?\)"),
+        ({"conditioning": "kway"}, r"conditioning got 'kway' \(did you mean 'k_way'\?\)"),
+        ({"conditioning": "none", "discriminator_hidden": []}, "discriminator_hidden must not be empty with condit"),
+        ({"loss": "gaussian_kl", "instance_noise": 0.0}, "gaussian_kl needs clusters of some width, got positives: me"),
+        ({"positives": "draw"}, r"positives got 'draw' \(known: mean, sample\)"),
+        ({"optimiser": "adamw"}, r"optimiser got 'adamw' \(did you mean 'adam'\?\)"),
+        ({"momentum": 1.0}, "momentum must be at least 0 and at most 0.9999, got 1"),
+        ({"precision": "fp16"}, r"precision got 'fp16' \(did you mean"),
+        ({"n_init": 0}, "n_init must be at least 1, got 0"),
+        ({"variance_floor": 0.0}, "variance_floor must be at least 1e-06 and at most 1, got 0"),
+        ({"final_iterations": 0}, "final_iterations must be at least 1, got 0"),
+        ({"restarts": 0}, "restarts must be at least 1, got 0"),
+        ({"patience": 0}, "patience must be at least 1, got 0"),
+        ({"reconstruction_weight": -1.0}, "reconstruction_weight must be at least 0, got -1"),
+        ({"decoder_hidden": [0]}, "decoder_hidden must be at least 1, got 0"),
+        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be at least 0 and at most 1, got 2"),
         ({"queue_size": 599}, "queue_size must be at least 600 .the paper's bound.*got 599"),
         ({"latent_dim": 800, "queue_size": 800}, "queue_size must be .*above latent_dim, got 800"),
         ({"encoder_learning_rate": -1.0}, "encoder_learning_rate must be at least 0 and at most 10, got -1"),

@@ -163,13 +163,28 @@ make_method(json.loads(sys.argv[1])).fit(np.load(sys.argv[2]), None, Killed(opti
 
 
 def with_start(options: dict) -> dict:
-    start = {"kind": "overclustering", "n_components": 12, "epochs": 2, "hold": 1, "max_rows": 1000}
+    start = {"kind": "overclustering", "components_per_cluster": 1.2, "epochs": 0.67, "hold": 0.33, "max_rows": 1000}
     return options | {"epochs": 3, "start": start}
 
 
-@pytest.mark.parametrize("moment", ["training/components@1", "training@0", "training@2"])
-def test_a_killed_training_ends_with_the_same_weights_as_an_unbroken_one(tiny_options, digits, tmp_path, moment):
-    options = with_start(tiny_options("neural_mixture", mixing="learned", heads=2))
+SWITCHED_ON = {
+    "neural_mixture": {"mixing": "learned", "heads": 2},
+    "dcan": {"reconstruction_weight": 0.1, "positives": "sample", "clustering": "gmm"},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "moment"),
+    [
+        *((method, {}, moment) for method in SWITCHED_ON for moment in ("training/components@1", "training@0")),
+        *((method, {}, "training@2") for method in SWITCHED_ON),
+        *(("dcan", {"restarts": 2}, moment) for moment in ("training/restart_1@2", "training@1")),
+    ],
+)
+def test_a_killed_training_ends_with_the_same_weights_as_an_unbroken_one(
+    tiny_options, digits, tmp_path, method, changes, moment
+):
+    options = with_start(tiny_options(method, **SWITCHED_ON[method], **changes))
     np.save(tmp_path / "rows.npy", digits)
     arguments = [json.dumps(options), str(tmp_path / "rows.npy"), str(tmp_path / "checkpoints"), moment]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
@@ -185,8 +200,9 @@ def test_a_killed_training_ends_with_the_same_weights_as_an_unbroken_one(tiny_op
     assert files(tmp_path / "checkpoints") == []  # a finished training leaves none
 
 
-def test_a_resumed_training_does_not_repeat_finished_epochs(tiny_options, digits, tmp_path, monkeypatch):
-    options = tiny_options("neural_mixture", epochs=4, start={"kind": "none"})
+@pytest.mark.parametrize("method", SWITCHED_ON)
+def test_a_resumed_training_does_not_repeat_finished_epochs(tiny_options, digits, tmp_path, monkeypatch, method):
+    options = tiny_options(method, epochs=4, start={"kind": "none"})
     estimator = make_method(options)
     steps = []
 

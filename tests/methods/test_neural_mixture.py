@@ -21,9 +21,10 @@ from deep_clustering.methods.neural_mixture import (
     log_density,
     log_mean_exp,
     m_step_loss,
+    mixing_weights,
     probable_numbers,
     sigmoid_relevance,
-    update_mixing_weights,
+    update_shares,
 )
 from deep_clustering.methods.starts import KMeansStart, Overclustering
 from deep_clustering.metrics import accuracy, contingency
@@ -109,7 +110,7 @@ def test_e_step_is_bayes_rule(log_joint, seed):
     log_responsibilities, log_likelihood = e_step(torch.from_numpy(log_joint), torch.from_numpy(np.log(weights)))
     posterior, expected = bayes(np.exp(log_joint), weights)
     np.testing.assert_allclose(log_responsibilities.exp(), posterior, rtol=1e-7)
-    assert float(log_likelihood) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+    assert float(log_likelihood.mean()) == pytest.approx(expected, rel=1e-7, abs=1e-9)
 
 
 @given(tables(-500, 500), st.integers(0, 1000))
@@ -127,7 +128,7 @@ def test_permuting_the_clusters_permutes_the_columns(log_joint, seed):
     first, likelihood = e_step(torch.from_numpy(log_joint), torch.from_numpy(weights))
     second, permuted = e_step(torch.from_numpy(log_joint[:, order]), torch.from_numpy(weights[order]))
     np.testing.assert_allclose(second, first[:, order], atol=1e-9)
-    assert float(permuted) == pytest.approx(float(likelihood), abs=1e-9)
+    np.testing.assert_allclose(permuted, likelihood, atol=1e-9)
 
 
 def test_e_step_refuses_weights_of_another_length():
@@ -167,7 +168,7 @@ def test_scores_that_are_true_density_ratios_give_the_known_posterior_and_the_mu
     posterior = components[:, first] * components[:, second] / 2 / joint[first, second]
     np.testing.assert_allclose(log_responsibilities.exp().T, posterior, rtol=1e-9)
     mutual_information = (joint * np.log(joint / np.outer(marginal, marginal))).sum()
-    assert float(log_likelihood) == pytest.approx(mutual_information, rel=1e-9)
+    assert float(log_likelihood.mean()) == pytest.approx(mutual_information, rel=1e-9)
 
 
 # The bound, equation (6)
@@ -181,7 +182,7 @@ def test_pair_log_likelihood_is_at_most_log_k(seed, density, spread):
     views = [torch.from_numpy(shared + rng.normal(0, rng.uniform(0, 2), size=shared.shape)) for _ in range(2)]
     log_joint = log_density(views[0], density, 8.0) + log_density(views[1], density, 8.0)
     uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
-    assert float(e_step(log_joint, uniform)[1]) <= math.log(n_clusters) + 1e-9
+    assert float(e_step(log_joint, uniform)[1].mean()) <= math.log(n_clusters) + 1e-9
 
 
 @pytest.mark.parametrize("sizes", [(4, 4, 4), (6, 4, 2), (1, 1, 10), (3, 3)])
@@ -193,10 +194,37 @@ def test_hard_identical_views_reach_twice_the_entropy_less_log_k(sizes):
     uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
     shares = np.array(sizes) / n_samples
     expected = -2 * (shares * np.log(shares)).sum() - math.log(n_clusters)
-    log_likelihood = float(e_step(log_joint, uniform)[1])
+    log_likelihood = float(e_step(log_joint, uniform)[1].mean())
     assert log_likelihood == pytest.approx(expected, abs=1e-9)
     if len(set(sizes)) == 1:
         assert log_likelihood == pytest.approx(math.log(n_clusters), abs=1e-9)
+
+
+# Pairs without a common cluster, equation (9)
+
+
+@given(tables(-8, 8), st.integers(0, 1000), st.floats(0.01, 0.95))
+def test_noise_is_one_more_component_of_density_one(log_joint, seed, noise):
+    weights = weights_of(log_joint.shape[1], seed)
+    with_noise = np.concatenate([np.exp(log_joint), np.ones((len(log_joint), 1))], axis=1)
+    posterior, expected = bayes(with_noise, np.append((1 - noise) * weights, noise))
+    arguments = torch.from_numpy(log_joint), torch.from_numpy(np.log(weights)), noise
+    log_responsibilities, log_likelihood = e_step(*arguments)
+    np.testing.assert_allclose(log_responsibilities.exp(), posterior[:, :-1], rtol=1e-7)
+    assert float(log_likelihood.mean()) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@pytest.mark.parametrize("noise", [0.1, 0.5])
+def test_fishers_identity_holds_with_noise(noise):
+    rng = np.random.default_rng(1)
+    scores = [torch.tensor(rng.normal(size=(7, 3)), requires_grad=True) for _ in range(2)]
+    weights = torch.from_numpy(weights_of(3, 1))
+    joint = log_density(scores[0], "exponential", 1.0) + log_density(scores[1], "exponential", 1.0)
+    likelihood = ((1 - noise) * (weights * joint.exp()).sum(dim=1) + noise).log().mean()
+    expected = torch.autograd.grad(-likelihood, scores, retain_graph=True)
+    loss = m_step_loss(e_step(joint.detach(), weights.log(), noise)[0], joint, weights.log())
+    for got, wanted in zip(torch.autograd.grad(loss, scores), expected, strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-12)
 
 
 # M-step, equation (5)
@@ -238,23 +266,63 @@ def test_no_gradient_flows_through_the_responsibilities():
 
 
 @given(st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 1))
-def test_mixing_weights_sum_to_one_and_keep_the_floor(seed, momentum, floor):
+def test_shares_sum_to_one_and_keep_the_floor(seed, momentum, floor):
     rng = np.random.default_rng(seed)
     n_clusters = int(rng.integers(2, 8))
     log_weights = torch.from_numpy(np.log(weights_of(n_clusters, seed)))
     log_responsibilities = torch.from_numpy(np.log(rng.dirichlet(np.full(n_clusters, 0.3), size=9) + 1e-300))
-    updated = update_mixing_weights(log_weights, log_responsibilities, momentum, floor).exp().numpy()
+    updated = update_shares(log_weights, log_responsibilities, momentum, floor).exp().numpy()
     assert updated.sum() == pytest.approx(1)
     assert (updated >= floor / n_clusters - 1e-12).all()
 
 
-def test_mixing_weights_are_a_moving_average():
+def test_shares_are_a_moving_average():
     weights, responsibilities = np.array([0.2, 0.8]), np.array([[1.0, 0.0], [0.5, 0.5]]) + 1e-300
     arguments = torch.from_numpy(np.log(weights)), torch.from_numpy(np.log(responsibilities))
-    np.testing.assert_allclose(update_mixing_weights(*arguments, 0.9, 0.0).exp(), [0.255, 0.745])
-    np.testing.assert_allclose(update_mixing_weights(*arguments, 1.0, 0.0).exp(), weights)
-    np.testing.assert_allclose(update_mixing_weights(*arguments, 0.0, 0.0).exp(), [0.75, 0.25])
-    np.testing.assert_allclose(update_mixing_weights(*arguments, 0.0, 1.0).exp(), [0.5, 0.5])
+    np.testing.assert_allclose(update_shares(*arguments, 0.9, 0.0).exp(), [0.255, 0.745])
+    np.testing.assert_allclose(update_shares(*arguments, 1.0, 0.0).exp(), weights)
+    np.testing.assert_allclose(update_shares(*arguments, 0.0, 0.0).exp(), [0.75, 0.25])
+    np.testing.assert_allclose(update_shares(*arguments, 0.0, 1.0).exp(), [0.5, 0.5])
+
+
+def hard_log_likelihood(shares: np.ndarray, weights: np.ndarray) -> float:
+    """Of hard clusters that both views agree on: f_k = 1 / s_k on the members of k, which are s_k of the rows."""
+    return float((shares * np.log(weights / shares**2)).sum())
+
+
+@given(st.integers(0, 10_000))
+def test_neutral_weights_leave_any_shares_where_they_are_and_learned_ones_flatten_them(seed):
+    """Shares move along the gradient of the likelihood at fixed weights, within those that sum to one."""
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(4, 3.0))
+    larger, smaller = shares.argmax(), shares.argmin()
+    move = np.zeros(4)
+    move[smaller], move[larger] = 1, -1  # from the largest cluster to the smallest
+
+    def slope(mixing: str) -> float:
+        weights = mixing_weights(torch.from_numpy(np.log(shares)), mixing).exp().numpy()
+        assert weights.sum() == pytest.approx(1)
+        step = 1e-4 * shares.min()
+        ahead, behind = (hard_log_likelihood(shares + sign * step * move, weights) for sign in (1, -1))
+        return (ahead - behind) / (2 * step)
+
+    assert slope("neutral") == pytest.approx(0, abs=1e-4)
+    expected = math.log(shares[larger] / shares[smaller])  # d/ds (log pi - 2 log s - 2) at pi = s
+    assert slope("learned") == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("mixing", ["learned", "neutral"])
+def test_weights_begin_with_the_shares_of_the_start(tiny_options, blobs, mixing):
+    start = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
+    options = tiny_options(
+        "neural_mixture", "vectors", n_clusters=3, mixing=mixing, mixing_momentum=1.0, mixing_floor=0.0, start=start
+    )
+    partition = np.repeat([0, 1, 2], [60, 36, 24])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(KMeansStart, "partition", lambda self, features, n_clusters, seed: partition)
+        estimator = make_method(options).fit(blobs)
+    expected = {"learned": [0.5, 0.3, 0.2], "neutral": np.array([0.25, 0.09, 0.04]) / 0.38}[mixing]
+    np.testing.assert_allclose(np.exp(estimator.get_arrays()["log_mixing_weights"]), expected, rtol=1e-5)
 
 
 # The estimator
@@ -298,7 +366,7 @@ def test_a_step_works_on_the_pair_mixture_of_both_views(tiny_options, blobs, mon
     make_method(options).fit(blobs)
     first, second = densities[:2]
     assert not torch.equal(first, second)
-    (responsibilities, joint, weights), (joint_in_e_step, weights_in_e_step) = m_steps[0], e_steps[0]
+    (responsibilities, joint, weights), (joint_in_e_step, weights_in_e_step, _) = m_steps[0], e_steps[0]
     assert torch.equal(joint, first + second)
     assert torch.equal(joint_in_e_step, joint)
     assert torch.equal(weights, weights_in_e_step)
@@ -372,15 +440,15 @@ def test_each_head_is_a_mixture_of_its_own(seed):
     log_f = log_density(scores, "exponential", 1.0)
     log_responsibilities, log_likelihood = e_step(log_f, log_weights)
     loss = m_step_loss(log_responsibilities, log_f, log_weights)
-    updated = update_mixing_weights(log_weights, log_responsibilities, 0.5, 0.1)
+    updated = update_shares(log_weights, log_responsibilities, 0.5, 0.1)
     for head in range(3):
         own = log_density(scores[:, head], "exponential", 1.0)
         alone = e_step(own, log_weights[head])
         np.testing.assert_allclose(log_f[:, head], own)
         np.testing.assert_allclose(log_responsibilities[:, head], alone[0])
-        assert float(log_likelihood[head]) == pytest.approx(float(alone[1]))
+        np.testing.assert_allclose(log_likelihood[:, head], alone[1])
         assert float(loss[head]) == pytest.approx(float(m_step_loss(alone[0], own, log_weights[head])))
-        np.testing.assert_allclose(updated[head], update_mixing_weights(log_weights[head], alone[0], 0.5, 0.1))
+        np.testing.assert_allclose(updated[head], update_shares(log_weights[head], alone[0], 0.5, 0.1))
 
 
 def test_the_head_of_greatest_log_likelihood_is_kept(tiny_options, blobs):
@@ -521,7 +589,7 @@ def test_a_held_partition_is_learned(tiny_options, blobs, monkeypatch):
         "vectors",
         n_clusters=3,
         views={"kind": "noise", "scale": 0.0},
-        start={"kind": "kmeans", "hold": 79, "n_init": 1},
+        start={"kind": "kmeans", "hold": 1.0, "n_init": 1},
         epochs=80,
         learning_rate=0.02,
         weight_decay=0.0,
@@ -541,7 +609,7 @@ def test_merging_joins_components_that_share_rows():
     responsibilities[np.arange(90), 2 * group] += share
     responsibilities[np.arange(90), 2 * group + 1] += 1 - share
     responsibilities /= responsibilities.sum(axis=1, keepdims=True)
-    start = Overclustering(n_components=6, epochs=1, hold=1, max_rows=1000)
+    start = Overclustering(components_per_cluster=2, epochs=1, hold=1, max_rows=1000)
     merged = start.merge(responsibilities, [3, 6], seed=0)
     assert merged.shape == (90, 2)
     assert adjusted_rand_score(group, merged[:, 0]) == 1
@@ -552,12 +620,14 @@ def test_merging_a_draw_gives_every_row_the_cluster_of_its_nearest():
     rng = np.random.default_rng(1)
     group = rng.integers(0, 3, size=300)
     responsibilities = np.eye(3)[group] * 0.9 + rng.dirichlet(np.ones(3), size=300) * 0.1
-    merged = Overclustering(n_components=4, epochs=1, hold=1, max_rows=30).merge(responsibilities, [3], seed=0)
+    merged = Overclustering(components_per_cluster=2, epochs=1, hold=1, max_rows=30).merge(
+        responsibilities, [3], seed=0
+    )
     assert adjusted_rand_score(group, merged[:, 0]) == 1
 
 
 def test_overclustering_finds_separated_groups(tiny_options, blobs, blob_labels):
-    start = {"kind": "overclustering", "n_components": 9, "epochs": 30, "hold": 20, "max_rows": 1000}
+    start = {"kind": "overclustering", "components_per_cluster": 3, "epochs": 0.75, "hold": 0.5, "max_rows": 1000}
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, start=start, epochs=40, learning_rate=0.01)
     estimator = make_method(options).fit(blobs)
     assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1
@@ -572,7 +642,7 @@ def test_a_range_suggests_the_number_of_separated_groups(tiny_options, blobs, bl
         "vectors",
         n_clusters={"min": 2, "max": 6},
         views={"kind": "noise", "scale": 0.5},
-        start={"kind": "ward", "hold": 20, "max_rows": 1000},
+        start={"kind": "ward", "hold": 0.5, "max_rows": 1000},
         epochs=40,
         learning_rate=0.01,
     )
@@ -611,11 +681,7 @@ def test_probable_numbers_are_sure_of_a_clear_winner_and_divided_between_equals(
         ({"objective": "pairs"}, "objective got 'pairs' .did you mean 'pair'"),
         ({"precision": "fp16"}, "precision got 'fp16'"),
         ({"start": {"kind": "wards"}}, "start: unknown kind 'wards'"),
-        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be below epochs = 2"),
-        (
-            {"start": {"kind": "overclustering", "n_components": 10, "epochs": 1, "hold": 1, "max_rows": 9}},
-            "n_components must be above n_clusters = 10, got 10",
-        ),
+        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be at least 0 and at most 1, got 2"),
     ],
 )
 def test_bad_options_are_refused(tiny_options, changes, message):

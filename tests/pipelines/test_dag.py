@@ -10,7 +10,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from deep_clustering.methods import METHODS
-from deep_clustering.pipeline_registry import register_pipelines
+from deep_clustering.pipeline_registry import NAMED_CONFIGURATIONS, register_pipelines
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 from pipelines.small_project import ROOT
 
@@ -22,11 +22,23 @@ def load(kind: str, env: str = "base") -> dict:
     return OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)[kind]
 
 
-def test_every_method_has_a_pipeline_and_nothing_else_does():
-    assert set(PIPELINES) == {*METHODS, "__default__", "prepare", "compare"}
+def test_every_method_and_named_configuration_has_a_pipeline_and_nothing_else_does():
+    assert set(PIPELINES) == {*METHODS, *NAMED_CONFIGURATIONS, "__default__", "prepare", "compare"}
 
 
-@pytest.mark.parametrize("name", ["__default__", *METHODS])
+def test_the_default_pipeline_has_the_methods_alone():
+    trained = {node.name.removesuffix(".fit") for node in PIPELINES["__default__"].nodes if node.name.endswith(".fit")}
+    assert trained == set(METHODS)
+
+
+@pytest.mark.parametrize("name", NAMED_CONFIGURATIONS)
+def test_a_named_configuration_is_its_methods_pipeline_under_another_name(name):
+    method = load("parameters")[name]["method"]
+    renamed = {node.name.replace(method, name) for node in PIPELINES[method].nodes}
+    assert {node.name for node in PIPELINES[name].nodes} == renamed
+
+
+@pytest.mark.parametrize("name", ["__default__", *METHODS, *NAMED_CONFIGURATIONS])
 def test_nothing_behind_labels_trains_or_predicts(name):
     trained = PIPELINES[name].only_nodes_with_tags("train", "predict")
     behind = {node.name for node in PIPELINES[name].from_inputs("labels").nodes}
@@ -34,7 +46,7 @@ def test_nothing_behind_labels_trains_or_predicts(name):
     assert behind.isdisjoint(node.name for node in trained.nodes)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, *NAMED_CONFIGURATIONS])
 def test_labels_reach_only_evaluation(method):
     readers = {node.name for node in PIPELINES[method].nodes if "labels" in node.inputs}
     assert readers == {f"evaluation.score_{method}", f"evaluation.project_{method}"}
@@ -87,11 +99,12 @@ def test_layers_go_one_way():
     assert list(TopologicalSorter(before).static_order()) == list(range(len(LAYERS)))
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_yaml_spells_out_exactly_the_fields(method):
-    module, _, cls = METHODS[method].partition(":")
+@pytest.mark.parametrize("name", [*METHODS, *NAMED_CONFIGURATIONS])
+def test_yaml_spells_out_exactly_the_fields(name):
+    options = load("parameters")[name]
+    module, _, cls = METHODS[options["method"]].partition(":")
     names = {field.name for field in fields(getattr(import_module(module), cls)) if field.init}
-    assert set(load("parameters")[method]) == names | {"method"}
+    assert set(options) == names | {"method"}
 
 
 @pytest.mark.parametrize("env", sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()))
@@ -99,8 +112,8 @@ def test_every_environment_builds_every_method(env):
     from deep_clustering.methods import make_method
 
     parameters = load("parameters", env)
-    for method in METHODS:
-        make_method(parameters[method])
+    for name in (*METHODS, *NAMED_CONFIGURATIONS):
+        make_method(parameters[name])
 
 
 @pytest.mark.parametrize("heavy", ["kedro", "mlflow"])

@@ -10,7 +10,7 @@ from scipy import sparse
 
 from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
 from deep_clustering.methods import METHODS
-from pipelines.small_project import run, versions
+from pipelines.small_project import SMALL, run, versions
 
 
 def load_last(root, dataset, name):
@@ -90,6 +90,20 @@ def test_a_collapse_is_logged_and_flagged(project, caplog):
     assert scores["collapsed"] is True
     assert "57 of 60" in scores["warnings"][0]
     assert any(r.levelname == "WARNING" and "57 of 60" in r.getMessage() for r in caplog.records)
+
+
+def test_a_range_of_numbers_of_clusters_goes_all_the_way(project):
+    run(project, "neural_mixture", neural_mixture=SMALL["neural_mixture"] | {"n_clusters": {"min": 2, "max": 5}})
+    scores = load_last(project, JSONDataset, "scores.json")
+    selection = scores["selection"]
+    assert selection["n_clusters"] == [2, 3, 4, 5]
+    assert selection["suggested"] == scores["n_clusters"] == len(scores["occupancy"])
+    assert selection["difference"] == selection["suggested"] - 10
+    assert selection["interval"][0] <= selection["interval"][1]
+    shares = np.array(selection["log_likelihood"]) / np.log(selection["n_clusters"])
+    assert selection["n_clusters"][int(shares.argmax())] == selection["suggested"]
+    assert {"oracle_gap", "candidate_acc_mean", "ece"} <= set(scores["metrics"])
+    assert "Number of clusters</h2>" in versions(project, "report.html")[-1].read_text(encoding="utf-8")
 
 
 def test_history_holds_diagnostics_of_every_epoch(project):

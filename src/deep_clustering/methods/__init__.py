@@ -12,7 +12,7 @@ A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 from collections.abc import Mapping
 from dataclasses import fields
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, get_type_hints
 
 import numpy as np
 
@@ -83,13 +83,25 @@ def make_method(options: Mapping[str, Any]) -> Clusterer:
         The estimator.
 
     Raises:
-        ValueError: if the method or an option is unknown, missing or out of range.
+        ValueError: if the method or an option is unknown, missing or out of range, or the number of clusters is a
+            range and the method takes none.
     """
     rest = dict(options)
     name = str(rest.pop("method", "(none)"))
     if name not in METHODS:
         raise ValueError(f"unknown method '{name}' ({closest(name, METHODS)})")
+    if isinstance(rest.get("n_clusters"), Mapping) and not _takes_range(name):
+        takers = ", ".join(filter(_takes_range, METHODS))
+        raise ValueError(
+            f"{name}: n_clusters must be one number, got the range {dict(rest['n_clusters'])}; the number is suggested "
+            f"in a range by {takers} alone"
+        )
     return build(_class_of(name), rest, name)
+
+
+def _takes_range(name: str) -> bool:
+    """Whether a method suggests a number of clusters in a range."""
+    return get_type_hints(_class_of(name))["n_clusters"] is not int
 
 
 def label_free_score(name: str) -> tuple[str, Literal["max", "min"]] | None:

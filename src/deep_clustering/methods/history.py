@@ -60,6 +60,10 @@ class History:
         """Keep the clusters of all rows after an epoch (0 is the untrained start)."""
         self._snapshots.append((epoch, assignments.cpu().numpy().astype(np.int16)))
 
+    def newest_snapshot(self) -> Tensor:
+        """The snapshot taken last, shape (n_samples,), int16."""
+        return torch.from_numpy(self._snapshots[-1][1])
+
     def candidates(self, assignments: Sequence[Tensor], scores: Tensor) -> None:
         """Keep the clusters of all rows by each candidate among which one was chosen without labels.
 

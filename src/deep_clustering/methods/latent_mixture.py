@@ -34,7 +34,7 @@ def nearest_centroid(latent: Tensor, centroids: Tensor) -> Tensor:
 
 
 def log_joint(latent: Tensor, mixture: LatentMixture) -> Tensor:
-    """log w_k + log N(z_i; eta_k, Sigma_k), shape (n, n_clusters), in nats."""
+    """Log w_k + log N(z_i; eta_k, Sigma_k), shape (n, n_clusters), in nats."""
     log_norm = mixture.log_weights - (mixture.variances.log() + math.log(2 * math.pi)).sum(dim=1) / 2
     squares = [
         ((part.unsqueeze(1) - mixture.centroids).square() / mixture.variances).sum(dim=2)
@@ -55,7 +55,9 @@ def memberships(assignments: Tensor, n_clusters: int, dtype: torch.dtype = torch
     return (assignments.unsqueeze(1) == torch.arange(n_clusters, device=assignments.device)).to(dtype)
 
 
-def m_step(latent: Tensor, responsibilities: Tensor, variance_floor: float, generator: torch.Generator) -> LatentMixture:
+def m_step(
+    latent: Tensor, responsibilities: Tensor, variance_floor: float, generator: torch.Generator
+) -> LatentMixture:
     """The mixture that memberships ask for; an empty cluster moves to a random latent.
 
     Args:

@@ -24,6 +24,8 @@ Equations
         the same on both views: a score of a run that needs no ground truth.
     (7) one view             p(x) = sum_k pi_k f_k(x), responsibilities and EM as above with f_k(x') left out
     (8) consistency          -(1/B) sum_i log sum_k gamma_k(x_i) gamma_k(x'_i), the one-view responsibilities of (7)
+    (9) pair noise           p(x, x') = (1 - e) sum_k pi_k f_k(x) f_k(x') + e: with probability e the two views have
+        nothing in common, as a neighbour that is none; responsibilities then sum to less than one
 
 Readings of the paper (`objective`)
     pair                     (3) to (5): EM and consistency as one model; the default
@@ -35,7 +37,10 @@ Deviations from the paper, or choices where it is silent
     N1 the constant of the transformation is the batch mean, so every density integrates to exactly one
     N2 the exponential density is the default; the sigmoid of the paper, with a scale, is an option
     N3 no gradient flows through the responsibilities
-    N4 mixing weights are uniform; a moving average of the responsibilities with a floor is an option
+    N4 mixing weights are uniform; or learned: a moving average of the responsibilities with a floor; or neutral:
+        proportional to the square of it. Hard clusters of shares s_k that both views agree on have mean log p =
+        sum_k s_k (log pi_k - 2 log s_k), greatest at s_k proportional to sqrt(pi_k): uniform weights pull towards
+        equal clusters, learned weights as well since s_k = sqrt(pi_k) / Z flattens any pi, neutral ones do not pull
     N6 consistency is not a second loss but the pair mixture (3); the other readings are options
     N7 a small convolutional or fully connected network instead of the paper's; ResNet-18 is an option
     N8 affine views for images, term dropout or noise for vectors, neighbours for features
@@ -63,7 +68,7 @@ from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_bat
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
 from deep_clustering.methods.history import History
-from deep_clustering.methods.starts import NoStart, Overclustering, make_start
+from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
 from deep_clustering.networks import load_module, make_encoder, module_arrays
 from deep_clustering.options import check_choice, check_range
 from deep_clustering.progress import epochs
@@ -117,16 +122,17 @@ def log_density(scores: Tensor, density: str, scale: float) -> Tensor:
     return scores - log_mean_exp(scores)
 
 
-def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Posterior over clusters for each sample, and the mean log-likelihood, equations (3), (4) and (7).
+def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Posterior over clusters for each sample, and the log-likelihood, equations (3), (4), (7) and (9).
 
     Args:
         log_joint_density: log f_k(x_i) + log f_k(x'_i) (or of one view alone), shape (n, ..., n_clusters), in nats.
         log_mixing_weights: log pi_k, shape (..., n_clusters), in nats.
+        noise: e, the probability of a pair without a common cluster, in [0, 1).
 
     Returns:
-        log_responsibilities: shape (n, ..., n_clusters); exp sums to 1 over the last axis.
-        log_likelihood: shape (...), a scalar without heads; mean over samples, in nats.
+        log_responsibilities: shape (n, ..., n_clusters); exp sums over the last axis to 1, with noise to less.
+        log_likelihood: log p of each sample, shape (n, ...), in nats.
 
     Raises:
         ValueError: if the axes behind the samples differ.
@@ -134,9 +140,11 @@ def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor) -> tuple[Tenso
     if log_joint_density.shape[1:] != log_mixing_weights.shape:
         expected = " x ".join(map(str, log_joint_density.shape[1:]))
         raise ValueError(f"e_step: expected {expected} mixing weights, got shape {tuple(log_mixing_weights.shape)}")
-    weighted = log_joint_density + log_mixing_weights
+    weighted = log_joint_density + log_mixing_weights + math.log1p(-noise)
     log_evidence = torch.logsumexp(weighted, dim=-1, keepdim=True)
-    return weighted - log_evidence, log_evidence.squeeze(-1).mean(dim=0)
+    if noise:
+        log_evidence = torch.logaddexp(log_evidence, torch.full_like(log_evidence, math.log(noise)))
+    return weighted - log_evidence, log_evidence.squeeze(-1)
 
 
 def m_step_loss(log_responsibilities: Tensor, log_joint_density: Tensor, log_mixing_weights: Tensor) -> Tensor:
@@ -167,24 +175,35 @@ def consistency_loss(log_responsibilities_a: Tensor, log_responsibilities_b: Ten
     return -torch.logsumexp(log_responsibilities_a + log_responsibilities_b, dim=-1).mean(dim=0)
 
 
-def update_mixing_weights(
-    log_mixing_weights: Tensor, log_responsibilities: Tensor, momentum: float, floor: float
-) -> Tensor:
-    """Moving average of the mean responsibilities, kept above a floor.
+def update_shares(log_shares: Tensor, log_responsibilities: Tensor, momentum: float, floor: float) -> Tensor:
+    """Moving average of the mean responsibilities, kept above a floor: deviation N4.
 
     Args:
-        log_mixing_weights: Current log pi_k, shape (..., n_clusters).
+        log_shares: Current log average s_k, shape (..., n_clusters).
         log_responsibilities: Of a batch, shape (n, ..., n_clusters).
-        momentum: Share of the old weights, in [0, 1].
-        floor: Smallest weight, as a share of 1 / n_clusters, in [0, 1].
+        momentum: Share of the old average, in [0, 1].
+        floor: Smallest average, as a share of 1 / n_clusters, in [0, 1].
 
     Returns:
-        New log pi_k, shape (..., n_clusters); exp sums to 1 over the last axis.
+        New log s_k, shape (..., n_clusters); exp sums to 1 over the last axis.
     """
     batch = log_responsibilities.detach().exp().mean(dim=0)
-    weights = momentum * log_mixing_weights.exp() + (1 - momentum) * batch
-    weights = (1 - floor) * weights / weights.sum(dim=-1, keepdim=True) + floor / weights.shape[-1]
-    return weights.log()
+    shares = momentum * log_shares.exp() + (1 - momentum) * batch
+    shares = (1 - floor) * shares / shares.sum(dim=-1, keepdim=True) + floor / shares.shape[-1]
+    return shares.log()
+
+
+def mixing_weights(log_shares: Tensor, mixing: str) -> Tensor:
+    """Mixing weights for average responsibilities: deviation N4.
+
+    Args:
+        log_shares: log s_k, shape (..., n_clusters).
+        mixing: "learned" for pi_k = s_k, or "neutral" for pi_k proportional to the square of s_k.
+
+    Returns:
+        log pi_k, shape (..., n_clusters); exp sums to 1 over the last axis.
+    """
+    return torch.log_softmax((2 if mixing == "neutral" else 1) * log_shares, dim=-1)
 
 
 def choose_temperature(log_joint_a: Tensor, log_joint_b: Tensor) -> float:
@@ -257,11 +276,13 @@ class NeuralMixture:
     consistency_weight: float
     """Weight of (8) in the objective single_and_consistency."""
     mixing: str
-    """uniform or learned mixing weights."""
+    """uniform, learned or neutral mixing weights (N4)."""
     mixing_momentum: float
-    """Share of the old mixing weights in each update, when learned."""
+    """Share of the old average in each update, when not uniform."""
     mixing_floor: float
-    """Smallest mixing weight as a share of 1 / K, when learned."""
+    """Smallest average responsibility as a share of 1 / K, when not uniform."""
+    pair_noise: float
+    """Probability e that the views of a pair have nothing in common (9), as neighbours that are none."""
     heads: int
     """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
     start: dict[str, Any]
@@ -293,9 +314,10 @@ class NeuralMixture:
         check_range("density_scale", self.density_scale, 1e-3)
         check_choice("objective", self.objective, OBJECTIVES)
         check_range("consistency_weight", self.consistency_weight, 0)
-        check_choice("mixing", self.mixing, ("uniform", "learned"))
+        check_choice("mixing", self.mixing, ("uniform", "learned", "neutral"))
         check_range("mixing_momentum", self.mixing_momentum, 0, 1)
         check_range("mixing_floor", self.mixing_floor, 0, 1)
+        check_range("pair_noise", self.pair_noise, 0, 0.99)
         check_choice("calibration", self.calibration, ("none", "agreement"))
         check_range("epochs", self.epochs, 1)
         check_range("batch_size", self.batch_size, 2)
@@ -306,13 +328,6 @@ class NeuralMixture:
         self._view = make_view(self.views)
         self._encoder_options = make_encoder(self.encoder)
         self._start = make_start(self.start)
-        if isinstance(self._start, Overclustering) and self._start.n_components <= self._width:
-            raise ValueError(
-                f"start (overclustering): n_components must be above n_clusters = {self._width}, got "
-                f"{self._start.n_components}"
-            )
-        if self._start.hold >= self.epochs:
-            raise ValueError(f"start: hold must be below epochs = {self.epochs}, got {self._start.hold}")
 
     def _sizes_of_heads(self) -> list[int]:
         """Number of clusters of each head."""
@@ -386,6 +401,7 @@ class NeuralMixture:
         state = checkpoints.begin(self._identity(features)) if checkpoints else None
         if state is None:
             partition = self._find_partition(features, neighbours, checkpoints)
+            self._begin_mixing(partition)
             self._finalise(rows)
             history.snapshot(0, self._assign(rows, leading))
             if checkpoints and checkpoints.is_due(0):
@@ -398,7 +414,7 @@ class NeuralMixture:
 
         for epoch in epochs(self.epochs, "neural_mixture", status, first=history.n_epochs):
             self.encoder_.train()
-            held_rows = partition if epoch < self._start.hold else None
+            held_rows = partition if epoch < held_epochs(self._start, self.epochs) else None
             total = torch.zeros(len(self._sizes), device=self._device)
             for index in index_batches(len(rows), self.batch_size, generator):
                 views = self._view.pair(rows, index, self._neighbours, generator)
@@ -425,11 +441,12 @@ class NeuralMixture:
             return None
         sizes = sorted(set(self._sizes))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
+            n_epochs = self._start.n_epochs(self.epochs)
             many = replace(
                 self,
-                n_clusters=self._start.n_components,
-                epochs=self._start.epochs,
-                record_every=self._start.epochs,
+                n_clusters=self._start.n_components(self._width, min(self.batch_size, features.shape[0])),
+                epochs=n_epochs,
+                record_every=n_epochs,
                 heads=1,
                 start={"kind": "none"},
                 calibration="none",
@@ -439,6 +456,14 @@ class NeuralMixture:
         else:
             partitions = np.stack([self._start.partition(features, size, self.seed) for size in sizes], axis=1)
         return torch.from_numpy(partitions).to(self._device)
+
+    def _begin_mixing(self, partition: Tensor | None) -> None:
+        """Average responsibilities, and the weights that follow, before the first step: uniform or the partition's."""
+        self._log_shares = self.log_mixing_weights_
+        if partition is not None and self.mixing != "uniform":
+            log_held = F.one_hot(partition, self._width).log().expand(-1, self.heads, -1)
+            self._log_shares = update_shares(self._log_shares, log_held, 0.0, self.mixing_floor)
+            self.log_mixing_weights_ = mixing_weights(self._log_shares, self.mixing)
 
     def _step(
         self,
@@ -456,7 +481,8 @@ class NeuralMixture:
         log_density_a = log_density(scores_a, self.density, self.density_scale)
         log_density_b = log_density(scores_b, self.density, self.density_scale)
         log_joint = log_density_a + log_density_b
-        log_responsibilities, log_likelihood = e_step(log_joint.detach(), self.log_mixing_weights_)
+        log_responsibilities, of_pairs = e_step(log_joint.detach(), self.log_mixing_weights_, self.pair_noise)
+        log_likelihood = of_pairs.mean(dim=0)
         if held is None:
             loss = self._loss(log_density_a, log_density_b, log_responsibilities)
         else:
@@ -465,10 +491,11 @@ class NeuralMixture:
         optimiser.zero_grad(set_to_none=True)
         loss.sum().backward()
         optimiser.step()
-        if self.mixing == "learned":
-            self.log_mixing_weights_ = update_mixing_weights(
-                self.log_mixing_weights_, log_responsibilities, self.mixing_momentum, self.mixing_floor
+        if self.mixing != "uniform":
+            self._log_shares = update_shares(
+                self._log_shares, log_responsibilities, self.mixing_momentum, self.mixing_floor
             )
+            self.log_mixing_weights_ = mixing_weights(self._log_shares, self.mixing)
         responsibilities = log_responsibilities.exp()
         terms = {
             "loss": loss,
@@ -513,6 +540,11 @@ class NeuralMixture:
         log_pi = self.log_mixing_weights_
         return tuple(log_density(view, self.density, self.density_scale) + log_pi for view in (first, second))  # type: ignore[return-value]
 
+    def _of_pairs(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """E-step of pairs given as `_pair_log_joint` gives them."""
+        log_pi = self.log_mixing_weights_
+        return e_step(first + second - 2 * log_pi, log_pi, self.pair_noise)
+
     def pair_responsibilities(self, features: np.ndarray) -> np.ndarray:
         """Responsibilities of pairs of fresh views of the training rows, equation (4), averaged over several pairs.
 
@@ -526,8 +558,7 @@ class NeuralMixture:
         total = torch.zeros(len(rows), self.log_mixing_weights_.shape[1], device=self._device)
         for round_ in range(_ROUNDS):
             first, second = self._pair_log_joint(rows, round_)
-            log_joint = (first + second - self.log_mixing_weights_)[:, 0]
-            total += torch.softmax(log_joint, dim=1)
+            total += torch.softmax(self._of_pairs(first, second)[0][:, 0], dim=1)
         return (total / _ROUNDS).cpu().numpy()
 
     def _choose_head(self, rows: Rows, history: History) -> None:
@@ -535,7 +566,7 @@ class NeuralMixture:
         of_rows = torch.zeros(len(rows), len(self._sizes), device=self._device)
         for round_ in range(_ROUNDS):
             first, second = self._pair_log_joint(rows, round_)
-            of_rows += torch.logsumexp(first + second - self.log_mixing_weights_, dim=-1) / _ROUNDS
+            of_rows += self._of_pairs(first, second)[1] / _ROUNDS
         log_likelihoods = of_rows.mean(dim=0)
         best = self._comparable(log_likelihoods).argmax(dim=0, keepdim=True)
         if self.calibration == "agreement":
@@ -589,7 +620,7 @@ class NeuralMixture:
         values = []
         for round_ in range(_ROUNDS):
             first, second = self._pair_log_joint(rows, round_)
-            values.append(torch.logsumexp(first + second - self.log_mixing_weights_, dim=-1).mean())
+            values.append(self._of_pairs(first, second)[1].mean())
         self._neighbours = trained_on
         value = float(torch.stack(values).mean())
         return PairScore(value, value / math.log(self._n_clusters()))
@@ -693,6 +724,7 @@ class NeuralMixture:
         return {
             "encoder": self.encoder_.state_dict(),
             "log_mixing_weights": self.log_mixing_weights_,
+            "log_shares": self._log_shares,
             "optimiser": optimiser.state_dict(),
             "schedule": {name: value for name, value in schedule.state_dict().items() if not callable(value)},
             "history": history.state(),
@@ -712,6 +744,7 @@ class NeuralMixture:
         """Take over what `_state` gave; returns leading head and partition."""
         self.encoder_.load_state_dict(state["encoder"])
         self.log_mixing_weights_ = state["log_mixing_weights"].to(self._device)
+        self._log_shares = state["log_shares"].to(self._device)
         optimiser.load_state_dict(state["optimiser"])
         schedule.load_state_dict(state["schedule"])
         history.restore(state["history"])

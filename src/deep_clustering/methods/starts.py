@@ -17,20 +17,20 @@ from deep_clustering.options import build_kind, check_range
 class NoStart:
     """The untrained network's own clusters."""
 
-    hold: ClassVar[int] = 0
+    hold: ClassVar[float] = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class KMeansStart:
     """The partition of k-means on the rows as they come."""
 
-    hold: int
-    """Epochs for which the partition stands in for the assignments."""
+    hold: float
+    """Share of the epochs in which the partition stands in for the assignments."""
     n_init: int
     """Runs of k-means, of which the best is taken."""
 
     def __post_init__(self) -> None:
-        check_range("hold", self.hold, 1)
+        check_range("hold", self.hold, 0, 1)
         check_range("n_init", self.n_init, 1)
 
     def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
@@ -43,13 +43,13 @@ class KMeansStart:
 class WardStart:
     """The partition of Ward's agglomeration of the rows as they come."""
 
-    hold: int
-    """Epochs for which the partition stands in for the assignments."""
+    hold: float
+    """Share of the epochs in which the partition stands in for the assignments."""
     max_rows: int
     """Rows in the tree; of more rows a draw of so many, and the others go with the nearest of these."""
 
     def __post_init__(self) -> None:
-        check_range("hold", self.hold, 1)
+        check_range("hold", self.hold, 0, 1)
         check_range("max_rows", self.max_rows, 2)
 
     def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
@@ -66,20 +66,28 @@ class Overclustering:
     leave. With several clusters for each group neither is needed, and which belong together is seen afterwards.
     """
 
-    n_components: int
-    """Number of clusters that are fitted first."""
-    epochs: int
-    """Passes over the rows for them."""
-    hold: int
-    """Epochs for which the merged partition stands in for the assignments."""
+    components_per_cluster: float
+    """Clusters that are fitted first, for each one asked for; at most as many as rows in a batch."""
+    epochs: float
+    """Passes over the rows for them, as a share of the fit's epochs."""
+    hold: float
+    """Share of the fit's epochs in which the merged partition stands in for the assignments."""
     max_rows: int
     """Rows in Ward's tree, as in `WardStart`."""
 
     def __post_init__(self) -> None:
-        check_range("n_components", self.n_components, 2)
-        check_range("epochs", self.epochs, 1)
-        check_range("hold", self.hold, 1)
+        check_range("components_per_cluster", self.components_per_cluster, 1, 1000)
+        check_range("epochs", self.epochs, 0.0, 100)
+        check_range("hold", self.hold, 0, 1)
         check_range("max_rows", self.max_rows, 2)
+
+    def n_components(self, n_clusters: int, batch_size: int) -> int:
+        """Number of clusters that are fitted first."""
+        return min(max(n_clusters, round(self.components_per_cluster * n_clusters)), batch_size)
+
+    def n_epochs(self, epochs: int) -> int:
+        """Passes over the rows for them, at least one."""
+        return max(1, round(self.epochs * epochs))
 
     def merge(self, responsibilities: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
         """Merge components into clusters: Ward's agglomeration of the square roots of the responsibilities.
@@ -119,3 +127,8 @@ def make_start(options: Mapping[str, Any]) -> Start:
         ValueError: if the kind or an option is unknown, missing or out of range.
     """
     return build_kind(STARTS, options, "start")
+
+
+def held_epochs(start: Start, epochs: int) -> int:
+    """Number of first epochs in which the partition of a start stands in for the assignments."""
+    return 0 if isinstance(start, NoStart) else max(1, round(start.hold * epochs))

@@ -11,6 +11,7 @@ from deep_clustering.reporting.page import render
 from deep_clustering.reporting.panels import Panel, make_panel
 from deep_clustering.reporting.texts import METRICS, describe_metric, format_number
 
+WHOLE = ("n_occupied", "n_clusters_suggested", "n_clusters_off")
 SORT_KEYS = ("acc", "silhouette")
 PLOTTED = (("acc", "nmi", "ari"), ("silhouette", "stability"))
 
@@ -62,7 +63,7 @@ def _rows(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     for method, values in shown.iterrows():
         cells = []
         for name, value in values.items():
-            whole = name == "n_occupied" and value == value
+            whole = str(name) in WHOLE and value == value
             cells.append((format_number(int(value) if whole else value), value == best.get(name)))
         rows.append({"name": str(method), "cells": cells})
     return rows

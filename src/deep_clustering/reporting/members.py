@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from deep_clustering.metrics import is_hard
+
 CHUNK_ROWS = 4096
 
 
@@ -24,7 +26,7 @@ def certainty(*, assignments: np.ndarray, responsibilities: np.ndarray, samples:
         ValueError: if the three arrays do not describe the same samples.
     """
     _check_rows(assignments, responsibilities, samples)
-    if np.isin(responsibilities, (0, 1)).all():
+    if is_hard(responsibilities):
         return _simplified_silhouette(samples, assignments)
     return responsibilities.max(axis=1).astype(np.float32)
 

@@ -8,7 +8,14 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from deep_clustering.reporting import figures
-from deep_clustering.reporting.panels import confusion_panel, curve_panels, map_panels, occupancy_panel
+from deep_clustering.reporting.panels import (
+    confusion_panel,
+    curve_panels,
+    map_panels,
+    occupancy_panel,
+    reliability_panel,
+    selection_panel,
+)
 from deep_clustering.reporting.texts import describe_metric, format_number
 
 HEADLINES = ("acc", "nmi", "ari", "silhouette", "stability", "n_occupied")
@@ -28,7 +35,8 @@ def write_report(
     """One self-contained HTML page about one run; opening it sends no request.
 
     Args:
-        scores: method, data_set, seed, metrics, occupancy, contingency (or None), curves, warnings.
+        scores: method, data_set, seed, metrics, occupancy, contingency (or None), curves, warnings, cost; reliability
+            and selection, None or left out where there is none.
         map_: coordinates (n, 2), assignments (n,), certainty (n,), labels (n,) with -1 for unknown.
         gallery: rows and certainty (n_clusters, 2, m), for images also images (n_clusters, 2, m, C, H, W).
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
@@ -45,16 +53,20 @@ def write_report(
             f"write_report: gallery has {len(gallery['rows'])} clusters, expected {len(scores['occupancy'])}"
         )
     names = class_names(scores, data_card)
+    reliability, selection = scores.get("reliability"), scores.get("selection")
     return render(
         "report.html.jinja",
         scores=scores,
         card=describe_card(data_card),
         headlines=_headlines(scores),
-        metrics=_metric_rows(scores["metrics"], scores["n_clusters"]),
+        cost=describe_cost(scores.get("cost") or {}),
+        metrics=_metric_rows(scores["metrics"], scores["n_clusters"], is_suggested=bool(selection)),
         history_note=history_note,
-        curves=curve_panels(scores.get("curves") or {}, scores["n_clusters"]),
+        curves=curve_panels(scores.get("curves") or {}, scores["n_clusters"], is_suggested=bool(selection)),
+        selection=selection_panel(selection) if selection else None,
         occupancy=occupancy_panel(scores["occupancy"]),
         confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
+        reliability=reliability_panel(reliability, scores["metrics"]["ece"]) if reliability else None,
         maps=map_panels(map_, matched_classes(scores), names),
         clusters=_gallery_clusters(scores, map_, gallery, data_card, names),
         image_width=_image_width(gallery),
@@ -89,6 +101,17 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows + hashes
 
 
+def describe_cost(cost: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Rows about what the fit took, in seconds and MB of 2^20 bytes; what was not measured is left out."""
+    rows = {
+        "wall_seconds": ("Time of the fit", "{:,.1f} s"),
+        "cpu_seconds": ("Processor time", "{:,.1f} s over all threads"),
+        "peak_memory_mb": ("Peak memory", "{:,.0f} MB"),
+        "peak_gpu_memory_mb": ("Peak memory of the GPU", "{:,.0f} MB"),
+    }
+    return [(label, text.format(cost[name])) for name, (label, text) in rows.items() if name in cost]
+
+
 def class_names(scores: Mapping[str, Any], card: Mapping[str, Any]) -> dict[int, str]:
     """Class index to name, empty without labels; a name that is missing is the index."""
     contingency = scores["contingency"]
@@ -107,10 +130,10 @@ def _headlines(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(describe_metric(name).label, format_number(scores["metrics"][name])) for name in chosen]
 
 
-def _metric_rows(metrics: Mapping[str, float], n_clusters: int) -> list[tuple[str, str, str]]:
+def _metric_rows(metrics: Mapping[str, float], n_clusters: int, *, is_suggested: bool) -> list[tuple[str, str, str]]:
     """Label, value and explanation of each metric, in the order given."""
     extra = {
-        "n_occupied": f" {n_clusters} were asked for.",
+        "n_occupied": f" {n_clusters} were {'suggested' if is_suggested else 'asked for'}.",
         "log_likelihood": f" A mixture over two views cannot exceed log K = {log(n_clusters):.3f}.",
     }
     rows = []

@@ -30,21 +30,28 @@ def make_panel(title: str, figure: Figure, *, alt: str, caption: str, vector: bo
     return Panel(title, figures.encode_figure(figure, vector=vector), alt, caption, width)
 
 
-def curve_panels(curves: Mapping[str, Any], n_clusters: int) -> list[Panel]:
-    """Small multiples: every history column, then the snapshots; empty when nothing was recorded."""
+def curve_panels(curves: Mapping[str, Any], n_clusters: int, *, is_suggested: bool) -> list[Panel]:
+    """Small multiples: every history column, then the snapshots; empty when nothing was recorded.
+
+    Args:
+        curves: "history" and "snapshots", each a mapping of columns beside "epoch".
+        n_clusters: Number of clusters that curves are compared with.
+        is_suggested: Whether it was found by the training, during which there were others.
+    """
     history, snapshots = dict(curves.get("history") or {}), dict(curves.get("snapshots") or {})
     panels = []
     epoch = history.pop("epoch", [])
     for name, values in history.items() if len(epoch) else ():
-        reference = _reference(name, values, n_clusters)
+        reference = reference_level(name, values, n_clusters, is_suggested)
         panels.append(_curve_panel(name, epoch, {name: values}, reference))
     epoch = snapshots.pop("epoch", [])
     if not panels and len(epoch) < 2:
         return []
     agreement = {name: snapshots.pop(name) for name in SUPERVISED if name in snapshots}
     for name, values in snapshots.items() if len(epoch) else ():
-        reference = _reference(name, values, n_clusters)
-        panels.append(_curve_panel(name, epoch, {name: values}, reference))
+        reference = reference_level(name, values, n_clusters, is_suggested)
+        title = f"{name}_between_snapshots" if name in history else name
+        panels.append(_curve_panel(title, epoch, {name: values}, reference))
     if agreement and len(epoch):
         panels.append(_curve_panel("agreement_with_the_classes", epoch, agreement, None))
     return panels
@@ -62,13 +69,24 @@ def _curve_panel(
     return make_panel(title, figure, alt=f"{title} by epoch, {len(epoch)} points; {last}.", caption=caption)
 
 
-def _reference(name: str, values: Sequence[float | None], n_clusters: int) -> tuple[float, str] | None:
-    """Level that a curve is to be compared with, and its name."""
+def reference_level(
+    name: str, values: Sequence[float | None], n_clusters: int, is_suggested: bool
+) -> tuple[float, str] | None:
+    """Level that a curve is to be compared with, and its name; None for a curve without one.
+
+    Args:
+        name: Name of the column.
+        values: The curve.
+        n_clusters: Number of clusters at the end of the training.
+        is_suggested: Whether there were other numbers during the training.
+    """
     if fnmatchcase(name, "discriminator*accuracy*"):
         return 0.5, "chance"
+    if name == "js_divergence":
+        return log(2), "ln 2: told apart"
     if name == "n_occupied":
-        return float(n_clusters), "asked for"
-    if name != "log_likelihood":
+        return float(n_clusters), "suggested" if is_suggested else "asked for"
+    if name not in ("log_likelihood", "entropy", "occupancy_entropy") or is_suggested:
         return None
     # a density of continuous data is not bounded by log K: such a curve lies above it or far below zero
     bound = log(n_clusters)
@@ -113,6 +131,59 @@ def confusion_panel(contingency: Mapping[str, Any]) -> Panel:
     n_clusters, n_classes = counts.shape
     alt = f"Matrix of {n_clusters} clusters by {n_classes} classes; {right / total:.1%} in matched cells."
     return make_panel("Clusters and classes", figure, alt=alt, caption=caption)
+
+
+def reliability_panel(table: Mapping[str, Any], ece: float) -> Panel:
+    """Confidence against accuracy; the caption says which way the confidences err, and by how much."""
+    counts = np.asarray(table["counts"])
+    confidence, accuracy = (np.array(table[name], dtype=float) for name in ("confidence", "accuracy"))
+    claimed, right = (float(np.nansum(counts * means) / counts.sum()) for means in (confidence, accuracy))
+    verdict = "too sure" if claimed > right else "not sure enough"
+    figure = figures.draw_reliability(table["edges"], confidence, accuracy, counts)
+    caption = (
+        "Points on the dashed line are as often right as their confidence says; below it the clustering is too sure. "
+        f"The mean confidence is {claimed:.1%} and {right:.1%} are right in the matched class: on the whole {verdict}. "
+        f"The orange gaps, weighted by the samples of each bin below, give the calibration error {ece:.3f}."
+    )
+    alt = (
+        f"Accuracy over confidence in {len(counts)} bins, {int((counts > 0).sum())} of them occupied; calibration "
+        f"error {ece:.3f}."
+    )
+    return make_panel("Reliability", figure, alt=alt, caption=caption)
+
+
+def selection_panel(selection: Mapping[str, Any]) -> Panel:
+    """Log-likelihood over the number of clusters; the caption gives the suggested one and how certain it is."""
+    numbers, suggested = selection["n_clusters"], selection["suggested"]
+    values, deviation = (np.array(selection[name]) for name in ("log_likelihood", "log_likelihood_deviation"))
+    low, high = selection["interval"]
+    probability = selection["probability"][numbers.index(suggested)]
+    figure = figures.draw_selection(numbers, values, deviation, suggested=suggested, n_classes=selection["n_classes"])
+    caption = (
+        "The log-likelihood of a mixture of K clusters cannot exceed log K, so numbers are compared by their share of "
+        f"that bound: a clear peak speaks for its K, a plateau for several. Suggested: {suggested}, which won in "
+        f"{probability:.0%} of the resamplings of the samples; {_interval(low, high)} won in at least 95 %. That is of "
+        "this training alone: another seed may suggest another number. Bars: two standard errors."
+    )
+    if suggested == numbers[-1] or suggested == numbers[0] > 2:
+        caption += " The suggested number is at the end of the range: try a wider one."
+    if selection["n_classes"] is not None:
+        caption += " " + _against_classes(selection["difference"], selection["n_classes"])
+    alt = (
+        f"Log-likelihood in nats and as a share of log K for {numbers[0]} to {numbers[-1]} clusters; {suggested} is "
+        "marked as suggested."
+    )
+    return make_panel("", figure, alt=alt, caption=caption)
+
+
+def _interval(low: int, high: int) -> str:
+    return f"{low}" if low == high else f"{low} to {high}"
+
+
+def _against_classes(difference: int, n_classes: int) -> str:
+    if difference == 0:
+        return f"The labels have as many classes, {n_classes}."
+    return f"The labels have {n_classes} classes: {abs(difference)} {'fewer' if difference > 0 else 'more'}."
 
 
 def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> list[Panel]:

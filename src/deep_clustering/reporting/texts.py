@@ -34,6 +34,34 @@ METRICS = {
         "Share of samples in the most frequent class of their cluster; clusters may share a class.",
         True,
     ),
+    "ece": MetricText(
+        "Calibration error (ECE)",
+        "Mean difference between the largest responsibility of a sample and how often such samples are in the matched "
+        "class: 0 when the responsibilities can be taken at their word.",
+        False,
+    ),
+    "oracle_gap": MetricText(
+        "Oracle gap",
+        "Accuracy that the choice among this run's candidates (heads, restarts or numbers of clusters) lost, made "
+        "without labels: the best candidate's minus the chosen one's; 0 when the best was chosen.",
+        False,
+    ),
+    "candidate_acc_mean": MetricText(
+        "Mean accuracy of candidates",
+        "Mean ACC of the candidates among which one was chosen without labels: what a blind draw would have given.",
+        False,
+    ),
+    "n_clusters_suggested": MetricText(
+        "Suggested clusters", "Number of clusters with the greatest log-likelihood as a share of its bound.", False
+    ),
+    "n_clusters_probability": MetricText(
+        "Probability of that number",
+        "Share of the resamplings of the samples in which the suggested number won.",
+        False,
+    ),
+    "n_clusters_off": MetricText(
+        "Clusters off", "Suggested number of clusters minus the number of classes; 0 is right.", False
+    ),
     "n_occupied": MetricText("Clusters in use", "Number of clusters that hold at least one sample.", False),
     "balance": MetricText(
         "Balance", "Evenness of the cluster sizes: 1 when all are equal, 0 when one holds everything.", False
@@ -55,6 +83,12 @@ METRICS = {
         "Mean per sample in nats; higher is better, but only runs of one method with one setting compare.",
         False,
     ),
+    "log_likelihood_share": MetricText(
+        "Log-likelihood share",
+        "Log-likelihood as a share of its bound log K: 1 for balanced clusters that are hard and the same on both "
+        "views; compares numbers of clusters and uses no labels.",
+        True,
+    ),
     "agreement": MetricText(
         "Agreement of views",
         "Share of training samples whose two views fall into the same cluster, in the last epoch.",
@@ -72,23 +106,53 @@ METRICS = {
     "entropy": MetricText(
         "Entropy", "Mean entropy of the responsibilities in nats: 0 when every assignment is hard.", False
     ),
+    "occupancy_entropy": MetricText(
+        "Occupancy entropy",
+        "Entropy of the cluster sizes in nats: log K when all are equal, 0 after a collapse.",
+        False,
+    ),
 }
 
 # pattern of a column's name -> what to look for in its curve; the first that fits decides
 CURVES = {
     "discriminator*accuracy*": (
-        "At the dashed level .5 the discriminator cannot tell the two sides apart; near 1 it has won."
+        "Share that the discriminator judges rightly, of draws around the centroids (positive) or of latents "
+        "(negative). Near the dashed level .5 on both sides it cannot tell them apart; near 1 on both it has won and "
+        "teaches the encoder little."
+    ),
+    "js_divergence": (
+        "How well the discriminator tells draws around the centroids from latents, between 0 and ln 2 nats (dashed). "
+        "Falls as the latents take the shape of the mixture; a curve at ln 2 means that the discriminator has won."
     ),
     "*log_likelihood*": (
         "Should rise and flatten. The dashed line, where drawn, is the bound log K, "
         "reached by balanced clusters that are hard and the same on both views."
     ),
     "*loss*": "A loss should settle; adversarial losses settle at a level rather than fall to zero.",
-    "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for.",
-    "churn": "Share of samples that changed cluster since the snapshot before; should fall towards zero.",
-    "agreement": "Share of samples whose two views fall into the same cluster; should rise towards 1.",
-    "within_share": "Share of the latent variance left within clusters; falls as the clusters tighten.",
-    "entropy": "Falls from log K towards zero as assignments become hard.",
+    "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",
+    "churn_between_snapshots": (
+        "Share of samples that changed cluster since the snapshot before; should fall towards zero."
+    ),
+    "churn": (
+        "Share of samples that changed cluster since the epoch or snapshot before; should fall towards zero. A level "
+        "that stays up means that clusters keep trading samples."
+    ),
+    "agreement": (
+        "Share of samples whose two views fall into the same cluster; should rise towards 1. At 1/K it is chance; at 1 "
+        "from the start, look whether one cluster holds everything."
+    ),
+    "within_share": (
+        "Share of the latent variance left within clusters, between 0 and 1; falls as the clusters tighten. It should "
+        "not rise again."
+    ),
+    "entropy": (
+        "Mean entropy of the responsibilities: falls from log K, dashed where drawn, towards zero as assignments "
+        "become hard. A fall within the first epochs is a choice made too early."
+    ),
+    "occupancy_entropy": (
+        "Entropy of the cluster sizes: log K, dashed, when all are equal, 0 when one cluster holds everything. A fall "
+        "is the first sign of a collapse."
+    ),
     "agreement_with_the_classes": "Computed after training for the record; training never sees the classes.",
     "*": "A flat end means that this quantity had settled when training stopped.",
 }

@@ -141,7 +141,7 @@ def _name_and_values(option: str, item: str) -> tuple[str, list[str]]:
     name, found, text = item.partition("=")
     name, texts = name.strip(), split_outside(text)
     if not found or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", name) or not texts or "" in texts:
-        raise ValueError(f"{option}: expected name=value, for instance dcan.noise=0.25,0.5, got '{item}'")
+        raise ValueError(f"{option}: expected name=value, for instance dcan.instance_noise=0.25,0.5, got '{item}'")
     if name in _OWN or name.split(".")[-1] == "seed":
         raise ValueError(f"{option}: '{name}' is set by the sweep; use {_OWN.get(name, '--seeds')}")
     return name, texts

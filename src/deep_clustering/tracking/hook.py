@@ -3,7 +3,7 @@
 A catalog entry says what its data set is to MLflow:
 
     metadata:
-      mlflow: scores      metrics `<method>.<metric>`, epoch curves, and the file
+      mlflow: scores      metrics `<method>.<metric>`, curves over epochs and numbers of clusters, and the file
               history     metrics `<method>.train.<column>`, one step per epoch
               artifact    the file
               data_card   the run's data set, and the file

@@ -100,12 +100,16 @@ def row_shape_of(inputs: Mapping[str, Any]) -> tuple[int, ...] | None:
 
 
 def score_points(method: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
-    """Name, value and step of each score, and of each curve over the recorded epochs."""
+    """Name, value and step of each score, of each curve over the recorded epochs, and of a selection over K."""
     for name, value in scores["metrics"].items():
         yield f"{method}.{name}", value, 0
     yield f"{method}.collapsed", float(scores["collapsed"]), 0
     for name, value in (scores.get("cost") or {}).items():
         yield f"{method}.cost.{name}", value, 0
+    selection = scores.get("selection") or {}
+    for name in ("log_likelihood", "log_likelihood_deviation", "probability") if selection else ():
+        for n_clusters, value in zip(selection["n_clusters"], selection[name], strict=True):
+            yield f"{method}.selection.{name}", value, n_clusters
     snapshots = dict((scores.get("curves") or {}).get("snapshots") or {})
     epochs = snapshots.pop("epoch", [])
     for name, values in snapshots.items():

@@ -1,0 +1,168 @@
+"""Runs that are killed at any moment: no half-written file is ever taken for a version, and the work can go on."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+
+from command_line import params
+from pipelines.small_project import copy_project
+
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
+
+OPTIONS = params(ingestion__n_rows=100, reporting__map_points=10, tracking__enabled="true", tracking__log_model="false")
+RUN = ["run", "--pipelines=kmeans", OPTIONS]
+ENVIRONMENT = {"DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
+KILLED = -9
+LEFT_OVER = ".part"
+
+
+@pytest.fixture(scope="module")
+def command():
+    """Function (root, words, seconds or step) that runs a command of the project, see forked_runs.py."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("forked_runs.py"))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | ENVIRONMENT,
+        text=True,
+    ) as server:
+
+        def run(root, words, **moment):
+            server.stdin.write(json.dumps({"root": str(root), "words": words, **moment}) + "\n")
+            server.stdin.flush()
+            return json.loads(server.stdout.readline())
+
+        yield run
+        server.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def unbroken(command, tmp_path_factory):
+    """What an unbroken run says of itself, and the values of all its outputs."""
+    root = copy_project(tmp_path_factory.mktemp("unbroken") / "project")
+    command(root, RUN)  # makes the tracking store, which later runs find
+    report = command(root, RUN)
+    log = (root.parent / "log.txt").read_text()
+    assert report["code"] == 0, log
+    outputs = Outputs(root)
+    outputs.check_new()
+    version = max(outputs.versions("kmeans_report"))
+    return report, {name: outputs.load(name, version) for name in outputs.names}
+
+
+class Outputs:
+    """The files of a project, through its catalog."""
+
+    def __init__(self, root):
+        bootstrap_project(root)
+        with KedroSession.create(project_path=root) as session:
+            self._catalog = session.load_context().catalog
+        from kedro.framework.project import pipelines
+
+        self.names = sorted(pipelines["kmeans"].all_outputs())
+        self._seen = set()
+
+    def versions(self, name):
+        return self._catalog[name].list_versions(full_path=False)
+
+    def load(self, name, version):
+        """The value without what depends on the machine and the moment."""
+        value = self._catalog.load(name, version=version)
+        if name.endswith("_report"):
+            return value[:15]
+        if name.endswith("_scores"):
+            return {key: value[key] for key in ("metrics", "occupancy", "contingency", "data_sha256")}
+        if name.endswith("_history"):
+            return {key: column for key, column in value.items() if not key.startswith("cost_")}
+        return value
+
+    def check_new(self, expected=None):
+        """Load every version that has come since; returns how many there are."""
+        new = [(name, version) for name in self.names for version in self.versions(name)]
+        for name, version in set(new) - self._seen:
+            value = self.load(name, version)
+            if expected is not None:
+                np.testing.assert_equal(value, expected[name], err_msg=f"{name} {version}")
+        self._seen.update(new)
+        return len(new)
+
+
+def test_killed_runs_leave_only_whole_files_and_the_next_run_is_as_if_they_had_not_been(command, unbroken, tmp_path):
+    report, expected = unbroken
+    root = copy_project(tmp_path / "project")
+    outputs, rng = Outputs(root), np.random.default_rng(0)
+    steps = [{"step": int(step)} for step in rng.choice(np.arange(1, report["n_steps"]), 20, replace=False)]
+    times = [{"seconds": float(share) * report["seconds"]} for share in rng.random(5)]
+    n_killed, n_versions = 0, [0]
+    for moment in rng.permutation(steps + times):
+        code = command(root, RUN, **moment)["code"]
+        assert code in (0, KILLED), (root.parent / "log.txt").read_text()
+        n_killed += code == KILLED
+        n_versions.append(outputs.check_new(expected))
+    assert n_killed >= 20
+    gained = np.diff(n_versions)
+    assert len(set(gained)) > 4, "at many different places"
+
+    left = list((root / "data").rglob(f".*{LEFT_OVER}"))
+    assert left, "some must have died while they wrote"
+    for path in left:
+        os.utime(path, (0, 0))
+    before = times_of(root / "data")
+    assert command(root, RUN)["code"] == 0, (root.parent / "log.txt").read_text()
+    outputs.check_new(expected)
+    (version,) = set.intersection(*({max(outputs.versions(name))} for name in outputs.names))
+    for name in outputs.names:
+        np.testing.assert_equal(outputs.load(name, version), expected[name])
+    assert not list((root / "data").rglob(f".*{LEFT_OVER}"))
+    assert before.items() <= times_of(root / "data").items()
+
+
+def times_of(folder):
+    """When each file was written, without what killed runs have left."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.suffix != LEFT_OVER)
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def test_a_run_that_is_killed_again_and_again_is_finished_by_resuming(command, unbroken, tmp_path):
+    report, expected = unbroken
+    root = copy_project(tmp_path / "project")
+    outputs, rng = Outputs(root), np.random.default_rng(1)
+    n_steps = report["n_steps"]
+    assert command(root, RUN, step=n_steps // 3)["code"] == KILLED
+    data = times_of(root / "data/03_primary") | times_of(root / "data/04_feature")
+    assert data, "a node must have finished"
+    for step in rng.integers(n_steps // 10, n_steps // 4, 3):
+        assert command(root, ["resume"], step=int(step))["code"] == KILLED
+        outputs.check_new(expected)
+    assert command(root, ["resume"])["code"] == 0, (root.parent / "log.txt").read_text()
+    outputs.check_new(expected)
+    assert data.items() <= times_of(root / "data").items(), "what was finished is not done again"
+    assert len({version for name in outputs.names for version in outputs.versions(name)}) == 1
+    assert all(len(outputs.versions(name)) == 1 for name in outputs.names)
+
+
+def test_a_process_killed_at_any_time_of_its_life_does_not_disturb_the_next(command, unbroken, tmp_path):
+    _, expected = unbroken
+    root = copy_project(tmp_path / "project")
+    outputs = Outputs(root)
+    words = [sys.executable, "-m", "deep_clustering", *RUN[1:]]
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    settings = {"cwd": root, "env": os.environ | ENVIRONMENT, **silent}
+    started = time.monotonic()
+    subprocess.run(words, check=True, **settings)
+    life = time.monotonic() - started
+    for share in (0.2, 0.7, 0.85):
+        with subprocess.Popen(words, **settings) as process:
+            time.sleep(share * life)
+            process.kill()
+        outputs.check_new(expected)
+    assert command(root, RUN)["code"] == 0
+    assert outputs.check_new(expected) >= 2 * len(outputs.names)
