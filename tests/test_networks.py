@@ -6,9 +6,10 @@ from math import prod
 import numpy as np
 import pytest
 import torch
+import torchvision
 from torch import nn
 
-from deep_clustering.networks import MLP, Conv, discriminator, load_module, make_encoder, module_arrays
+from deep_clustering.networks import MLP, Conv, ResNet, discriminator, load_module, make_encoder, module_arrays
 
 
 def n_parameters(module: nn.Module) -> int:
@@ -37,6 +38,33 @@ def test_conv_maps_images(channels, side):
 
 def test_conv_takes_images_that_are_not_square():
     assert Conv(channels=[4], hidden=[]).build((1, 4, 10), 2)(torch.randn(3, 1, 4, 10)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("is_training", [True, False])
+def test_resnet_is_that_of_torchvision_with_a_small_stem(is_training):
+    """The same weights in the same order give the same outputs."""
+    torch.manual_seed(0)
+    module = ResNet(blocks=[2, 2, 2, 2], width=64, stem_stride=1).build((3, 32, 32), 10)
+    oracle = torchvision.models.resnet18(num_classes=10)
+    oracle.conv1, oracle.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
+    wanted, ours = oracle.state_dict(), list(module.state_dict().values())
+    assert len(wanted) == len(ours)
+    # torchvision has the same tensors in the same order, the shortcut behind the two convolutions
+    oracle.load_state_dict(dict(zip(wanted, ours, strict=True)))
+    images = torch.randn(4, 3, 32, 32)
+    outputs = module.train(is_training)(images)
+    np.testing.assert_allclose(outputs.detach(), oracle.train(is_training)(images).detach(), atol=1e-4)
+
+
+def test_a_stem_of_stride_two_halves_the_image_and_small_images_are_refused():
+    stages = ResNet(blocks=[1, 1], width=4, stem_stride=2).build((3, 96, 96), 2)[:-3]
+    assert stages(torch.randn(2, 3, 96, 96)).shape == (2, 8, 24, 24)
+    with pytest.raises(ValueError, match="4 stages need images of at least 16 pixels, got 12 x 12"):
+        ResNet(blocks=[1, 1, 1, 1], width=4, stem_stride=2).build((3, 12, 12), 2)
+    with pytest.raises(ValueError, match=r"expected images .* got rows of \(6,\)"):
+        ResNet(blocks=[1], width=4, stem_stride=1).build((6,), 2)
+    with pytest.raises(ValueError, match="at least one stage"):
+        ResNet(blocks=[], width=4, stem_stride=1)
 
 
 @pytest.mark.parametrize("options", [{"kind": "mlp", "hidden": [5]}, {"kind": "conv", "channels": [4], "hidden": [5]}])

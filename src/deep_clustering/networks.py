@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deep_clustering.options import build_kind, check_range
 
@@ -76,7 +76,82 @@ class Conv:
         return nn.Sequential(*layers, *head).to(memory_format=torch.channels_last)
 
 
-ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP}
+class _Residual(nn.Module):
+    """Two 3x3 convolutions with batch normalisation, added to their input."""
+
+    def __init__(self, n_in: int, n_out: int, stride: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False),
+            nn.BatchNorm2d(n_out),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(n_out),
+        )
+        is_same = stride == 1 and n_in == n_out
+        self.shortcut = (
+            nn.Identity()
+            if is_same
+            else nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+        )
+
+    def forward(self, images: Tensor) -> Tensor:
+        return torch.relu(self.body(images) + self.shortcut(images))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResNet:
+    """Residual network for images of 32 to 96 pixels: a 3x3 stem, stages of residual blocks, mean over the image.
+
+    He et al., "Deep residual learning for image recognition", arXiv 1512.03385; two blocks in each of four stages of
+    width 64 make ResNet-18.
+    """
+
+    blocks: list[int]
+    """Residual blocks in each stage; each stage behind the first halves height and width and doubles the channels."""
+    width: int
+    """Channels of the first stage."""
+    stem_stride: int
+    """1, or 2 to halve height and width at once, for images of more than 48 pixels."""
+
+    def __post_init__(self) -> None:
+        if not self.blocks:
+            raise ValueError("blocks must name at least one stage, got []")
+        for number in self.blocks:
+            check_range("blocks", number, 1)
+        check_range("width", self.width, 1)
+        check_range("stem_stride", self.stem_stride, 1, 2)
+
+    def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
+        """The network for images of shape (channels, height, width)."""
+        if len(row_shape) != 3:
+            raise ValueError(
+                f"encoder (resnet): expected images of shape (channels, height, width), got rows of {row_shape}; "
+                "use kind: mlp"
+            )
+        n_channels, height, width = row_shape
+        factor = self.stem_stride * 2 ** (len(self.blocks) - 1)
+        if min(height, width) < factor:
+            raise ValueError(
+                f"encoder (resnet): {len(self.blocks)} stages need images of at least {factor} pixels, got "
+                f"{height} x {width}; use fewer stages or a larger views.size"
+            )
+        layers: list[nn.Module] = [
+            nn.Conv2d(n_channels, self.width, 3, self.stem_stride, padding=1, bias=False),
+            nn.BatchNorm2d(self.width),
+            nn.ReLU(inplace=True),
+        ]
+        n_in = self.width
+        for stage, n_blocks in enumerate(self.blocks):
+            n_out = self.width * 2**stage
+            for block in range(n_blocks):
+                layers.append(_Residual(n_in, n_out, stride=2 if stage and not block else 1))
+                n_in = n_out
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(n_in, n_outputs)]
+        return nn.Sequential(*layers, *head).to(memory_format=torch.channels_last)
+
+
+ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP, "resnet": ResNet}
 
 
 def make_encoder(options: Mapping[str, Any]) -> Encoder:

@@ -453,7 +453,10 @@ BAD_OPTIONS = {
         ({"patience": 0}, "patience must be at least 1, got 0"),
         ({"reconstruction_weight": -1.0}, "reconstruction_weight must be at least 0, got -1"),
         ({"decoder_hidden": [0]}, "decoder_hidden must be at least 1, got 0"),
-        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be at least 0 and at most 1, got 2"),
+        (
+            {"start": {"kind": "kmeans", "hold": 2, "n_init": 1}},
+            r"start \(kmeans\): hold must be at least 0 and at most 1",
+        ),
         ({"queue_size": 599}, "queue_size must be at least 600 .the paper's bound.*got 599"),
         ({"latent_dim": 800, "queue_size": 800}, "queue_size must be .*above latent_dim, got 800"),
         ({"encoder_learning_rate": -1.0}, "encoder_learning_rate must be at least 0 and at most 10, got -1"),

@@ -21,10 +21,25 @@ def test_columns_are_the_means_of_each_epochs_batches():
     assert arrays["loss"].dtype == np.float64
 
 
+def test_terms_of_the_whole_epoch_stand_beside_the_means_of_its_batches():
+    history = History("x")
+    for epoch, share in enumerate([0.25, 0.75]):
+        for loss in (1.0, 2.0):
+            history.add(loss=torch.tensor(loss + epoch))
+        history.close_epoch(epoch + 1, share=torch.tensor(share), count=torch.tensor(3))
+    assert history.column("loss") == [1.5, 2.5]
+    assert history.column("share") == [0.25, 0.75]
+    np.testing.assert_array_equal(history.arrays()["count"], [3, 3])
+    history.add(loss=torch.tensor(1.0))
+    with pytest.raises(FloatingPointError, match="x: 'share' became nan in epoch 3"):
+        history.close_epoch(3, share=torch.tensor(float("nan")), count=torch.tensor(3))
+
+
 def test_snapshots_keep_epoch_and_clusters():
     history = History("x")
     history.snapshot(0, torch.tensor([0, 1, 2]))
     history.snapshot(5, torch.tensor([2, 1, 2]))
+    np.testing.assert_array_equal(history.newest_snapshot(), [2, 1, 2])
     arrays = history.arrays()
     np.testing.assert_array_equal(arrays["snapshot_epoch"], [0, 5])
     np.testing.assert_array_equal(arrays["snapshot_assignments"], [[0, 1, 2], [2, 1, 2]])

@@ -2,61 +2,110 @@
 
 Lim, "Deep clustering via adversarial nets", arXiv 2412.08933. An encoder maps a sample to a latent; a discriminator
 learns to tell draws from the sample's assigned cluster from the encoder's latents; the encoder learns to fool it, so
-that the Jensen-Shannon divergence between both shrinks. There is no decoder and no pretraining.
+that the Jensen-Shannon divergence between both shrinks. There is no pretraining, and unless asked for no decoder.
 
 Symbols
-    E(x), z     encoder and whitened latent            encoder, latent      (n, latent_dim)
-    eta_k       centre of cluster k                    centroids            (n_clusters, latent_dim)
-    k           cluster a sample is assigned to        assignments          (n,)
-    D           discriminator, one output per cluster  discriminator        (n, n_clusters) logits
-    s           instance noise                         noise
+    E(x), z          encoder and whitened latent              encoder, latent       (n, latent_dim)
+    w, eta, Sigma    weights, centres, diagonal covariances   LatentMixture         (n_clusters, ...)
+    k                cluster a sample is assigned to          assignments           (n,)
+    D                discriminator                            discriminator         (n, n_outputs) logits
+    t, m             wanted outputs, and which count          targets, mask         (n, n_outputs)
+    s                instance noise                           instance_noise
 
-Equations (the paper's order; its typography is not available to us)
-    (1)  binary cross-entropy summed over the outputs: t = one-hot(k) for draws from cluster k, t = 0 for latents
-    (4)  p(z | theta*) = N(eta_k, s^2), k the assigned cluster
+Equations (the paper's order and numbers; its typography is not available to us)
+    (1)  binary cross-entropy over the outputs: t for draws from cluster k, 0 for latents
+             conditioning  k_way       K outputs, t = one-hot(k), all count
+                           projection  K outputs, t = one-hot(k), only output k counts
+                           none        one output, t = 1
+    (2)  ABC: mean |z - eta_k|^2, and a reconstruction term mean |x - R(z)|^2 / size of x
+    (4)  p(z | k) = N(eta_k, Sigma_k + s^2), k the assigned cluster; Sigma_k left out for positives: mean
+    (5)  sum_k n_k / n KL(N(m_k, v_k + s^2) || p(z | k)), m_k and v_k mean and variances of the latents of cluster k:
+         sum_k n_k / 2n sum_d [ln p_kd - ln q_kd + (q_kd + (m_kd - eta_kd)^2) / p_kd - 1], q = v + s^2, p that of (4)
     (10) min_E max_D  E_{z ~ p(z|k)} [ln D_k(z)] + E_x [ln(1 - D_k(E(x)))]
-    (11) at the optimal D the value is -2 ln 2 + 2 JS, hence JS >= (value + 2 ln 2) / 2 for any D
+    (11) at the optimal D the value is -2 ln 2 + 2 JS, hence for any D  JS >= (value + 2 ln 2) / 2, which lies in
+         (-inf, ln 2]
 
-Deviations from the paper, or choices where it is silent; those marked * are switches. Read literally, the loop
-collapses; D7 to D13 are what keeps it from that.
+Losses (`loss`), all under the same encoder, views, clustering and assignments
+    adversarial   (10)        euclidean   (2)        gaussian_kl   (5), between the densities that D compares
+
+Deviations from the paper, or choices where it is silent; those with a name behind them are switches. Read literally,
+the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D1  sizes of encoder, discriminator and latent are options
-    D3  Adam(.5, .999), batches of 256
-    D4  positives are draws eta_k + s eps                                                              * noise
-    D5  k-means as the clustering step: one warm-started iteration on a queue of latents per update
-    D6  the encoder is trained towards one-hot(k) instead of minimising ln(1 - D)
-    D7  the discriminator has an output per cluster, so that it knows which cluster it judges          * conditional
-    D11 the latent is whitened: the only way for K tight groups to have identity covariance is to be
-        separated and balanced                                                                         * whitening
-    D12 a view is assigned by the nearest centre of the other view of the same sample                  * cross_view
-    D13 latents get the same instance noise as the draws, so that both densities overlap               * noise
-    D14 after training, whitening and centres are found anew from all rows without random views
+    D2  ReLU with batch normalisation in the encoder, LeakyReLU in the discriminator         leaky_slope
+    D3  Adam(.5, .999), batches of 256; the paper's gradient ascent with momentum            optimiser
+    D4  positives: the centre (mean), or a draw from the fitted cluster (sample)             positives
+    D5  the clustering step is one warm-started iteration on a queue of latents per update   clustering, queue_size
+    D6  the encoder is trained towards t instead of minimising ln(1 - D_k)                   saturating
+    D7  the discriminator has an output per cluster: it knows which cluster it judges        conditioning
+    D8  reconstruction against collapse                                                      reconstruction_weight
+    D11 the latent is whitened: the only way for K tight groups to have identity covariance
+        is to be separated and balanced                                                      whitening
+    D12 a view is assigned by the other view of the same sample                              cross_view
+    D13 draws and latents get the same Gaussian noise, so that both densities overlap        instance_noise
+    D14 after training, whitening and mixture are found anew from all rows without random
+        views; prediction takes the greatest responsibility under that mixture               final_iterations
+    D15 a partition stands in for the assignments of both views in the first epochs          start
+    D16 of several trainings the one of least within-cluster share of variance is kept       restarts
 """
 
+import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.batching import Rows, apply_in_chunks, index_batches, resolve_device
+from deep_clustering.batching import Rows, apply_in_chunks, index_batches, resolve_device, resolve_precision
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
 from deep_clustering.methods.history import History
-from deep_clustering.networks import discriminator, load_module, make_encoder, module_arrays
-from deep_clustering.options import check_range
+from deep_clustering.methods.latent_mixture import (
+    CLUSTERINGS,
+    LatentMixture,
+    assign,
+    clustering_step,
+    log_joint,
+    m_step,
+    memberships,
+)
+from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
+from deep_clustering.networks import MLP, discriminator, load_module, make_encoder, module_arrays
+from deep_clustering.options import check_choice, check_range
 from deep_clustering.progress import epochs
 from deep_clustering.views import make_view, neighbour_table
 
+logger = logging.getLogger(__name__)
+
+LOSSES = ("adversarial", "euclidean", "gaussian_kl")
+CONDITIONINGS = ("none", "projection", "k_way")
+
 # The paper's lower bound for the points of one clustering step.
 _FEWEST_POINTS = 600
-# Iterations of k-means on all rows that settle the centres after training or for a snapshot.
-_FINAL_ITERATIONS = 10
+# Ridge, as a share of the mean variance, for a covariance that cannot be factored with the ridge of the options.
+_STRONG_RIDGE = 1e-2
+# Fresh views are drawn from a stream of their own, so many pairs for each row.
+_FRESH = 2**40
+_ROUNDS = 4
+# A restart that was ended early ranks behind all that were not: within_share lies in [0, 1].
+_ENDED_EARLY = 1.0
 
 
-def whitening(codes: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+class Whitening(NamedTuple):
+    """What turns codes into latents of mean zero and identity covariance."""
+
+    mean: Tensor
+    """Shape (latent_dim,)."""
+    factor: Tensor
+    """Lower triangular L with L L' = covariance, shape (latent_dim, latent_dim)."""
+    correction: Tensor
+    """Ridge that a singular covariance needed beyond epsilon, as a share of the mean variance; scalar, mostly 0."""
+
+
+def whitening(codes: Tensor, epsilon: float) -> Whitening:
     """Statistics that whiten a batch: deviation D11.
 
     Args:
@@ -64,17 +113,22 @@ def whitening(codes: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
         epsilon: Added to the diagonal of the covariance, as a share of its mean.
 
     Returns:
-        mean: shape (latent_dim,).
-        factor: lower triangular L with L L' = covariance, shape (latent_dim, latent_dim).
+        Mean, factor and correction; the factor is NaN where the codes are.
     """
     mean = codes.mean(dim=0)
     centred = codes - mean
     covariance = centred.T @ centred / len(codes)
-    ridge = epsilon * covariance.diagonal().mean() + torch.finfo(codes.dtype).tiny
     identity = torch.eye(codes.shape[1], device=codes.device, dtype=codes.dtype)
-    # cholesky_ex does not wait for the device to report a failure: a failed factor becomes NaN, which the loss shows.
-    factor, failed = torch.linalg.cholesky_ex(covariance + ridge * identity)
-    return mean, factor.masked_fill(failed > 0, torch.nan)
+    mean_variance = covariance.diagonal().mean()
+    ridge = torch.finfo(codes.dtype).tiny + epsilon * mean_variance
+    # cholesky_ex does not wait for the device to report a failure. Where it fails, or a pivot is all rounding, a
+    # strong ridge takes the place of the small one.
+    trial, failed = torch.linalg.cholesky_ex(covariance.detach() + ridge.detach() * identity)
+    rounding = codes.shape[1] * torch.finfo(codes.dtype).eps * mean_variance.detach()
+    is_singular = (failed > 0) | (trial.diagonal().square().amin() < rounding)
+    correction = torch.where(is_singular, _STRONG_RIDGE, 0.0)
+    factor, failed = torch.linalg.cholesky_ex(covariance + (ridge + correction * mean_variance) * identity)
+    return Whitening(mean, factor.masked_fill(failed > 0, torch.nan), correction)
 
 
 def whiten(codes: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
@@ -82,60 +136,75 @@ def whiten(codes: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
     return torch.linalg.solve_triangular(factor, (codes - mean).T, upper=False).T
 
 
-def nearest_centroid(latent: Tensor, centroids: Tensor) -> Tensor:
-    """Index of the nearest centre in Euclidean distance, shape (n,), int64."""
-    return torch.cdist(latent, centroids).argmin(dim=1)
+def positive_variances(mixture: LatentMixture, positives: str, instance_noise: float) -> Tensor:
+    """Variances of what the discriminator is shown as cluster k, equation (4), shape (n_clusters, latent_dim)."""
+    own = mixture.variances if positives == "sample" else torch.zeros_like(mixture.variances)
+    return own + instance_noise**2
 
 
-def kmeans_step(points: Tensor, centroids: Tensor, generator: torch.Generator) -> Tensor:
-    """One iteration of k-means; an empty cluster moves to a random point.
+def draw_positives(assignments: Tensor, centroids: Tensor, variances: Tensor, generator: torch.Generator) -> Tensor:
+    """A draw from N(eta_k, variances_k) for each assignment k, equation (4), shape (n, latent_dim)."""
+    normal = torch.randn(
+        (len(assignments), centroids.shape[1]), generator=generator, device=centroids.device, dtype=centroids.dtype
+    )
+    return centroids[assignments] + variances.sqrt()[assignments] * normal
+
+
+def wanted_outputs(assignments: Tensor, n_clusters: int, conditioning: str) -> tuple[Tensor, Tensor]:
+    """What the discriminator is to say of a draw, equation (1).
 
     Args:
-        points: Latents, shape (n, latent_dim).
-        centroids: Current centres, shape (n_clusters, latent_dim).
-        generator: Source of the new places of empty clusters.
+        assignments: Cluster of each draw, shape (n,).
+        n_clusters: Number of clusters.
+        conditioning: One of `CONDITIONINGS`.
 
     Returns:
-        New centres, shape (n_clusters, latent_dim).
+        targets: t, shape (n, n_outputs); one output of each row is 1.
+        mask: 1 for the outputs that count, 0 for the others, same shape.
     """
-    members = F.one_hot(nearest_centroid(points, centroids), len(centroids)).to(points.dtype)  # (n, K)
-    counts = members.sum(dim=0).unsqueeze(1)
-    means = members.T @ points / counts.clamp_min(1)
-    places = torch.randint(len(points), (len(centroids),), generator=generator, device=points.device)
-    return torch.where(counts > 0, means, points[places])
+    one_hot = memberships(assignments, n_clusters)
+    if conditioning == "none":
+        return torch.ones_like(one_hot[:, :1]), torch.ones_like(one_hot[:, :1])
+    return one_hot, one_hot if conditioning == "projection" else torch.ones_like(one_hot)
 
 
-def discriminator_loss(logits_positive: Tensor, logits_negative: Tensor, targets: Tensor) -> Tensor:
-    """Equation (1): binary cross-entropy summed over outputs, mean over samples, in nats.
+def discriminator_loss(logits_positive: Tensor, logits_negative: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
+    """Equation (1): binary cross-entropy summed over the outputs that count, mean over samples, in nats.
 
     Args:
         logits_positive: D of draws from the assigned cluster, shape (n, n_outputs).
         logits_negative: D of encoder latents, shape (n, n_outputs).
         targets: Wanted outputs for the draws, shape (n, n_outputs); for latents all outputs are wanted 0.
+        mask: Outputs that count, shape (n, n_outputs).
 
     Returns:
         Scalar.
     """
     positive = F.binary_cross_entropy_with_logits(logits_positive, targets, reduction="none")
-    negative = F.binary_cross_entropy_with_logits(logits_negative, torch.zeros_like(targets), reduction="none")
-    return (positive + negative).sum(dim=1).mean()
+    negative = F.softplus(logits_negative)
+    return (mask * (positive + negative)).sum(dim=1).mean()
 
 
-def encoder_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Deviation D6: binary cross-entropy of the latents towards their cluster's targets, in nats.
+def encoder_loss(logits: Tensor, targets: Tensor, mask: Tensor, saturating: bool) -> Tensor:
+    """The encoder's side of (10), or deviation D6, in nats.
 
     Args:
         logits: D of encoder latents, shape (n, n_outputs).
         targets: Outputs wanted for draws from their cluster, shape (n, n_outputs).
+        mask: Outputs that count, shape (n, n_outputs).
+        saturating: E ln(1 - D_k) as in (10), else the binary cross-entropy towards the targets (D6).
 
     Returns:
         Scalar, summed over outputs, mean over samples.
     """
-    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(dim=1).mean()
+    if saturating:
+        return -(targets * F.softplus(logits)).sum(dim=1).mean()
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return (mask * cross_entropy).sum(dim=1).mean()
 
 
 def js_divergence(judged_positive: Tensor, judged_negative: Tensor) -> Tensor:
-    """Equation (11): lower bound of the Jensen-Shannon divergence, at most ln 2 nats.
+    """Equation (11): lower bound of the Jensen-Shannon divergence, in (-inf, ln 2] nats; below 0 it says nothing.
 
     Args:
         judged_positive: Logits for draws at the output of their cluster, shape (n,).
@@ -148,9 +217,118 @@ def js_divergence(judged_positive: Tensor, judged_negative: Tensor) -> Tensor:
     return value / 2 + math.log(2)
 
 
+def euclidean_loss(latent: Tensor, centroids: Tensor, assignments: Tensor) -> Tensor:
+    """Equation (2): mean squared distance to the assigned centre, scalar."""
+    return (latent - centroids[assignments]).square().sum(dim=1).mean()
+
+
+def gaussian_kl(mean: Tensor, variances: Tensor, other_mean: Tensor, other_variances: Tensor) -> Tensor:
+    """KL(N(mean, variances) || N(other_mean, other_variances)) of diagonal Gaussians, in nats.
+
+    Args:
+        mean: Shape (..., d).
+        variances: Shape (..., d), positive.
+        other_mean: Shape (..., d).
+        other_variances: Shape (..., d), positive.
+
+    Returns:
+        Shape (...).
+    """
+    ratio = variances / other_variances
+    return (ratio - 1 - ratio.log() + (mean - other_mean).square() / other_variances).sum(dim=-1) / 2
+
+
+def gaussian_kl_loss(
+    latent: Tensor, assignments: Tensor, centroids: Tensor, variances: Tensor, instance_noise: float
+) -> Tensor:
+    """Equation (5): divergence of each cluster's latents from the cluster, weighted by occupancy.
+
+    Args:
+        latent: Shape (n, latent_dim).
+        assignments: Shape (n,).
+        centroids: eta, shape (n_clusters, latent_dim).
+        variances: Those of (4), shape (n_clusters, latent_dim), positive.
+        instance_noise: s.
+
+    Returns:
+        Scalar, in nats.
+    """
+    one_hot = memberships(assignments, len(centroids), latent.dtype)
+    counts = one_hot.sum(dim=0).unsqueeze(1)
+    means = one_hot.T @ latent / counts.clamp_min(1)
+    own = one_hot.T @ (latent - means[assignments]).square() / counts.clamp_min(1)
+    # A single latent has no variance; its logarithm must stay finite.
+    divergences = gaussian_kl(means, (own + instance_noise**2).clamp_min(1e-6), centroids, variances)
+    return (counts.squeeze(1) * divergences).sum() / len(latent)
+
+
+def within_share(latent: Tensor, assignments: Tensor, n_clusters: int) -> Tensor:
+    """Share of the variance of the latents that is left within clusters, scalar in [0, 1]."""
+    one_hot = memberships(assignments, n_clusters, latent.dtype)
+    centred = latent - latent.mean(dim=0)
+    means = one_hot.T @ centred / one_hot.sum(dim=0).clamp_min(1).unsqueeze(1)
+    return (centred - means[assignments]).square().sum() / centred.square().sum().clamp_min(1e-12)
+
+
+def find_failure(columns: Mapping[str, list[float]], n_clusters: int, patience: int) -> str | None:
+    """What has gone wrong with a training for some epochs, with advice.
+
+    Args:
+        columns: Values per epoch of "n_occupied" and "largest_share", and of an adversarial loss also of
+            "discriminator_accuracy_positive", "discriminator_accuracy_negative" and "js_divergence".
+        n_clusters: Number of clusters wanted.
+        patience: Epochs that something must last.
+
+    Returns:
+        A sentence, or None.
+    """
+    newest = {name: column[-patience:] for name, column in columns.items()}
+    if len(newest["n_occupied"]) < patience:
+        return None
+    remedy = "try another seed or a start, more instance_noise, or switch whitening and cross_view on"
+    if max(newest["n_occupied"]) < n_clusters:
+        return f"collapse: only {newest['n_occupied'][-1]:.0f} of {n_clusters} clusters are occupied; {remedy}"
+    if n_clusters > 2 and min(newest["largest_share"]) > 0.9:
+        return f"collapse: one cluster holds {newest['largest_share'][-1]:.0%} of the rows; {remedy}"
+    judged = [newest.get(f"discriminator_accuracy_{side}", [0.0]) for side in ("positive", "negative")]
+    if min(map(min, judged)) > 0.99 and min(newest["js_divergence"]) > 0.95 * math.log(2):
+        return (
+            f"the discriminator overpowers the encoder: accuracy {judged[0][-1]:.3f} on draws and {judged[1][-1]:.3f} "
+            f"on latents, JS {newest['js_divergence'][-1]:.3f} of at most ln 2; raise instance_noise or lower "
+            "discriminator_learning_rate"
+        )
+    return None
+
+
+def derived_seed(seed: int, restart: int) -> int:
+    """Seed of a restart; the first has the seed itself."""
+    return seed if restart == 0 else int(np.random.SeedSequence((seed, restart)).generate_state(1)[0])
+
+
+@dataclass
+class _Training:
+    """What changes from step to step besides the networks; all on the device."""
+
+    queue: Tensor
+    """Newest latents first, shape (n_queue, latent_dim)."""
+    queue_rows: Tensor
+    """The row that each of them is a view of, shape (n_queue,)."""
+    mixture: LatentMixture
+    """The clusters."""
+    newest: Tensor
+    """Cluster of each row's first view when it was seen last, shape (n_samples,)."""
+    correction: Tensor
+    """Greatest correction of the whitening in this epoch, scalar."""
+    views_are_finite: Tensor
+    """Whether all views of this epoch were, scalar."""
+
+
 @dataclass(kw_only=True)
 class DCAN:
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
+
+    label_free_score: ClassVar[tuple[str, str]] = ("within_share", "min")
+    """The score by which runs compare without labels, and whether more or less is better."""
 
     n_clusters: int
     """Number of clusters K."""
@@ -164,28 +342,64 @@ class DCAN:
     """Whiten the latent (D11)."""
     whitening_epsilon: float
     """Ridge of the whitening, as a share of the mean variance."""
+    clustering: str
+    """kmeans or gmm: the clustering step (D5)."""
+    queue_size: int
+    """Latents kept for the clustering step; the paper asks for at least 600. Of fewer rows all are kept."""
+    n_init: int
+    """Starts of the k-means that finds the first centres."""
+    variance_floor: float
+    """Smallest variance of a cluster, as a share of the mean variance of the latents."""
+    final_iterations: int
+    """Clustering steps on all rows after training or for a snapshot (D14)."""
     cross_view: bool
     """Assign a view by the other view of the sample (D12), instead of by itself."""
-    conditional: bool
-    """One discriminator output per cluster (D7), instead of one for all."""
-    noise: float
-    """Standard deviation s of draws and instance noise (D4, D13); 0 makes the centres themselves the positives."""
-    queue_size: int
-    """Latents kept for the clustering step; the paper asks for at least 600."""
+    start: dict[str, Any]
+    """Partition held for the first epochs (D15): kind and its options."""
+    loss: str
+    """The clustering loss, one of `LOSSES`."""
+    conditioning: str
+    """none, projection or k_way: what the discriminator knows of the cluster (D7)."""
+    positives: str
+    """mean or sample: the centre, or a draw from the fitted cluster (D4)."""
+    instance_noise: float
+    """Standard deviation s of the noise on positives and latents (D13)."""
+    saturating: bool
+    """Minimise ln(1 - D_k) as the paper does, instead of D6."""
+    discriminator_hidden: list[int]
+    """Width of each hidden layer of the discriminator."""
+    leaky_slope: float
+    """Slope of its LeakyReLU below zero."""
+    reconstruction_weight: float
+    """Weight of the reconstruction in (2) (D8); 0 builds no decoder."""
+    decoder_hidden: list[int]
+    """Width of each hidden layer of the decoder."""
     views: dict[str, Any]
     """Random views: kind and its options."""
     encoder: dict[str, Any]
     """Network: kind and its options."""
-    discriminator_hidden: list[int]
-    """Width of each hidden layer of the discriminator."""
     epochs: int
     """Passes over the rows."""
     batch_size: int
     """Rows in a batch (each gives two views)."""
+    optimiser: str
+    """adam, or sgd as in the paper (D3)."""
+    beta1: float
+    """Adam's decay of the mean gradient."""
+    beta2: float
+    """Adam's decay of the mean squared gradient."""
+    momentum: float
+    """Momentum of sgd."""
     encoder_learning_rate: float
-    """Adam's rate for the encoder."""
+    """Rate of the encoder and the decoder."""
     discriminator_learning_rate: float
-    """Adam's rate for the discriminator."""
+    """Rate of the discriminator."""
+    precision: str
+    """fp32, bf16 or auto: of the encoder's passes in training; everything else is fp32."""
+    restarts: int
+    """Trainings from different seeds, of which the best by within_share is kept (D16)."""
+    patience: int
+    """Epochs after which a collapse or an overpowering discriminator is believed; it then ends a restart."""
     record_every: int
     """Epochs between snapshots of the assignments."""
 
@@ -194,204 +408,552 @@ class DCAN:
         check_range("seed", self.seed, 0, 2**32 - 1)
         check_range("latent_dim", self.latent_dim, 2)
         check_range("whitening_epsilon", self.whitening_epsilon, 0, 1)
-        check_range("noise", self.noise, 0)
+        check_choice("clustering", self.clustering, CLUSTERINGS)
         if self.queue_size < max(_FEWEST_POINTS, self.latent_dim + 1):
             raise ValueError(
                 f"queue_size must be at least {_FEWEST_POINTS} (the paper's bound for a clustering step) and above "
                 f"latent_dim, got {self.queue_size}"
             )
-        for width in self.discriminator_hidden:
-            check_range("discriminator_hidden", width, 1)
+        check_range("n_init", self.n_init, 1)
+        check_range("variance_floor", self.variance_floor, 1e-6, 1)
+        check_range("final_iterations", self.final_iterations, 1)
+        check_choice("loss", self.loss, LOSSES)
+        check_choice("conditioning", self.conditioning, CONDITIONINGS)
+        check_choice("positives", self.positives, ("mean", "sample"))
+        check_range("instance_noise", self.instance_noise, 0)
+        check_range("leaky_slope", self.leaky_slope, 0, 1)
+        check_range("reconstruction_weight", self.reconstruction_weight, 0)
+        for name in ("discriminator_hidden", "decoder_hidden"):
+            for width in getattr(self, name):
+                check_range(name, width, 1)
         check_range("epochs", self.epochs, 1)
         check_range("batch_size", self.batch_size, 2)
+        check_choice("optimiser", self.optimiser, ("adam", "sgd"))
+        for name in ("beta1", "beta2", "momentum"):
+            check_range(name, getattr(self, name), 0, 0.9999)
         check_range("encoder_learning_rate", self.encoder_learning_rate, 0, 10)
         check_range("discriminator_learning_rate", self.discriminator_learning_rate, 0, 10)
+        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
+        check_range("restarts", self.restarts, 1)
+        check_range("patience", self.patience, 1)
         check_range("record_every", self.record_every, 1)
+        self._check_the_game()
         self._view = make_view(self.views)
         self._encoder_options = make_encoder(self.encoder)
+        self._start = make_start(self.start)
 
-    def fit(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> Self:
+    def _check_the_game(self) -> None:
+        """Refuse a loss and a discriminator that cannot do what they are for."""
+        if self.loss == "adversarial" and self.conditioning == "none" and not self.discriminator_hidden:
+            raise ValueError(
+                "discriminator_hidden must not be empty with conditioning: none, where one half-space would have to "
+                "hold all clusters; add a layer, or use conditioning: k_way or projection"
+            )
+        if self.loss == "gaussian_kl" and self.positives == "mean" and self.instance_noise == 0:
+            raise ValueError(
+                "loss: gaussian_kl needs clusters of some width, got positives: mean with instance_noise: 0; raise "
+                "instance_noise or use positives: sample"
+            )
+
+    def fit(
+        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+    ) -> Self:
         """Train encoder and discriminator against each other.
 
         Args:
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
             neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
+            checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
 
         Returns:
             The fitted estimator.
 
         Raises:
-            ValueError: if the features or the device cannot be used.
-            FloatingPointError: if a term of the losses stops being finite.
+            ValueError: if the features, the device or a checkpoint cannot be used.
+            FloatingPointError: if the views or a term of the losses stop being finite.
         """
         check_features(features, self.n_clusters, "dcan")
+        self._check_sizes(features.shape[0])
         self._device = resolve_device(self.device)
+        if self.restarts == 1:
+            history = self._fit_once(features, neighbours, checkpoints, ends_early=False)
+        else:
+            history = self._fit_restarts(features, neighbours, checkpoints)
+        self.history_ = history.arrays()
+        return self
+
+    def _check_sizes(self, n_samples: int) -> None:
+        n_batch, n_queue = min(self.batch_size, n_samples), min(self.queue_size, 2 * n_samples)
+        if self.n_clusters > n_batch:
+            raise ValueError(
+                f"dcan: n_clusters must be at most batch_size, got {self.n_clusters} for batches of {n_batch}"
+            )
+        if self.latent_dim >= n_queue:
+            raise ValueError(
+                f"dcan: latent_dim must be below the points of a clustering step, got {self.latent_dim} for {n_queue} "
+                f"(two views of {n_samples} rows, at most queue_size)"
+            )
+
+    def _fit_restarts(
+        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+    ) -> History:
+        """Train several times from derived seeds and keep the best by its within-cluster share: deviation D16."""
+        state = checkpoints.begin(self._identity(features)) if checkpoints else None
+        if state is None:
+            state = {"scores": [], "assignments": [], "best": None}
+        for restart in range(len(state["scores"]), self.restarts):
+            one = replace(self, seed=derived_seed(self.seed, restart), restarts=1)
+            one._device = self._device
+            inner = checkpoints.within(f"restart_{restart}") if checkpoints else None
+            history = one._fit_once(features, neighbours, inner, ends_early=True)
+            score = -float(one.within_share_) - _ENDED_EARLY * one.ended_early_
+            logger.info("dcan: restart %d of %d, within_share %.4f", restart + 1, self.restarts, one.within_share_)
+            if score > max(state["scores"], default=-math.inf):
+                arrays = {name: torch.from_numpy(np.array(array)) for name, array in one.get_arrays().items()}
+                state["best"] = {"arrays": arrays, "history": history.state()}
+            state["scores"].append(score)
+            state["assignments"].append(history.newest_snapshot())
+            if checkpoints and checkpoints.is_due(0):
+                checkpoints.save(restart + 1, state)
+        self.set_arrays({name: array.numpy() for name, array in state["best"]["arrays"].items()})
+        history = History("dcan")
+        history.restore(state["best"]["history"])
+        history.candidates(state["assignments"], torch.tensor(state["scores"]))
+        history.final(within_share=self.within_share_)
+        if checkpoints:
+            checkpoints.clear()
+        return history
+
+    def _fit_once(
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None,
+        checkpoints: Checkpoints | None,
+        *,
+        ends_early: bool,
+    ) -> History:
+        """One training; `ends_early` lets a failure end it."""
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._build(features.shape[1:])
             self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
-            self._train(Rows(features, self._device))
-        return self
+            return self._train(features, neighbours, checkpoints, ends_early)
 
     def _build(self, row_shape: tuple[int, ...]) -> None:
         self.row_shape_ = tuple(row_shape)
-        network = self._encoder_options.build(self._view.output_shape(self.row_shape_), self.latent_dim)
-        self.encoder_ = network.to(self._device)
-        n_outputs = self.n_clusters if self.conditional else 1
-        self.discriminator_ = discriminator(self.latent_dim, self.discriminator_hidden, n_outputs).to(self._device)
+        view_shape = self._view.output_shape(self.row_shape_)
+        self.encoder_ = self._encoder_options.build(view_shape, self.latent_dim).to(self._device)
+        self.discriminator_, self.decoder_ = None, None
+        if self.loss == "adversarial":
+            n_outputs = 1 if self.conditioning == "none" else self.n_clusters
+            network = discriminator(self.latent_dim, self.discriminator_hidden, n_outputs, self.leaky_slope)
+            self.discriminator_ = network.to(self._device)
+        if self.reconstruction_weight:
+            decoder = MLP(hidden=self.decoder_hidden).build((self.latent_dim,), math.prod(view_shape))
+            self.decoder_ = decoder.to(self._device)
         self.code_mean_ = torch.zeros(self.latent_dim, device=self._device)
         self.code_factor_ = torch.eye(self.latent_dim, device=self._device)
-        self.centroids_ = torch.zeros(self.n_clusters, self.latent_dim, device=self._device)
-        self.within_variance_ = torch.ones((), device=self._device)
+        empty = torch.zeros(self.n_clusters, self.latent_dim, device=self._device)
+        self.mixture_ = LatentMixture(empty[:, 0], empty, torch.ones_like(empty))
+        self.within_share_ = torch.ones((), device=self._device)
+        self.ended_early_ = False
+        self._has_warned = False
 
-    def _train(self, rows: Rows) -> None:
+    def _networks(self) -> dict[str, nn.Sequential]:
+        """The networks that this configuration has, by name."""
+        all_ = {"encoder": self.encoder_, "discriminator": self.discriminator_, "decoder": self.decoder_}
+        return {name: network for name, network in all_.items() if network is not None}
+
+    def _make_optimisers(self) -> dict[str, torch.optim.Optimizer]:
+        """An optimiser for encoder and decoder, and one for the discriminator."""
+        own = [*self.encoder_.parameters(), *(self.decoder_.parameters() if self.decoder_ else ())]
+        groups = {"encoder": (own, self.encoder_learning_rate)}
+        if self.discriminator_:
+            groups["discriminator"] = (list(self.discriminator_.parameters()), self.discriminator_learning_rate)
+        if self.optimiser == "sgd":
+            return {name: torch.optim.SGD(own, lr, momentum=self.momentum) for name, (own, lr) in groups.items()}
+        betas = (self.beta1, self.beta2)
+        return {name: torch.optim.Adam(own, lr, betas=betas) for name, (own, lr) in groups.items()}
+
+    def _train(
+        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None, ends_early: bool
+    ) -> History:
+        rows = Rows(features, self._device)
         generator = torch.Generator(self._device).manual_seed(self.seed)
-        optimisers = (
-            torch.optim.Adam(self.encoder_.parameters(), lr=self.encoder_learning_rate, betas=(0.5, 0.999)),
-            torch.optim.Adam(self.discriminator_.parameters(), lr=self.discriminator_learning_rate, betas=(0.5, 0.999)),
-        )
+        optimisers = self._make_optimisers()
         history = History("dcan")
-        queue, centroids = self._start(rows, generator)
-        history.snapshot(0, self._finalise(rows, centroids))
-        for epoch in epochs(self.epochs, "dcan", lambda: history.last("within_share", "agreement", "js_divergence")):
+        state = checkpoints.begin(self._identity(features)) if checkpoints else None
+        if state is None:
+            partition = self._find_partition(features, neighbours, checkpoints)
+            training = self._begin(rows, partition, generator)
+            history.snapshot(0, training.newest)
+            if checkpoints and checkpoints.is_due(0):
+                checkpoints.save(0, self._state(training, optimisers, history, generator, partition))
+        else:
+            training, partition = self._restore(state, optimisers, history, generator)
+
+        def status() -> str:
+            shown = ["within_share", "agreement", *(["js_divergence"] if self.discriminator_ else [])]
+            return history.last(*shown)
+
+        for epoch in epochs(self.epochs, "dcan", status, first=history.n_epochs):
             self.encoder_.train()
+            held = partition if epoch < held_epochs(self._start, self.epochs) else None
             for index in index_batches(len(rows), self.batch_size, generator):
                 views = self._view.pair(rows, index, self._neighbours, generator)
-                queue, centroids = self._step(views, queue, centroids, optimisers, generator, history)
-            history.close_epoch(epoch + 1)
-            if (epoch + 1) % self.record_every == 0 or epoch + 1 == self.epochs:
-                history.snapshot(epoch + 1, self._finalise(rows, centroids))
-        self.history_ = history.arrays()
+                self._step(views, index, held, training, optimisers, generator, history)
+            self._close_epoch(epoch + 1, training, history)
+            self.ended_early_ = self._has_failed(history) and ends_early
+            is_last = self.ended_early_ or epoch + 1 == self.epochs
+            if (epoch + 1) % self.record_every == 0 or is_last:
+                history.snapshot(epoch + 1, self._finalise(rows, training.mixture))
+            if is_last:
+                break
+            if checkpoints and checkpoints.is_due(epoch + 1):
+                checkpoints.save(epoch + 1, self._state(training, optimisers, history, generator, partition))
+        history.final(within_share=self.within_share_)
+        if checkpoints:
+            checkpoints.clear()
+        return history
+
+    def _find_partition(
+        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+    ) -> Tensor | None:
+        """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
+        if isinstance(self._start, NoStart):
+            return None
+        if isinstance(self._start, Overclustering):
+            n_epochs = self._start.n_epochs(self.epochs)
+            many = replace(
+                self,
+                n_clusters=self._start.n_components(self.n_clusters, min(self.batch_size, features.shape[0])),
+                epochs=n_epochs,
+                record_every=n_epochs,
+                restarts=1,
+                start={"kind": "none"},
+            )
+            many.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
+            partition = merge_components(many, features, self._start, self.n_clusters, self.seed)
+        else:
+            partition = self._start.partition(features, self.n_clusters, self.seed)
+        return torch.from_numpy(partition).to(self._device)
 
     @torch.no_grad()
-    def _start(self, rows: Rows, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Queue of latents of the untrained encoder, and the centres of k-means on it."""
-        from sklearn.cluster import KMeans
-
+    def _begin(self, rows: Rows, partition: Tensor | None, generator: torch.Generator) -> _Training:
+        """A queue of latents of the untrained encoder, and the mixture of the partition or of k-means on it."""
         n_queue = min(self.queue_size, 2 * len(rows))
-        order = torch.randperm(len(rows), generator=generator, device=self._device)
+        index = torch.randperm(len(rows), generator=generator, device=self._device)[: (n_queue + 1) // 2]
         self.encoder_.train()
-        views = self._view.pair(rows, order[: (n_queue + 1) // 2], self._neighbours, generator)
-        queue = self._latent(views)[:n_queue]
+        views = self._view.pair(rows, index, self._neighbours, generator)
+        self._check_views(torch.isfinite(views).all(), 0)
+        queue = self._latent(views)[0][:n_queue]
         if not torch.isfinite(queue).all():
             raise FloatingPointError(
                 "dcan: 'latent' of the untrained encoder is not finite (epoch 0); look for extreme values in the rows"
             )
-        kmeans = KMeans(self.n_clusters, n_init=10, random_state=self.seed).fit(queue.cpu().numpy())
-        return queue, torch.tensor(kmeans.cluster_centers_, dtype=queue.dtype, device=self._device)
+        queue_rows = torch.cat([index, index])[:n_queue]
+        if partition is None:
+            from sklearn.cluster import KMeans
 
-    def _latent(self, views: Tensor) -> Tensor:
-        """Latent of a training batch, whitened by its own statistics."""
-        codes = self.encoder_(views)
-        return whiten(codes, *whitening(codes, self.whitening_epsilon)) if self.whitening else codes
+            labels = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit_predict(queue.cpu())
+            clusters = torch.from_numpy(labels).to(self._device)
+        else:
+            clusters = partition[queue_rows]
+        mixture = m_step(queue, memberships(clusters, self.n_clusters), self.variance_floor, generator)
+        return _Training(
+            queue=queue,
+            queue_rows=queue_rows,
+            mixture=mixture,
+            newest=self._finalise(rows, mixture),
+            correction=torch.zeros((), device=self._device),
+            views_are_finite=torch.ones((), device=self._device, dtype=torch.bool),
+        )
+
+    def _latent(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Latent of a training batch, whitened by its own statistics, and the correction that took."""
+        is_half = resolve_precision(self.precision, self._device) == "bf16"
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_half):
+            codes = self.encoder_(views)
+        codes = codes.float()
+        if not self.whitening:
+            return codes, torch.zeros((), device=codes.device)
+        mean, factor, correction = whitening(codes, self.whitening_epsilon)
+        return whiten(codes, mean, factor), correction
 
     def _step(
         self,
         views: Tensor,
-        queue: Tensor,
-        centroids: Tensor,
-        optimisers: tuple[torch.optim.Optimizer, torch.optim.Optimizer],
+        index: Tensor,
+        partition: Tensor | None,
+        training: _Training,
+        optimisers: dict[str, torch.optim.Optimizer],
         generator: torch.Generator,
         history: History,
-    ) -> tuple[Tensor, Tensor]:
-        """One clustering step, one discriminator update and one encoder update, on one encoder forward pass."""
-        latent = self._latent(views)  # (2B, d)
+    ) -> None:
+        """One clustering step and one update of each network, on one encoder forward pass over both views."""
+        latent, correction = self._latent(views)  # (2B, latent_dim)
         fixed = latent.detach()
-        queue = torch.cat([fixed, queue])[: len(queue)]
-        centroids = kmeans_step(queue, centroids, generator)
-        own = nearest_centroid(fixed, centroids)
-        assignments = torch.cat(own.chunk(2)[::-1]) if self.cross_view else own
-        draws = centroids[assignments] + self._instance_noise(fixed, generator)
-        noise = self._instance_noise(fixed, generator)
-        targets = F.one_hot(assignments, self.n_clusters).to(fixed.dtype)
-        if not self.conditional:
-            targets = torch.ones_like(targets[:, :1])
-        logits_positive = self.discriminator_(draws)
-        logits_negative = self.discriminator_(fixed + noise)
-        loss_discriminator = discriminator_loss(logits_positive, logits_negative, targets)
-        optimisers[1].zero_grad(set_to_none=True)
-        loss_discriminator.backward()
-        optimisers[1].step()
+        n_queue = len(training.queue)
+        training.queue = torch.cat([fixed, training.queue])[:n_queue]
+        training.queue_rows = torch.cat([index, index, training.queue_rows])[:n_queue]
+        training.mixture = self._move_mixture(training, partition, generator)
+        own = assign(fixed, training.mixture, self.clustering)
+        first, second = own.chunk(2)
+        if partition is not None:
+            assignments = partition[index].repeat(2)
+        else:
+            assignments = torch.cat([second, first]) if self.cross_view else own
+        if self.discriminator_ is not None:
+            loss, terms = self._play(latent, assignments, training.mixture, optimisers["discriminator"], generator)
+        else:
+            loss, terms = self._pull(latent, assignments, training.mixture), {}
+        terms["loss_encoder"] = loss
+        if self.decoder_ is not None:
+            terms["reconstruction"] = F.mse_loss(self.decoder_(latent), views.flatten(1))
+            loss = loss + self.reconstruction_weight * terms["reconstruction"]
+        optimisers["encoder"].zero_grad(set_to_none=True)
+        loss.backward()
+        optimisers["encoder"].step()
+        history.add(
+            **terms,
+            within_share=within_share(fixed, own, self.n_clusters),
+            agreement=(first == second).float().mean(),
+            churn=(training.newest[index] != first).float().mean(),
+        )
+        training.newest[index] = first
+        training.correction = torch.maximum(training.correction, correction)
+        training.views_are_finite = training.views_are_finite & torch.isfinite(views).all()
+
+    def _move_mixture(self, training: _Training, partition: Tensor | None, generator: torch.Generator) -> LatentMixture:
+        """The clustering step (D5), or the mixture of the partition that is held (D15)."""
+        if partition is None:
+            return clustering_step(training.queue, training.mixture, self.clustering, self.variance_floor, generator)
+        held = memberships(partition[training.queue_rows], self.n_clusters)
+        return m_step(training.queue, held, self.variance_floor, generator)
+
+    def _play(
+        self,
+        latent: Tensor,
+        assignments: Tensor,
+        mixture: LatentMixture,
+        optimiser: torch.optim.Optimizer,
+        generator: torch.Generator,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Update the discriminator; returns the encoder's loss and what is to be noted."""
+        assert self.discriminator_ is not None
+        variances = positive_variances(mixture, self.positives, self.instance_noise)
+        draws = draw_positives(assignments, mixture.centroids, variances, generator)
+        noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
+        noisy = latent + self.instance_noise * noise
+        targets, mask = wanted_outputs(assignments, self.n_clusters, self.conditioning)
+        positive, negative = self.discriminator_(torch.cat([draws, noisy.detach()])).chunk(2)
+        loss = discriminator_loss(positive, negative, targets, mask)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        optimiser.step()
         # The encoder's gradient passes through the discriminator but must not move it.
         self.discriminator_.requires_grad_(False)
-        loss_encoder = encoder_loss(self.discriminator_(latent + noise), targets)
-        optimisers[0].zero_grad(set_to_none=True)
-        loss_encoder.backward()
-        optimisers[0].step()
+        loss_encoder = encoder_loss(self.discriminator_(noisy), targets, mask, self.saturating)
         self.discriminator_.requires_grad_(True)
-        judged = (targets * logits_positive).sum(dim=1).detach(), (targets * logits_negative).sum(dim=1).detach()
-        history.add(
-            loss_encoder=loss_encoder,
-            loss_discriminator=loss_discriminator,
-            discriminator_accuracy_positive=(judged[0] > 0).float().mean(),
-            discriminator_accuracy_negative=(judged[1] < 0).float().mean(),
-            js_divergence=js_divergence(*judged),
-            within_share=(fixed - centroids[own]).square().sum() / (fixed - fixed.mean(dim=0)).square().sum(),
-            agreement=(own.chunk(2)[0] == own.chunk(2)[1]).float().mean(),
+        judged = (targets * positive).sum(dim=1).detach(), (targets * negative).sum(dim=1).detach()
+        terms = {
+            "loss_discriminator": loss,
+            "discriminator_accuracy_positive": (judged[0] > 0).float().mean(),
+            "discriminator_accuracy_negative": (judged[1] < 0).float().mean(),
+            "js_divergence": js_divergence(*judged),
+        }
+        return loss_encoder, terms
+
+    def _pull(self, latent: Tensor, assignments: Tensor, mixture: LatentMixture) -> Tensor:
+        """The losses that need no discriminator."""
+        if self.loss == "euclidean":
+            return euclidean_loss(latent, mixture.centroids, assignments)
+        variances = positive_variances(mixture, self.positives, self.instance_noise)
+        return gaussian_kl_loss(latent, assignments, mixture.centroids, variances, self.instance_noise)
+
+    def _close_epoch(self, epoch: int, training: _Training, history: History) -> None:
+        """Read what the epoch noted on the device, and say what was amiss."""
+        self._check_views(training.views_are_finite, epoch)
+        shares = memberships(training.newest, self.n_clusters).mean(dim=0)
+        history.close_epoch(
+            epoch,
+            occupancy_entropy=torch.special.entr(shares).sum(),
+            n_occupied=(shares > 0).sum(),
+            largest_share=shares.max(),
         )
-        return queue, centroids
+        correction = float(training.correction)
+        if correction and not self._has_warned:
+            self._has_warned = True
+            logger.warning(
+                "dcan: the covariance of the codes was singular in epoch %d; %g of the mean variance was added to its "
+                "diagonal, besides whitening_epsilon. Lower latent_dim, or raise batch_size or whitening_epsilon",
+                epoch,
+                correction,
+            )
+        training.correction = torch.zeros_like(training.correction)
 
-    def _instance_noise(self, like: Tensor, generator: torch.Generator) -> Tensor:
-        return self.noise * torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    def _check_views(self, are_finite: Tensor, epoch: int) -> None:
+        if not are_finite:
+            raise FloatingPointError(
+                f"dcan: the views hold NaN or infinity (epoch {epoch}); look at the options of views "
+                f"({self.views['kind']}) and for extreme values in the rows"
+            )
 
-    @torch.inference_mode()
-    def _finalise(self, rows: Rows, centroids: Tensor) -> Tensor:
-        """Whitening and centres of all rows without random views (D14); returns the assignments."""
+    def _has_failed(self, history: History) -> bool:
+        """Whether the training has failed by now; the log is told in the first epoch in which it has."""
+        names = ["n_occupied", "largest_share"]
+        if self.discriminator_:
+            names += ["discriminator_accuracy_positive", "discriminator_accuracy_negative", "js_divergence"]
+        columns = {name: history.column(name)[held_epochs(self._start, self.epochs) :] for name in names}
+        failure = find_failure(columns, self.n_clusters, self.patience)
+        before = {name: column[:-1] for name, column in columns.items()}
+        if failure and not find_failure(before, self.n_clusters, self.patience):
+            logger.warning("dcan: epoch %d: %s", history.n_epochs, failure)
+        return failure is not None
+
+    @torch.no_grad()
+    def _finalise(self, rows: Rows, mixture: LatentMixture) -> Tensor:
+        """Whitening and mixture of all rows without random views (D14); returns the assignments."""
         self.encoder_.eval()
-        codes = apply_in_chunks(self._codes, rows)
+        codes = apply_in_chunks(self._codes, rows).clone()  # no inference tensor may enter the training
         if self.whitening:
-            self.code_mean_, self.code_factor_ = whitening(codes, self.whitening_epsilon)
+            self.code_mean_, self.code_factor_, _ = whitening(codes, self.whitening_epsilon)
         latent = whiten(codes, self.code_mean_, self.code_factor_)
         generator = torch.Generator(self._device).manual_seed(self.seed)  # a snapshot must not disturb training
-        for _ in range(_FINAL_ITERATIONS):
-            centroids = kmeans_step(latent, centroids, generator)
-        assignments = nearest_centroid(latent, centroids)
-        self.centroids_ = centroids
-        self.within_variance_ = (latent - centroids[assignments]).square().mean()
+        for _ in range(self.final_iterations):
+            mixture = clustering_step(latent, mixture, self.clustering, self.variance_floor, generator)
+        assignments = log_joint(latent, mixture).argmax(dim=1)
+        self.mixture_ = mixture
+        self.within_share_ = within_share(latent, assignments, self.n_clusters)
         return assignments
 
     def _codes(self, batch: Tensor) -> Tensor:
         return self.encoder_(self._view.plain(batch))
 
-    def _transform(self, features: np.ndarray) -> Tensor:
+    def _latent_of(self, batch: Tensor) -> Tensor:
+        return whiten(self._codes(batch), self.code_mean_, self.code_factor_)
+
+    def _rows(self, features: np.ndarray) -> Rows:
         check_rows(features, "dcan", self.row_shape_)
         self.encoder_.eval()
-        rows = Rows(features, self._device)
-        return apply_in_chunks(lambda batch: whiten(self._codes(batch), self.code_mean_, self.code_factor_), rows)
+        return Rows(features, self._device)
+
+    def _predicted(self, features: np.ndarray) -> Tensor:
+        """Log w_k + log N(z; eta_k, Sigma_k) of each row, shape (n, n_clusters)."""
+        return apply_in_chunks(lambda batch: log_joint(self._latent_of(batch), self.mixture_), self._rows(features))
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Whitened latent of each row, shape (n, latent_dim), float32."""
-        return self._transform(features).cpu().numpy()
+        return apply_in_chunks(self._latent_of, self._rows(features)).cpu().numpy()
 
     def predict(self, features: np.ndarray) -> np.ndarray:
-        """Cluster of each row: the nearest centre, shape (n,), int64."""
-        return nearest_centroid(self._transform(features), self.centroids_).cpu().numpy()
+        """Cluster of each row: the greatest responsibility, shape (n,), int64."""
+        return self._predicted(features).argmax(dim=1).cpu().numpy()
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities under equal spherical Gaussians around the centres, shape (n, n_clusters), float32."""
-        squares = torch.cdist(self._transform(features), self.centroids_).square()
-        return torch.softmax(-squares / (2 * self.within_variance_.clamp_min(1e-12)), dim=1).cpu().numpy()
+        """Responsibilities under the latent mixture, shape (n, n_clusters), float32."""
+        return torch.softmax(self._predicted(features), dim=1).cpu().numpy()
+
+    @torch.inference_mode()
+    def view_responsibilities(self, features: np.ndarray) -> np.ndarray:
+        """Responsibilities of fresh views of the training rows, averaged over several, (n, n_clusters), float32.
+
+        Args:
+            features: The training rows, of which the neighbours are known.
+        """
+        rows = self._rows(features)
+        generator = torch.Generator(self._device).manual_seed(_FRESH + self.seed)
+        total = torch.zeros(len(rows), self.n_clusters, device=self._device)
+        for index in torch.arange(len(rows), device=self._device).split(1024):
+            for _ in range(_ROUNDS):
+                views = self._view.pair(rows, index, self._neighbours, generator)
+                latent = whiten(self.encoder_(views), self.code_mean_, self.code_factor_)
+                first, second = torch.softmax(log_joint(latent, self.mixture_), dim=1).chunk(2)
+                total[index] += (first + second) / (2 * _ROUNDS)
+        return total.cpu().numpy()
+
+    def log_density(self, features: np.ndarray) -> np.ndarray:
+        """Log p(z) of each row under the latent mixture, shape (n,), in nats; an outlier has a low value."""
+        return torch.logsumexp(self._predicted(features), dim=1).cpu().numpy()
 
     def get_arrays(self) -> dict[str, np.ndarray]:
-        """Weights, whitening, centres and variance."""
-        vectors = {
-            "code_mean": self.code_mean_,
-            "code_factor": self.code_factor_,
-            "centroids": self.centroids_,
-            "within_variance": self.within_variance_,
-        }
-        arrays = {name: vector.cpu().numpy() for name, vector in vectors.items()}
-        weights = module_arrays("encoder", self.encoder_) | module_arrays("discriminator", self.discriminator_)
-        return {"row_shape": np.array(self.row_shape_)} | arrays | weights
+        """Weights of the networks, whitening and mixture."""
+        vectors = {"code_mean": self.code_mean_, "code_factor": self.code_factor_, **self.mixture_._asdict()}
+        arrays = {"row_shape": np.array(self.row_shape_), "within_share": self.within_share_.cpu().numpy()}
+        arrays |= {name: vector.cpu().numpy() for name, vector in vectors.items()}
+        for name, network in self._networks().items():
+            arrays |= module_arrays(name, network)
+        return arrays
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
         self._device = resolve_device(self.device)
         self._build(tuple(int(side) for side in arrays["row_shape"]))
-        load_module("encoder", self.encoder_, arrays)
-        load_module("discriminator", self.discriminator_, arrays)
-        self.code_mean_, self.code_factor_, self.centroids_, self.within_variance_ = (
-            torch.tensor(arrays[name], device=self._device)
-            for name in ("code_mean", "code_factor", "centroids", "within_variance")
-        )
+        for name, network in self._networks().items():
+            load_module(name, network, arrays)
+        names = ("within_share", "code_mean", "code_factor", *LatentMixture._fields)
+        loaded = [torch.tensor(arrays[name], device=self._device) for name in names]
+        self.within_share_, self.code_mean_, self.code_factor_ = loaded[:3]
+        self.mixture_ = LatentMixture(*loaded[3:])
         return self
+
+    def _identity(self, features: np.ndarray) -> dict[str, Any]:
+        """What a checkpoint must share to be of this training."""
+        options = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return {"method": "dcan", "options": options, "rows": fingerprint(features)}
+
+    def _state(
+        self,
+        training: _Training,
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        history: History,
+        generator: torch.Generator,
+        partition: Tensor | None,
+    ) -> dict[str, Any]:
+        return {
+            "networks": {name: network.state_dict() for name, network in self._networks().items()},
+            "optimisers": {name: optimiser.state_dict() for name, optimiser in optimisers.items()},
+            "history": history.state(),
+            "random": random_state(generator),
+            "training": vars(training) | {"mixture": training.mixture._asdict()},
+            "partition": partition,
+        }
+
+    def _restore(
+        self,
+        state: Mapping[str, Any],
+        optimisers: Mapping[str, torch.optim.Optimizer],
+        history: History,
+        generator: torch.Generator,
+    ) -> tuple[_Training, Tensor | None]:
+        """Take over what `_state` gave; returns it and the partition."""
+        for name, network in self._networks().items():
+            network.load_state_dict(state["networks"][name])
+        for name, optimiser in optimisers.items():
+            optimiser.load_state_dict(state["optimisers"][name])
+        history.restore(state["history"])
+        restore_random_state(state["random"], generator)
+        saved = dict(state["training"])
+        mixture = LatentMixture(**{name: part.to(self._device) for name, part in saved.pop("mixture").items()})
+        tensors = {name: tensor.to(self._device) for name, tensor in saved.items()}
+        partition = state["partition"]
+        return _Training(mixture=mixture, **tensors), None if partition is None else partition.to(self._device)
+
+
+def merge_components(many: DCAN, features: np.ndarray, start: Overclustering, n_clusters: int, seed: int) -> np.ndarray:
+    """Partition of the rows by what a model of more clusters says of their views: deviation D15.
+
+    Responsibilities of the rows as they come are nearly hard, so that no two clusters look alike; those of random
+    views spread over the clusters that share a group.
+
+    Args:
+        many: The fitted model of `start.n_components(...)` clusters.
+        features: The rows it was fitted to.
+        start: How components are merged.
+        n_clusters: Number of clusters wanted.
+        seed: Seed of the draw, if there are more than `start.max_rows`.
+
+    Returns:
+        Cluster of each row, shape (n_samples,), int64.
+    """
+    return start.merge(many.view_responsibilities(features), [n_clusters], seed)[:, 0]

@@ -404,7 +404,7 @@ class NeuralMixture:
             self._begin_mixing(partition)
             self._finalise(rows)
             history.snapshot(0, self._assign(rows, leading))
-            if checkpoints and checkpoints.is_due(0):
+            if checkpoints and checkpoints.is_due(0) and partition is not None:
                 checkpoints.save(0, self._state(optimiser, schedule, history, generator, leading, partition))
         else:
             leading, partition = self._restore(state, optimiser, schedule, history, generator)

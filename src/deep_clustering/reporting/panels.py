@@ -9,6 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deep_clustering.reporting import figures
+from deep_clustering.reporting.certainty_figures import draw_reliability, draw_selection
 from deep_clustering.reporting.texts import describe_curve, format_number
 
 SUPERVISED = ("acc", "nmi", "ari")
@@ -139,7 +140,7 @@ def reliability_panel(table: Mapping[str, Any], ece: float) -> Panel:
     confidence, accuracy = (np.array(table[name], dtype=float) for name in ("confidence", "accuracy"))
     claimed, right = (float(np.nansum(counts * means) / counts.sum()) for means in (confidence, accuracy))
     verdict = "too sure" if claimed > right else "not sure enough"
-    figure = figures.draw_reliability(table["edges"], confidence, accuracy, counts)
+    figure = draw_reliability(table["edges"], confidence, accuracy, counts)
     caption = (
         "Points on the dashed line are as often right as their confidence says; below it the clustering is too sure. "
         f"The mean confidence is {claimed:.1%} and {right:.1%} are right in the matched class: on the whole {verdict}. "
@@ -158,7 +159,7 @@ def selection_panel(selection: Mapping[str, Any]) -> Panel:
     values, deviation = (np.array(selection[name]) for name in ("log_likelihood", "log_likelihood_deviation"))
     low, high = selection["interval"]
     probability = selection["probability"][numbers.index(suggested)]
-    figure = figures.draw_selection(numbers, values, deviation, suggested=suggested, n_classes=selection["n_classes"])
+    figure = draw_selection(numbers, values, deviation, suggested=suggested, n_classes=selection["n_classes"])
     caption = (
         "The log-likelihood of a mixture of K clusters cannot exceed log K, so numbers are compared by their share of "
         f"that bound: a clear peak speaks for its K, a plateau for several. Suggested: {suggested}, which won in "

@@ -1,0 +1,172 @@
+"""What a training step is made of, and how far a step of DCAN is from its matrix products alone.
+
+    python benchmarks/step_time.py [steps]
+
+One thread, processor time of this process, medians over steps. Images of 28 x 28 with the options of conf/base (and
+views of 24 x 24). "Network" is a forward and backward pass of the encoder by itself on a batch of the same views;
+"rest" is what is left of the step: densities and EM, or clustering step, discriminator and losses with their backward
+pass, and diagnostics. The floor is the time of the matrix products of a step, one after the other with nothing between
+them; share is floor / step.
+"""
+
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from kedro.config import OmegaConfigLoader
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from deep_clustering.methods import make_method
+
+CONF = Path(__file__).parents[1] / "conf"
+BATCH = 256
+MLP, GAME = [196, 500, 500, 2000, 10], [10, 500, 500, 1]
+
+
+def parameters() -> dict[str, Any]:
+    """The options of conf/base."""
+    return dict(OmegaConfigLoader(conf_source=str(CONF), base_env="base", default_run_env="base")["parameters"])
+
+
+class Stopwatch:
+    """Seconds of each call of some functions, by name."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, list[float]] = defaultdict(list)
+        self._started = 0.0
+
+    def around(self, name: str, function: Callable) -> Callable:
+        """The function, timed."""
+
+        def timed(*args: Any, **more: Any) -> Any:  # noqa: ANN401
+            started = time.process_time()
+            result = function(*args, **more)
+            self.seconds[name].append(time.process_time() - started)
+            return result
+
+        return timed
+
+    def start(self, *_: Any) -> None:  # noqa: ANN401
+        """Begin an optimiser's update."""
+        self._started = time.process_time()
+
+    def stop(self, *_: Any) -> None:  # noqa: ANN401
+        """End an optimiser's update."""
+        self.seconds["optimiser"].append(time.process_time() - self._started)
+
+    def milliseconds(self, name: str, n_steps: int) -> float:
+        """Median over the later half of the steps, of the sum of the calls in one step."""
+        calls = np.array(self.seconds[name][-n_steps:] if name != "optimiser" else self.seconds[name])
+        per_step = calls.reshape(n_steps, -1).sum(axis=1)
+        return float(1e3 * np.median(per_step[n_steps // 2 :]))
+
+
+def parts_of_a_step(options: dict[str, Any], rows: np.ndarray, n_steps: int) -> dict[str, float]:
+    """Milliseconds of each part of a step of a method."""
+    estimator: Any = make_method(options)
+    watch = Stopwatch()
+    cls, view = type(estimator), type(estimator._view)
+    step, pair = cls._step, view.pair
+    hooks = [register_optimizer_step_pre_hook(watch.start), register_optimizer_step_post_hook(watch.stop)]
+    cls._step, view.pair = watch.around("step", step), watch.around("views", pair)
+    try:
+        estimator.fit(rows)
+    finally:
+        cls._step, view.pair = step, pair
+        for hook in hooks:
+            hook.remove()
+    network = network_alone(estimator, options["precision"], n_steps)
+    parts = {name: watch.milliseconds(name, n_steps) for name in ("views", "step", "optimiser")}
+    total = parts["views"] + parts.pop("step")
+    rest = total - network - parts["views"] - parts["optimiser"]
+    return {"total": total, "network": network, **parts, "rest": rest}
+
+
+def network_alone(estimator: Any, precision: str, n_steps: int) -> float:  # noqa: ANN401
+    """Milliseconds of a forward and backward pass of the encoder on two views of a batch."""
+    encoder, watch = estimator.encoder_.train(), Stopwatch()
+    shape = estimator._view.output_shape(estimator.row_shape_)
+    views = torch.rand(2 * BATCH, *shape)
+
+    def both() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            codes = encoder(views)
+        codes.float().square().mean().backward()
+
+    for _ in range(n_steps):
+        watch.around("network", both)()
+        encoder.zero_grad(set_to_none=True)
+    return watch.milliseconds("network", n_steps)
+
+
+def products_of_a_step() -> list[tuple[int, int, int, bool]]:
+    """(rows, inner, columns, whether it belongs to the encoder) of every matrix product of a step of DCAN."""
+    both, products = 2 * BATCH, []
+    for first, (wide, narrow) in enumerate(pairwise(MLP)):
+        products += [(both, wide, narrow, True), (wide, both, narrow, True)]  # forward, gradient of the weights
+        products += [(both, narrow, wide, True)] if first else []  # gradient of the input
+    for first, (wide, narrow) in enumerate(pairwise(GAME)):
+        products += [(2 * both, wide, narrow, False), (wide, 2 * both, narrow, False)]  # its own update: draws, latents
+        products += [(2 * both, narrow, wide, False)] if first else []
+        products += [(both, wide, narrow, False), (both, narrow, wide, False)]  # on the way to the encoder
+    return products
+
+
+def floor(precision: str, n_steps: int) -> float:
+    """Milliseconds of these products alone; only those of the encoder are in half precision."""
+    pairs = []
+    for n_rows, inner, n_columns, is_encoder in products_of_a_step():
+        kind = torch.bfloat16 if precision == "bf16" and is_encoder else torch.float32
+        pairs.append((torch.randn(n_rows, inner, dtype=kind), torch.randn(inner, n_columns, dtype=kind)))
+    watch = Stopwatch()
+
+    def multiply() -> None:
+        for left, right in pairs:
+            left @ right
+
+    for _ in range(n_steps):
+        watch.around("floor", multiply)()
+    return watch.milliseconds("floor", n_steps)
+
+
+def main() -> None:
+    """Print both tables."""
+    torch.set_num_threads(1)
+    n_steps = int(sys.argv[1]) if len(sys.argv) > 1 else 40
+    rng, base = np.random.default_rng(0), parameters()
+    images = rng.random((BATCH, 1, 28, 28), dtype=np.float32)  # one batch an epoch
+    short = {"epochs": n_steps, "record_every": n_steps, "batch_size": BATCH, "start": {"kind": "none"}, "n_init": 1}
+    print("| method | precision | step, ms | network | views | optimiser | rest |\n|---|---|---|---|---|---|---|")
+    for method in ("neural_mixture", "dcan"):
+        for precision in ("fp32", "bf16"):
+            changes = {name: value for name, value in short.items() if name in base[method]}
+            options = base[method] | changes | {"precision": precision}
+            options["views"] = options["views"] | {"size": 24}
+            parts = parts_of_a_step(options, images, n_steps)
+            total = parts.pop("total")
+            shares = " | ".join(f"{part / total:.0%}" for part in parts.values())
+            print(f"| {method} | {precision} | {total:.1f} | {shares} |")
+    rows = rng.random((BATCH, MLP[0]), dtype=np.float32)
+    game = {
+        "latent_dim": MLP[-1],
+        "encoder": {"kind": "mlp", "hidden": MLP[1:-1]},
+        "discriminator_hidden": GAME[1:-1],
+        "conditioning": "none",
+        "views": {"kind": "noise", "scale": 0.1},
+    }
+    sizes = "-".join(map(str, MLP)), "-".join(map(str, GAME))
+    print(f"\n| DCAN {sizes[0]}, {sizes[1]} | step, ms | matrix products, ms | share |\n|---|---|---|---|")
+    for precision in ("fp32", "bf16"):
+        step = parts_of_a_step(base["dcan"] | short | game | {"precision": precision}, rows, n_steps)["total"]
+        least = floor(precision, n_steps)
+        print(f"| {precision} | {step:.1f} | {least:.1f} | {least / step:.0%} |")
+
+
+if __name__ == "__main__":
+    main()
