@@ -3,10 +3,9 @@
     python benchmarks/step_time.py [steps]
 
 One thread, processor time of this process, medians over steps. Images of 28 x 28 with the options of conf/base (and
-views of 24 x 24). "Network" is a forward and backward pass of the encoder by itself on a batch of the same views;
-"rest" is what is left of the step: densities and EM, or clustering step, discriminator and losses with their backward
-pass, and diagnostics. The floor is the time of the matrix products of a step, one after the other with nothing between
-them; share is floor / step.
+views of 24 x 24). "Network" is the encoder's forward and backward pass; "rest" is what is left of the step: densities
+and EM, or clustering step, discriminator and losses with their backward pass, and diagnostics. The floor is the time of
+the matrix products of a step, one after the other with nothing between them; share is floor / step.
 """
 
 import sys
@@ -35,45 +34,75 @@ def parameters() -> dict[str, Any]:
 
 
 class Stopwatch:
-    """Seconds of each call of some functions, by name."""
+    """Processor time of the parts of each step, in seconds, by name."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, list[float]] = defaultdict(list)
-        self._started = 0.0
+        self._optimiser_began = self._forward_began = 0.0
+        self._backward_began: float | None = None
 
     def around(self, name: str, function: Callable) -> Callable:
         """The function, timed."""
 
         def timed(*args: Any, **more: Any) -> Any:  # noqa: ANN401
-            started = time.process_time()
+            began = time.process_time()
             result = function(*args, **more)
-            self.seconds[name].append(time.process_time() - started)
+            self.seconds[name].append(time.process_time() - began)
             return result
 
         return timed
 
-    def start(self, *_: Any) -> None:  # noqa: ANN401
-        """Begin an optimiser's update."""
-        self._started = time.process_time()
+    def watch_encoder(self, encoder: torch.nn.Module) -> None:
+        """Time its forward passes in training, and its backward passes: from the gradient of its output on."""
 
-    def stop(self, *_: Any) -> None:  # noqa: ANN401
-        """End an optimiser's update."""
-        self.seconds["optimiser"].append(time.process_time() - self._started)
+        def began(*_: Any) -> None:  # noqa: ANN401
+            self._forward_began = time.process_time()
+
+        def ended(_: Any, __: Any, output: torch.Tensor) -> None:  # noqa: ANN401
+            if output.requires_grad:
+                self.seconds["forward"].append(time.process_time() - self._forward_began)
+                output.register_hook(self._begin_backward)
+
+        encoder.register_forward_pre_hook(began)
+        encoder.register_forward_hook(ended)
+
+    def _begin_backward(self, _: torch.Tensor) -> None:
+        self._backward_began = time.process_time()
+
+    def begin_update(self, *_: Any) -> None:  # noqa: ANN401
+        """An optimiser begins: if it is the encoder's, its backward pass has ended."""
+        self._optimiser_began = time.process_time()
+        if self._backward_began is not None:
+            self.seconds["backward"].append(self._optimiser_began - self._backward_began)
+            self._backward_began = None
+
+    def end_update(self, *_: Any) -> None:  # noqa: ANN401
+        """An optimiser has ended."""
+        self.seconds["optimiser"].append(time.process_time() - self._optimiser_began)
 
     def milliseconds(self, name: str, n_steps: int) -> float:
         """Median over the later half of the steps, of the sum of the calls in one step."""
-        calls = np.array(self.seconds[name][-n_steps:] if name != "optimiser" else self.seconds[name])
-        per_step = calls.reshape(n_steps, -1).sum(axis=1)
+        calls = np.array(self.seconds[name])
+        per_step = calls[len(calls) % n_steps :].reshape(n_steps, -1).sum(axis=1)  # without views before the first
         return float(1e3 * np.median(per_step[n_steps // 2 :]))
 
 
 def parts_of_a_step(options: dict[str, Any], rows: np.ndarray, n_steps: int) -> dict[str, float]:
-    """Milliseconds of each part of a step of a method."""
+    """Milliseconds of a step of a method, and of each part of it."""
     estimator: Any = make_method(options)
     watch = Stopwatch()
-    cls, view = type(estimator), type(estimator._view)
+    cls, view, build = type(estimator), type(estimator._view), estimator._build
+
+    def building(*args: Any) -> None:  # noqa: ANN401
+        build(*args)
+        watch.watch_encoder(estimator.encoder_)
+
+    estimator._build = building
     step, pair = cls._step, view.pair
-    hooks = [register_optimizer_step_pre_hook(watch.start), register_optimizer_step_post_hook(watch.stop)]
+    hooks = [
+        register_optimizer_step_pre_hook(watch.begin_update),
+        register_optimizer_step_post_hook(watch.end_update),
+    ]
     cls._step, view.pair = watch.around("step", step), watch.around("views", pair)
     try:
         estimator.fit(rows)
@@ -81,28 +110,10 @@ def parts_of_a_step(options: dict[str, Any], rows: np.ndarray, n_steps: int) -> 
         cls._step, view.pair = step, pair
         for hook in hooks:
             hook.remove()
-    network = network_alone(estimator, options["precision"], n_steps)
-    parts = {name: watch.milliseconds(name, n_steps) for name in ("views", "step", "optimiser")}
-    total = parts["views"] + parts.pop("step")
-    rest = total - network - parts["views"] - parts["optimiser"]
+    parts = {name: watch.milliseconds(name, n_steps) for name in ("views", "step", "optimiser", "forward", "backward")}
+    total, network = parts["views"] + parts.pop("step"), parts.pop("forward") + parts.pop("backward")
+    rest = total - network - sum(parts.values())
     return {"total": total, "network": network, **parts, "rest": rest}
-
-
-def network_alone(estimator: Any, precision: str, n_steps: int) -> float:  # noqa: ANN401
-    """Milliseconds of a forward and backward pass of the encoder on two views of a batch."""
-    encoder, watch = estimator.encoder_.train(), Stopwatch()
-    shape = estimator._view.output_shape(estimator.row_shape_)
-    views = torch.rand(2 * BATCH, *shape)
-
-    def both() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            codes = encoder(views)
-        codes.float().square().mean().backward()
-
-    for _ in range(n_steps):
-        watch.around("network", both)()
-        encoder.zero_grad(set_to_none=True)
-    return watch.milliseconds("network", n_steps)
 
 
 def products_of_a_step() -> list[tuple[int, int, int, bool]]:

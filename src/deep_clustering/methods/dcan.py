@@ -587,7 +587,7 @@ class DCAN:
             partition = self._find_partition(features, neighbours, checkpoints)
             training = self._begin(rows, partition, generator)
             history.snapshot(0, training.newest)
-            if checkpoints and checkpoints.is_due(0):
+            if checkpoints and checkpoints.is_due(0) and partition is not None:
                 checkpoints.save(0, self._state(training, optimisers, history, generator, partition))
         else:
             training, partition = self._restore(state, optimisers, history, generator)
@@ -607,7 +607,7 @@ class DCAN:
             is_last = self.ended_early_ or epoch + 1 == self.epochs
             if (epoch + 1) % self.record_every == 0 or is_last:
                 history.snapshot(epoch + 1, self._finalise(rows, training.mixture))
-            if is_last:
+            if self.ended_early_:
                 break
             if checkpoints and checkpoints.is_due(epoch + 1):
                 checkpoints.save(epoch + 1, self._state(training, optimisers, history, generator, partition))

@@ -78,8 +78,9 @@ OBJECTIVES = ("pair", "single", "consistency", "single_and_consistency")
 
 # Fresh views are drawn from a stream of their own, so that looking at a model does not disturb its training.
 _FRESH = 2**40
-# Fresh pairs of views of each row that choose a head, merge components or find a temperature.
-_ROUNDS = 4
+# Fresh pairs of views of each row that choose a head, merge components or find a temperature: four, or as few as one
+# where the rows are so many that one pair of each says enough.
+_ROUNDS, _ENOUGH_PAIRS = 4, 40_000
 # Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
 _ABSENT = -1e30
 # Resamplings of the rows behind the probability of each number of clusters.
@@ -204,6 +205,10 @@ def mixing_weights(log_shares: Tensor, mixing: str) -> Tensor:
         log pi_k, shape (..., n_clusters); exp sums to 1 over the last axis.
     """
     return torch.log_softmax((2 if mixing == "neutral" else 1) * log_shares, dim=-1)
+
+
+def _n_rounds(n_samples: int) -> int:
+    return max(1, min(_ROUNDS, _ENOUGH_PAIRS // n_samples))
 
 
 def choose_temperature(log_joint_a: Tensor, log_joint_b: Tensor) -> float:
@@ -556,17 +561,19 @@ class NeuralMixture:
         """
         rows = self._rows(features)
         total = torch.zeros(len(rows), self.log_mixing_weights_.shape[1], device=self._device)
-        for round_ in range(_ROUNDS):
+        n_rounds = _n_rounds(len(rows))
+        for round_ in range(n_rounds):
             first, second = self._pair_log_joint(rows, round_)
             total += torch.softmax(self._of_pairs(first, second)[0][:, 0], dim=1)
-        return (total / _ROUNDS).cpu().numpy()
+        return (total / n_rounds).cpu().numpy()
 
     def _choose_head(self, rows: Rows, history: History) -> None:
         """Keep the head of greatest pair log-likelihood on fresh views: deviations N11 and N14."""
         of_rows = torch.zeros(len(rows), len(self._sizes), device=self._device)
-        for round_ in range(_ROUNDS):
+        n_rounds = _n_rounds(len(rows))
+        for round_ in range(n_rounds):
             first, second = self._pair_log_joint(rows, round_)
-            of_rows += self._of_pairs(first, second)[1] / _ROUNDS
+            of_rows += self._of_pairs(first, second)[1] / n_rounds
         log_likelihoods = of_rows.mean(dim=0)
         best = self._comparable(log_likelihoods).argmax(dim=0, keepdim=True)
         if self.calibration == "agreement":
@@ -618,7 +625,7 @@ class NeuralMixture:
         rows, trained_on = self._rows(features), getattr(self, "_neighbours", None)
         self._neighbours = neighbour_table(neighbours, len(rows), self._device)
         values = []
-        for round_ in range(_ROUNDS):
+        for round_ in range(_n_rounds(len(rows))):
             first, second = self._pair_log_joint(rows, round_)
             values.append(self._of_pairs(first, second)[1].mean())
         self._neighbours = trained_on
