@@ -29,6 +29,7 @@ SMALL = {
     "batch_size": 64,
     "record_every": 1,
     "start": {"kind": "none"},
+    "restarts": 1,
     "queue_size": 600,
     "discriminator_hidden": [16],
     "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]},

@@ -428,7 +428,7 @@ NETWORK_OPTIONS = [
     ({"views": {"scale": 1}}, "views: expected a mapping with 'kind'"),
     ({"views": "noise"}, "'views' got 'noise'"),
     ({"encoder": {"kind": "mlp", "hidden": [0]}}, r"encoder \(mlp\): hidden must be at least 1, got 0"),
-    ({"encoder": {"kind": "resnet"}}, "encoder: unknown kind 'resnet'"),
+    ({"encoder": {"kind": "transformer"}}, "encoder: unknown kind 'transformer'"),
 ]
 BAD_OPTIONS = {
     "dcan": [
@@ -469,7 +469,7 @@ BAD_OPTIONS = {
         *NETWORK_OPTIONS,
         ({"density": "sigmod"}, r"density got 'sigmod' \(did you mean 'sigmoid'\?\)"),
         ({"density_scale": 0.0}, "density_scale must be at least 0.001, got 0.0"),
-        ({"mixing": "fixed"}, r"mixing got 'fixed' \(known: learned, uniform\)"),
+        ({"mixing": "fixed"}, r"mixing got 'fixed' \(known: learned, neutral, uniform\)"),
         ({"mixing_momentum": 1.5}, "mixing_momentum must be at least 0 and at most 1, got 1.5"),
         ({"mixing_floor": -0.5}, "mixing_floor must be at least 0 and at most 1, got -0.5"),
         ({"learning_rate": float("nan")}, "learning_rate must be at least 0 and at most 10, got nan"),

@@ -178,7 +178,11 @@ SWITCHED_ON = {
     [
         *((method, {}, moment) for method in SWITCHED_ON for moment in ("training/components@1", "training@0")),
         *((method, {}, "training@2") for method in SWITCHED_ON),
-        *(("dcan", {"restarts": 2}, moment) for moment in ("training/restart_1@2", "training@1")),
+        *(
+            (method, {"restarts": 2}, moment)
+            for method in SWITCHED_ON
+            for moment in ("training/restart_1@2", "training@1")
+        ),
     ],
 )
 def test_a_killed_training_ends_with_the_same_weights_as_an_unbroken_one(

@@ -671,15 +671,6 @@ def test_separated_groups_are_found_from_every_start(tiny_options, blobs, blob_l
     assert accuracy(contingency(estimator.predict(blobs), blob_labels, 3, 3)) == 1
 
 
-def test_view_responsibilities_are_distributions_over_the_components(tiny_options, blobs):
-    estimator = fitted(tiny_options, blobs, views={"kind": "noise", "scale": 0.0})
-    soft = estimator.view_responsibilities(blobs)
-    np.testing.assert_allclose(soft, estimator.predict_proba(blobs), atol=1e-5)  # the views are the rows themselves
-    noisy = fitted(tiny_options, blobs, views={"kind": "noise", "scale": 3.0})
-    np.testing.assert_allclose(noisy.view_responsibilities(blobs).sum(axis=1), 1, rtol=1e-5)
-    assert noisy.view_responsibilities(blobs).max(axis=1).mean() < noisy.predict_proba(blobs).max(axis=1).mean()
-
-
 # Restarts, deviation D16
 
 

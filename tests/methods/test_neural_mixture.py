@@ -26,6 +26,7 @@ from deep_clustering.methods.neural_mixture import (
     sigmoid_relevance,
     update_shares,
 )
+from deep_clustering.methods.restarts import derived_seed
 from deep_clustering.methods.starts import KMeansStart, Overclustering
 from deep_clustering.metrics import accuracy, contingency
 
@@ -610,7 +611,7 @@ def test_merging_joins_components_that_share_rows():
     responsibilities[np.arange(90), 2 * group + 1] += 1 - share
     responsibilities /= responsibilities.sum(axis=1, keepdims=True)
     start = Overclustering(components_per_cluster=2, epochs=1, hold=1, max_rows=1000)
-    merged = start.merge(responsibilities, [3, 6], seed=0)
+    merged = start.merge(np.sqrt(responsibilities), [3, 6], seed=0)
     assert merged.shape == (90, 2)
     assert adjusted_rand_score(group, merged[:, 0]) == 1
     assert len(set(merged[:, 1])) == 6
@@ -698,3 +699,16 @@ def test_half_precision_trains_a_similar_model(tiny_options, blobs, blob_labels)
     estimator = full_batch(tiny_options, blobs, precision="bf16", learning_rate=0.02, epochs=80)
     assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1
     assert estimator.encoder_[-1].weight.dtype == torch.float32
+
+
+def test_the_restart_of_greatest_log_likelihood_is_kept(tiny_options, blobs):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3)
+    both = make_method(options | {"restarts": 2}).fit(blobs)
+    alone = [make_method(options | {"seed": derived_seed(options["seed"], restart)}).fit(blobs) for restart in (0, 1)]
+    expected = [float(one.history_["final_log_likelihood_share"]) for one in alone]
+    np.testing.assert_allclose(both.history_["candidate_scores"], expected)
+    best = alone[int(np.argmax(expected))]
+    np.testing.assert_array_equal(both.predict(blobs), best.predict(blobs))
+    np.testing.assert_array_equal(both.history_["loss"], best.history_["loss"])
+    assert derived_seed(7, 0) == 7
+    assert len({derived_seed(7, restart) for restart in range(20)}) == 20

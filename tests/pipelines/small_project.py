@@ -18,6 +18,7 @@ SMALL = {
         "batch_size": 64,
         "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]},
         "start": {"kind": "none"},
+        "restarts": 1,
     },
     "kmeans": {"n_init": 2},
     "tracking": {"enabled": False},

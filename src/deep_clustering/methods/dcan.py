@@ -52,6 +52,7 @@ import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -72,6 +73,7 @@ from deep_clustering.methods.latent_mixture import (
     m_step,
     memberships,
 )
+from deep_clustering.methods.restarts import Trained, best_of_restarts, derived_seed
 from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
 from deep_clustering.networks import MLP, discriminator, load_module, make_encoder, module_arrays
 from deep_clustering.options import check_choice, check_range
@@ -300,11 +302,6 @@ def find_failure(columns: Mapping[str, list[float]], n_clusters: int, patience: 
     return None
 
 
-def derived_seed(seed: int, restart: int) -> int:
-    """Seed of a restart; the first has the seed itself."""
-    return seed if restart == 0 else int(np.random.SeedSequence((seed, restart)).generate_state(1)[0])
-
-
 @dataclass
 class _Training:
     """What changes from step to step besides the networks; all on the device."""
@@ -478,7 +475,15 @@ class DCAN:
         if self.restarts == 1:
             history = self._fit_once(features, neighbours, checkpoints, ends_early=False)
         else:
-            history = self._fit_restarts(features, neighbours, checkpoints)
+            best = best_of_restarts(
+                partial(self._fit_restart, features, neighbours),
+                self.restarts,
+                "dcan",
+                checkpoints,
+                self._identity(features),
+            )
+            self.set_arrays(best.arrays)
+            history = best.history
         self.history_ = history.arrays()
         return self
 
@@ -494,35 +499,14 @@ class DCAN:
                 f"(two views of {n_samples} rows, at most queue_size)"
             )
 
-    def _fit_restarts(
-        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
-    ) -> History:
-        """Train several times from derived seeds and keep the best by its within-cluster share: deviation D16."""
-        state = checkpoints.begin(self._identity(features)) if checkpoints else None
-        if state is None:
-            state = {"scores": [], "assignments": [], "best": None}
-        for restart in range(len(state["scores"]), self.restarts):
-            one = replace(self, seed=derived_seed(self.seed, restart), restarts=1)
-            one._device = self._device
-            inner = checkpoints.within(f"restart_{restart}") if checkpoints else None
-            history = one._fit_once(features, neighbours, inner, ends_early=True)
-            score = -float(one.within_share_) - _ENDED_EARLY * one.ended_early_
-            logger.info("dcan: restart %d of %d, within_share %.4f", restart + 1, self.restarts, one.within_share_)
-            if score > max(state["scores"], default=-math.inf):
-                arrays = {name: torch.from_numpy(np.array(array)) for name, array in one.get_arrays().items()}
-                state["best"] = {"arrays": arrays, "history": history.state()}
-            state["scores"].append(score)
-            state["assignments"].append(history.newest_snapshot())
-            if checkpoints and checkpoints.is_due(0):
-                checkpoints.save(restart + 1, state)
-        self.set_arrays({name: array.numpy() for name, array in state["best"]["arrays"].items()})
-        history = History("dcan")
-        history.restore(state["best"]["history"])
-        history.candidates(state["assignments"], torch.tensor(state["scores"]))
-        history.final(within_share=self.within_share_)
-        if checkpoints:
-            checkpoints.clear()
-        return history
+    def _fit_restart(
+        self, features: np.ndarray, neighbours: np.ndarray | None, restart: int, checkpoints: Checkpoints | None
+    ) -> Trained:
+        """One of several trainings, compared by its within-cluster share: deviation D16."""
+        one = replace(self, seed=derived_seed(self.seed, restart), restarts=1)
+        one._device = self._device
+        history = one._fit_once(features, neighbours, checkpoints, ends_early=True)
+        return Trained(one.get_arrays(), history, -float(one.within_share_) - _ENDED_EARLY * one.ended_early_)
 
     def _fit_once(
         self,
@@ -624,16 +608,18 @@ class DCAN:
             return None
         if isinstance(self._start, Overclustering):
             n_epochs = self._start.n_epochs(self.epochs)
+            n_components = self._start.n_components(self.n_clusters, min(self.batch_size, features.shape[0]))
             many = replace(
                 self,
-                n_clusters=self._start.n_components(self.n_clusters, min(self.batch_size, features.shape[0])),
+                n_clusters=n_components,
+                latent_dim=max(self.latent_dim, n_components),  # room for so many separated groups
                 epochs=n_epochs,
                 record_every=n_epochs,
                 restarts=1,
                 start={"kind": "none"},
             )
             many.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
-            partition = merge_components(many, features, self._start, self.n_clusters, self.seed)
+            partition = self._start.merge(many.transform(features), [self.n_clusters], self.seed)[:, 0]
         else:
             partition = self._start.partition(features, self.n_clusters, self.seed)
         return torch.from_numpy(partition).to(self._device)
@@ -854,24 +840,6 @@ class DCAN:
         """Responsibilities under the latent mixture, shape (n, n_clusters), float32."""
         return torch.softmax(self._predicted(features), dim=1).cpu().numpy()
 
-    @torch.inference_mode()
-    def view_responsibilities(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities of fresh views of the training rows, averaged over several, (n, n_clusters), float32.
-
-        Args:
-            features: The training rows, of which the neighbours are known.
-        """
-        rows = self._rows(features)
-        generator = torch.Generator(self._device).manual_seed(_FRESH + self.seed)
-        total = torch.zeros(len(rows), self.n_clusters, device=self._device)
-        for index in torch.arange(len(rows), device=self._device).split(1024):
-            for _ in range(_ROUNDS):
-                views = self._view.pair(rows, index, self._neighbours, generator)
-                latent = whiten(self.encoder_(views), self.code_mean_, self.code_factor_)
-                first, second = torch.softmax(log_joint(latent, self.mixture_), dim=1).chunk(2)
-                total[index] += (first + second) / (2 * _ROUNDS)
-        return total.cpu().numpy()
-
     def log_density(self, features: np.ndarray) -> np.ndarray:
         """Log p(z) of each row under the latent mixture, shape (n,), in nats; an outlier has a low value."""
         return torch.logsumexp(self._predicted(features), dim=1).cpu().numpy()
@@ -938,22 +906,3 @@ class DCAN:
         tensors = {name: tensor.to(self._device) for name, tensor in saved.items()}
         partition = state["partition"]
         return _Training(mixture=mixture, **tensors), None if partition is None else partition.to(self._device)
-
-
-def merge_components(many: DCAN, features: np.ndarray, start: Overclustering, n_clusters: int, seed: int) -> np.ndarray:
-    """Partition of the rows by what a model of more clusters says of their views: deviation D15.
-
-    Responsibilities of the rows as they come are nearly hard, so that no two clusters look alike; those of random
-    views spread over the clusters that share a group.
-
-    Args:
-        many: The fitted model of `start.n_components(...)` clusters.
-        features: The rows it was fitted to.
-        start: How components are merged.
-        n_clusters: Number of clusters wanted.
-        seed: Seed of the draw, if there are more than `start.max_rows`.
-
-    Returns:
-        Cluster of each row, shape (n_samples,), int64.
-    """
-    return start.merge(many.view_responsibilities(features), [n_clusters], seed)[:, 0]

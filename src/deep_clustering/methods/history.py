@@ -83,6 +83,10 @@ class History:
         """Note figures of the finished training (scalars)."""
         self._others |= {f"final_{name}": np.array(float(value)) for name, value in values.items()}
 
+    def newest_final(self, name: str) -> float:
+        """A figure of the finished training."""
+        return float(self._others[f"final_{name}"])
+
     def last(self, *names: str) -> str:
         """Values of the last epoch, as text for a progress display."""
         return ", ".join(f"{name} {self._rows[-1][name]:.3f}" for name in names) if self._rows else ""
@@ -109,13 +113,15 @@ class History:
         return columns | snapshots | self._others
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint needs to continue: finished epochs and snapshots."""
+        """What a checkpoint needs to continue: all that was collected of finished epochs."""
         return {
             "rows": self._rows,
             "snapshots": [[epoch, torch.from_numpy(rows)] for epoch, rows in self._snapshots],
+            "others": {name: torch.from_numpy(np.array(value)) for name, value in self._others.items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         self._rows = [dict(row) for row in state["rows"]]
         self._snapshots = [(epoch, rows.numpy()) for epoch, rows in state["snapshots"]]
+        self._others = {name: value.numpy() for name, value in state["others"].items()}

@@ -51,11 +51,13 @@ Deviations from the paper, or choices where it is silent
         of a mixture of more clusters, or of k-means or Ward on the rows
     N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of log K is kept
+    N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -68,6 +70,7 @@ from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_bat
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
 from deep_clustering.methods.history import History
+from deep_clustering.methods.restarts import Trained, best_of_restarts, derived_seed
 from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
 from deep_clustering.networks import load_module, make_encoder, module_arrays
 from deep_clustering.options import check_choice, check_range
@@ -292,6 +295,8 @@ class NeuralMixture:
     """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
     start: dict[str, Any]
     """Partition held for the first epochs (N12): kind and its options."""
+    restarts: int
+    """Trainings from derived seeds, of which the best by (3) is kept (N15)."""
     calibration: str
     """none, or agreement: soften the responsibilities by the temperature of N13."""
     views: dict[str, Any]
@@ -323,6 +328,7 @@ class NeuralMixture:
         check_range("mixing_momentum", self.mixing_momentum, 0, 1)
         check_range("mixing_floor", self.mixing_floor, 0, 1)
         check_range("pair_noise", self.pair_noise, 0, 0.99)
+        check_range("restarts", self.restarts, 1)
         check_choice("calibration", self.calibration, ("none", "agreement"))
         check_range("epochs", self.epochs, 1)
         check_range("batch_size", self.batch_size, 2)
@@ -375,12 +381,38 @@ class NeuralMixture:
                 f"{min(self.batch_size, features.shape[0])}: a density is normalised over a batch"
             )
         self._device = resolve_device(self.device)
+        if self.restarts > 1:
+            best = best_of_restarts(
+                partial(self._fit_restart, features, neighbours),
+                self.restarts,
+                "neural_mixture",
+                checkpoints,
+                self._identity(features),
+            )
+            self.set_arrays(best.arrays)
+            self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
+            self.history_ = best.history.arrays()
+        else:
+            self.history_ = self._fit_once(features, neighbours, checkpoints).arrays()
+        return self
+
+    def _fit_restart(
+        self, features: np.ndarray, neighbours: np.ndarray | None, restart: int, checkpoints: Checkpoints | None
+    ) -> Trained:
+        """One of several trainings: deviation N15."""
+        one = replace(self, seed=derived_seed(self.seed, restart), restarts=1)
+        one._device = self._device
+        history = one._fit_once(features, neighbours, checkpoints)
+        return Trained(one.get_arrays(), history, history.newest_final("log_likelihood_share"))
+
+    def _fit_once(
+        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+    ) -> History:
         with torch.random.fork_rng():
             torch.manual_seed(self.seed)
             self._build(features.shape[1:], self._sizes)
             self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
-            self._train(features, neighbours, checkpoints)
-        return self
+            return self._train(features, neighbours, checkpoints)
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
         """A new network and uniform mixing weights for heads of so many clusters, all as wide as the widest."""
@@ -394,7 +426,7 @@ class NeuralMixture:
         self.log_normaliser_ = torch.zeros_like(self.score_mean_)
         self.temperature_ = 1.0
 
-    def _train(self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None) -> None:
+    def _train(self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None) -> History:
         rows = Rows(features, self._device)
         generator = torch.Generator(self._device).manual_seed(self.seed)
         optimiser = torch.optim.AdamW(self.encoder_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
@@ -434,9 +466,9 @@ class NeuralMixture:
             if checkpoints and checkpoints.is_due(epoch + 1):
                 checkpoints.save(epoch + 1, self._state(optimiser, schedule, history, generator, leading, partition))
         self._choose_head(rows, history)
-        self.history_ = history.arrays()
         if checkpoints:
             checkpoints.clear()
+        return history
 
     def _find_partition(
         self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
@@ -453,11 +485,13 @@ class NeuralMixture:
                 epochs=n_epochs,
                 record_every=n_epochs,
                 heads=1,
+                restarts=1,
                 start={"kind": "none"},
                 calibration="none",
             )
             many.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
-            partitions = self._start.merge(many.pair_responsibilities(features), sizes, self.seed)
+            # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
+            partitions = self._start.merge(np.sqrt(many.pair_responsibilities(features)), sizes, self.seed)
         else:
             partitions = np.stack([self._start.partition(features, size, self.seed) for size in sizes], axis=1)
         return torch.from_numpy(partitions).to(self._device)

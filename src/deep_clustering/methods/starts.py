@@ -89,23 +89,20 @@ class Overclustering:
         """Passes over the rows for them, at least one."""
         return max(1, round(self.epochs * epochs))
 
-    def merge(self, responsibilities: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
-        """Merge components into clusters: Ward's agglomeration of the square roots of the responsibilities.
-
-        The Euclidean distance of these is Hellinger's between the rows' distributions over the components.
+    def merge(self, points: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
+        """Merge components into clusters by Ward's agglomeration of what they say of the rows.
 
         Args:
-            responsibilities: Of each component for each row, shape (n_samples, n_components).
+            points: One for each row, shape (n_samples, n_dimensions), near to each other where components share rows.
             n_clusters: Numbers of clusters at which the tree is cut.
-            seed: Seed of the draw, if there are more than `max_rows`.
+            seed: Seed of the draw, if there are more rows than `max_rows`.
 
         Returns:
             Cluster of each row at each cut, shape (n_samples, len(n_clusters)), int64.
         """
-        roots = np.sqrt(responsibilities)
-        drawn = draw_rows(len(roots), self.max_rows, seed)
-        cuts = cut_tree(ward(roots[drawn]), n_clusters=list(n_clusters)).astype(np.int64)
-        return cuts[pairwise_distances_argmin(roots, roots[drawn])]
+        drawn = draw_rows(len(points), self.max_rows, seed)
+        cuts = cut_tree(ward(points[drawn]), n_clusters=list(n_clusters)).astype(np.int64)
+        return cuts[pairwise_distances_argmin(points, points[drawn])]
 
 
 INPUT_STARTS: dict[str, type] = {"none": NoStart, "kmeans": KMeansStart, "ward": WardStart}
