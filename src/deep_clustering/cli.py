@@ -126,7 +126,9 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
 
 @cli.command("leaderboard")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.option("--baseline", help="Method that the others are compared with.  [default: kmeans, if it is there]")
+@click.option(
+    "--baseline", help="Method that the others are compared with, or METHOD@VARIANT.  [default: kmeans, if it is there]"
+)
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option("--readme", type=click.Path(path_type=Path), help="Put the table between the markers in this file.")
 def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None) -> None:

@@ -17,7 +17,7 @@ from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.methods import METHODS
+from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.options import build, closest
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Preflight:
         problems = [
             *unknown_parameters(runtime_params),
             *shadowed_globals(parameters, {**self._context.config_loader["globals"], **runtime_params}),
-            *wrong_options(_parameter_names(pipeline) | (set(runtime_params) & set(METHODS)), parameters),
+            *wrong_options(_parameter_names(pipeline) | (set(runtime_params) & set(NAMESPACES)), parameters),
             *_refused_modes(run_params),
             *_wrong_versions(run_params.get("load_versions") or {}, pipeline, catalog),
             *_missing_inputs(run_params.get("load_versions") or {}, pipeline, catalog),

@@ -3,10 +3,8 @@
 from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import METHODS
+from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.pipelines import evaluation, features, ingestion, reporting, training
-
-# Blocks of parameters that configure a method in another way, each a namespace of its own beside the methods'.
-NAMED_CONFIGURATIONS = ("dcan_literal",)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -18,7 +16,7 @@ def register_pipelines() -> dict[str, Pipeline]:
     prepare = ingestion.create_pipeline() + features.create_pipeline()
     namespaces = {
         name: training.create_pipeline(name) + evaluation.create_pipeline(name) + reporting.create_pipeline(name)
-        for name in (*METHODS, *NAMED_CONFIGURATIONS)
+        for name in NAMESPACES
     }
     compare = reporting.create_comparison(list(METHODS))
     return {

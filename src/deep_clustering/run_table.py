@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from deep_clustering.methods import METHODS
+from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.options import closest
 from deep_clustering.tracking.reading import RecordedRun, list_runs
 
@@ -45,8 +45,8 @@ def show_runs(
     Raises:
         click.ClickException: if a name is unknown, no run is on the data set, or there is no usable store.
     """
-    if method is not None and method not in METHODS:
-        raise click.ClickException(f"--method: unknown method '{method}' ({closest(method, METHODS)})")
+    if method is not None and method not in NAMESPACES:
+        raise click.ClickException(f"--method: unknown method '{method}' ({closest(method, NAMESPACES)})")
     if status is not None and status.lower() not in _STATUSES:
         raise click.ClickException(f"--status: unknown status '{status}' ({closest(status.lower(), _STATUSES)})")
     runs = list_runs(project_path, is_wanted=_filter(data_set, method, status), last=last)

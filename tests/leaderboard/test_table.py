@@ -108,6 +108,17 @@ def test_the_baseline_has_the_same_options_where_it_has_any():
     assert np.isnan(line_of(table, "gmm", "n_init=1")["acc_difference"])  # either could be meant
 
 
+def test_one_variant_can_be_the_baseline_of_the_others():
+    variants = {"loss=euclidean": [0.7, 0.6], "loss=adversarial": [0.8, 0.9], "": [0.5, 0.5]}
+    runs = pd.concat([runs_of("dcan", acc, variant=name) for name, acc in variants.items()], ignore_index=True)
+    table = make_leaderboard(runs, "dcan@loss=euclidean")
+    assert line_of(table, "dcan", "loss=adversarial")["acc_difference"] == pytest.approx(0.2)
+    assert line_of(table, "dcan")["acc_difference"] == pytest.approx(-0.15)
+    assert np.isnan(line_of(table, "dcan", "loss=euclidean")["acc_difference"])
+    with pytest.raises(ValueError, match="no runs of 'dcan@loss=euclid' .did you mean 'dcan@loss=euclidean'"):
+        make_leaderboard(runs, "dcan@loss=euclid")
+
+
 def test_environments_are_kept_apart(runs):
     other = pd.concat([runs_of("dcan", [0.3], env="mnist"), runs_of("kmeans", [0.5], env="mnist")])
     table = make_leaderboard(pd.concat([runs, other], ignore_index=True), None)

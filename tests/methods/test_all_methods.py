@@ -17,7 +17,7 @@ from scipy import sparse
 from deep_clustering.datasets import ModelDataset
 from deep_clustering.methods import METHODS, Clusterer, is_curve, load_method, make_method, save_method
 from deep_clustering.metrics import accuracy, contingency
-from deep_clustering.pipeline_registry import NAMED_CONFIGURATIONS
+from deep_clustering.namespaces import NAMED_CONFIGURATIONS
 
 DEEP = ("dcan", "neural_mixture")
 ROWS = ("images", "vectors")

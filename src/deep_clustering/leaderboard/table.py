@@ -22,7 +22,8 @@ def make_leaderboard(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
 
     Args:
         runs: One line for each run, see `deep_clustering.leaderboard.runs`.
-        baseline: Method that the others are compared with, pairing equal seeds; None for k-means if it is there.
+        baseline: Method that the others are compared with, pairing equal seeds, or one of its variants as
+            "method@variant"; None for k-means if it is there.
 
     Returns:
         One line for each environment, method and variant, best first within an environment, with n_runs, n_failed;
@@ -33,9 +34,12 @@ def make_leaderboard(runs: pd.DataFrame, baseline: str | None) -> pd.DataFrame:
     Raises:
         ValueError: if no run of the baseline is there.
     """
-    methods = set(runs["method"])
-    if baseline is not None and baseline not in methods:
-        raise ValueError(f"--baseline: no runs of '{baseline}' ({closest(baseline, methods)})")
+    names = {
+        *runs["method"],
+        *(f"{method}@{variant}" for method, variant in zip(runs["method"], runs["variant"], strict=True) if variant),
+    }
+    if baseline is not None and baseline not in names:
+        raise ValueError(f"--baseline: no runs of '{baseline}' ({closest(baseline, names)})")
     finished = runs[runs["status"] == FINISHED]
     groups: dict[Any, pd.DataFrame] = dict(list(finished.groupby(KEYS, sort=False)))
     metrics = [name for name in metric_names(runs) if runs[name].notna().any()]
@@ -151,8 +155,12 @@ def _is_constant(group: pd.DataFrame) -> bool:
 def _baseline_of(key: Any, groups: Mapping[Any, pd.DataFrame], baseline: str) -> Any | None:  # noqa: ANN401
     """The baseline's runs with the options that both share; None for the baseline itself, or if it is ambiguous."""
     env, method, variant = key
-    candidates = [other for other in groups if other[0] == env and other[1] == baseline]
-    if method == baseline or not candidates:
+    name, _, wanted = baseline.partition("@")
+    candidates = [other for other in groups if other[0] == env and other[1] == name]
+    if wanted:
+        chosen = [other for other in candidates if other[2] == wanted and other != key]
+        return chosen[0] if chosen else None
+    if method == name or not candidates:
         return None
     options = set(split_outside(variant))
     same = [other for other in candidates if set(split_outside(other[2])) <= options]

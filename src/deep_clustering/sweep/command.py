@@ -8,7 +8,7 @@ from typing import Any
 
 from deep_clustering.launchers import make_launcher
 from deep_clustering.leaderboard import write_files
-from deep_clustering.methods import METHODS
+from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.sweep import checks, parsing
 from deep_clustering.sweep.folder import open_folder
 from deep_clustering.sweep.grid import Grid
@@ -79,7 +79,7 @@ def sweep(request: SweepRequest, root: Path) -> list[dict[str, Any]]:
 
 def _parse(request: SweepRequest, root: Path) -> Grid:
     envs = parsing.parse_names("--envs", request.envs, checks.known_environments(root / "conf"))
-    pipelines = parsing.parse_names("--pipelines", request.pipelines, METHODS)
+    pipelines = parsing.parse_names("--pipelines", request.pipelines, NAMESPACES)
     options = parsing.parse_grid(request.grid, pipelines)
     return Grid(
         envs=envs,

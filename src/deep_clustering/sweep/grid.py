@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deep_clustering.methods import METHODS
+from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.tracking.provenance import redact
 
 # Options that change the rows which the methods get.
@@ -33,7 +33,7 @@ class Grid:
 
     def points(self, pipeline: str) -> list[dict[str, Any]]:
         """Combinations of the grid's options that count for a pipeline."""
-        names = [name for name in self.options if root_of(name) == pipeline or root_of(name) not in METHODS]
+        names = [name for name in self.options if root_of(name) == pipeline or root_of(name) not in NAMESPACES]
         combinations = itertools.product(*(self.options[name] for name in names))
         return [dict(zip(names, values, strict=True)) for values in combinations]
 

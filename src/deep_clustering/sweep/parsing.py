@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from deep_clustering.methods import METHODS
+from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.options import closest
 from deep_clustering.sweep.grid import refuse_repeated, root_of
 
@@ -159,5 +159,5 @@ def _value(option: str, name: str, text: str) -> Any:  # noqa: ANN401 - any valu
 
 def _refuse_foreign(option: str, name: str, pipelines: Iterable[str]) -> None:
     root = root_of(name)
-    if root in METHODS and root not in set(pipelines):
+    if root in NAMESPACES and root not in set(pipelines):
         raise ValueError(f"{option}: '{name}' is an option of '{root}', which is not among --pipelines")
