@@ -89,9 +89,6 @@ CONDITIONINGS = ("none", "projection", "k_way")
 _FEWEST_POINTS = 600
 # Ridge, as a share of the mean variance, for a covariance that cannot be factored with the ridge of the options.
 _STRONG_RIDGE = 1e-2
-# Fresh views are drawn from a stream of their own, so many pairs for each row.
-_FRESH = 2**40
-_ROUNDS = 4
 # A restart that was ended early ranks behind all that were not: within_share lies in [0, 1].
 _ENDED_EARLY = 1.0
 
