@@ -546,6 +546,20 @@ def test_loss_of_each_reading_is_its_equation(tiny_options, objective):
     assert float(estimator._loss(log_a, log_b, responsibilities)) == pytest.approx(expected)
 
 
+@given(tables(-5, 5), st.integers(0, 1000))
+def test_the_pair_mixture_is_em_on_each_view_plus_consistency(scores, seed):
+    """With uniform weights: log p(x, x') = log p(x) + log p(x') + log sum_k gamma_k gamma'_k + log K."""
+    other = torch.from_numpy(np.random.default_rng(seed).normal(size=scores.shape))
+    first, second = (log_density(view, "exponential", 1.0) for view in (torch.from_numpy(scores), other))
+    n_clusters = scores.shape[1]
+    uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
+    pair = e_step(first + second, uniform)[1].mean()
+    singles = [e_step(view, uniform) for view in (first, second)]
+    consistency = consistency_loss(singles[0][0], singles[1][0])
+    expected = singles[0][1].mean() + singles[1][1].mean() - consistency + math.log(n_clusters)
+    assert float(pair) == pytest.approx(float(expected), abs=1e-9)
+
+
 # Temperature
 
 

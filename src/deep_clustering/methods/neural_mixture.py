@@ -24,6 +24,8 @@ Equations
         the same on both views: a score of a run that needs no ground truth.
     (7) one view             p(x) = sum_k pi_k f_k(x), responsibilities and EM as above with f_k(x') left out
     (8) consistency          -(1/B) sum_i log sum_k gamma_k(x_i) gamma_k(x'_i), the one-view responsibilities of (7)
+        By Bayes' rule p(x, x') = p(x) p(x') sum_k gamma_k(x) gamma_k(x') / pi_k: for uniform weights the pair mixture is
+        EM on each view plus consistency of weight one, exactly.
     (9) pair noise           p(x, x') = (1 - e) sum_k pi_k f_k(x) f_k(x') + e: with probability e the two views have
         nothing in common, as a neighbour that is none; responsibilities then sum to less than one
 
