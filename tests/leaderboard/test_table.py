@@ -31,7 +31,7 @@ def runs_of(method: str, acc: list[float], *, env="digits", variant="", seeds=No
 def runs() -> pd.DataFrame:
     return pd.concat(
         [
-            runs_of("dcan", DCAN, within_share=[0.4, 0.2, 0.3, 0.5], cpu_seconds=[10.0, 12.0, 14.0, 16.0]),
+            runs_of("dcan", DCAN, view_information=[1.6, 1.8, 1.7, 1.5], cpu_seconds=[10.0, 12.0, 14.0, 16.0]),
             runs_of("kmeans", KMEANS, cpu_seconds=[1.0, 1.0, 1.0, 1.0]),
             runs_of("ward", [0.65], seeds=[None]),
         ],
@@ -115,7 +115,7 @@ def test_one_variant_can_be_the_baseline_of_the_others():
     assert line_of(table, "dcan", "loss=adversarial")["acc_difference"] == pytest.approx(0.2)
     assert line_of(table, "dcan")["acc_difference"] == pytest.approx(-0.15)
     assert np.isnan(line_of(table, "dcan", "loss=euclidean")["acc_difference"])
-    with pytest.raises(ValueError, match="no runs of 'dcan@loss=euclid' .did you mean 'dcan@loss=euclidean'"):
+    with pytest.raises(ValueError, match=r"no runs of 'dcan@loss=euclid' .did you mean 'dcan@loss=euclidean'"):
         make_leaderboard(runs, "dcan@loss=euclid")
 
 
@@ -142,8 +142,8 @@ def test_a_sweep_in_which_all_failed_has_a_leaderboard_too():
 
 
 def test_the_choice_without_labels_follows_what_the_method_declares(runs):
-    dcan = choose(runs[runs["method"] == "dcan"])  # the least within_share is that of seed 1
-    assert (dcan["label_free_score"], dcan["chosen_seed"], dcan["chosen_acc"]) == ("within_share", 1, 0.85)
+    dcan = choose(runs[runs["method"] == "dcan"])  # the greatest view_information is that of seed 1
+    assert (dcan["label_free_score"], dcan["chosen_seed"], dcan["chosen_acc"]) == ("view_information", 1, 0.85)
     assert dcan["best_acc"] == 0.90
     assert dcan["oracle_gap"] == pytest.approx(0.05)
     mixture = choose(runs_of("neural_mixture", [0.4, 0.9, 0.6], log_likelihood=[1.0, 2.0, 3.0]))
@@ -152,8 +152,8 @@ def test_the_choice_without_labels_follows_what_the_method_declares(runs):
 
 def test_there_is_no_choice_without_a_score_labels_or_alternatives(runs):
     assert choose(runs[runs["method"] == "kmeans"]) == {}
-    assert choose(runs_of("dcan", [0.9], within_share=[0.1])) == {}
-    assert choose(runs_of("dcan", [0.9, 0.8], within_share=[0.1, 0.2]).drop(columns="acc")) == {}
+    assert choose(runs_of("dcan", [0.9], view_information=[0.1])) == {}
+    assert choose(runs_of("dcan", [0.9, 0.8], view_information=[0.1, 0.2]).drop(columns="acc")) == {}
 
 
 def test_an_unknown_baseline_is_answered_with_the_closest(runs):

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, kstest, multivariate_normal
+from sklearn.metrics import mutual_info_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deep_clustering.methods import dcan, make_method
 from deep_clustering.methods.dcan import (
-    derived_seed,
     discriminator_loss,
     draw_positives,
     encoder_loss,
@@ -24,6 +24,7 @@ from deep_clustering.methods.dcan import (
     gaussian_kl,
     gaussian_kl_loss,
     js_divergence,
+    mutual_information,
     positive_variances,
     wanted_outputs,
     whiten,
@@ -31,6 +32,7 @@ from deep_clustering.methods.dcan import (
     within_share,
 )
 from deep_clustering.methods.latent_mixture import LatentMixture
+from deep_clustering.methods.restarts import derived_seed
 from deep_clustering.metrics import accuracy, contingency
 
 LOSSES = ("adversarial", "euclidean", "gaussian_kl")
@@ -674,13 +676,27 @@ def test_separated_groups_are_found_from_every_start(tiny_options, blobs, blob_l
 # Restarts, deviation D16
 
 
-def test_of_several_trainings_the_one_of_least_within_share_is_kept(tiny_options, blobs):
+@given(st.integers(0, 10_000))
+def test_shared_information_is_that_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(0, 4, size=(2, 50))
+    expected = mutual_info_score(np.append(first, second), np.append(second, first))  # nats
+    got = mutual_information(torch.from_numpy(first), torch.from_numpy(second), 4)
+    assert float(got) == pytest.approx(expected, abs=1e-5)
+
+
+def test_views_that_agree_on_balanced_clusters_share_ln_k():
+    clusters = torch.arange(12) % 3
+    assert float(mutual_information(clusters, clusters, 3)) == pytest.approx(math.log(3))
+    assert float(mutual_information(clusters, clusters * 0, 3)) < math.log(3) / 2
+
+
+def test_of_several_trainings_the_one_of_most_shared_information_is_kept(tiny_options, blobs):
     three = fitted(tiny_options, blobs, restarts=3, seed=5)
     alone = [fitted(tiny_options, blobs, seed=derived_seed(5, restart)) for restart in range(3)]
-    shares = [float(one.history_["final_within_share"]) for one in alone]
-    assert len(set(shares)) == 3
-    best = int(np.argmin(shares))
-    np.testing.assert_allclose(three.history_["candidate_scores"], np.negative(shares))
+    shared = [float(one.history_["final_view_information"]) for one in alone]
+    best = int(np.argmax(shared))
+    np.testing.assert_allclose(three.history_["candidate_scores"], shared)
     for candidate, one in zip(three.history_["candidate_assignments"], alone, strict=True):
         np.testing.assert_array_equal(candidate, one.predict(blobs))
     np.testing.assert_array_equal(three.predict_proba(blobs), alone[best].predict_proba(blobs))

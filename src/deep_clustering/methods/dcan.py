@@ -24,6 +24,8 @@ Equations (the paper's order and numbers; its typography is not available to us)
     (10) min_E max_D  E_{z ~ p(z|k)} [ln D_k(z)] + E_x [ln(1 - D_k(E(x)))]
     (11) at the optimal D the value is -2 ln 2 + 2 JS, hence for any D  JS >= (value + 2 ln 2) / 2, which lies in
          (-inf, ln 2]
+    (12) I = sum_kl p_kl ln(p_kl / (p_k p_l)), p_kl the share of rows of whose two views one is in cluster k and the
+         other in l; at most ln K, for balanced clusters that both views agree on. Not of the paper
 
 Losses (`loss`), all under the same encoder, views, clustering and assignments
     adversarial   (10)        euclidean   (2)        gaussian_kl   (5), between the densities that D compares
@@ -45,7 +47,8 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D14 after training, whitening and mixture are found anew from all rows without random
         views; prediction takes the greatest responsibility under that mixture               final_iterations
     D15 a partition stands in for the assignments of both views in the first epochs          start
-    D16 of several trainings the one of least within-cluster share of variance is kept       restarts
+    D16 of several trainings the one is kept whose clusters of two fresh views of a sample
+        share most information (12)                                                          restarts
 """
 
 import logging
@@ -89,8 +92,9 @@ CONDITIONINGS = ("none", "projection", "k_way")
 _FEWEST_POINTS = 600
 # Ridge, as a share of the mean variance, for a covariance that cannot be factored with the ridge of the options.
 _STRONG_RIDGE = 1e-2
-# A restart that was ended early ranks behind all that were not: within_share lies in [0, 1].
-_ENDED_EARLY = 1.0
+# Fresh views are drawn from a stream of their own, so many pairs for each row.
+_FRESH = 2**40
+_ROUNDS = 4
 
 
 class Whitening(NamedTuple):
@@ -317,11 +321,28 @@ class _Training:
     """Whether all views of this epoch were, scalar."""
 
 
+def mutual_information(first: Tensor, second: Tensor, n_clusters: int) -> Tensor:
+    """Information that the clusters of two views share, equation (12).
+
+    Args:
+        first: Cluster of the first view of each pair, shape (n,), int64.
+        second: Of the second view, same shape.
+        n_clusters: Number of clusters.
+
+    Returns:
+        Scalar in [0, ln n_clusters], in nats; pairs count in both orders.
+    """
+    places = torch.cat([first * n_clusters + second, second * n_clusters + first])
+    joint = places.bincount(minlength=n_clusters**2).reshape(n_clusters, n_clusters) / len(places)
+    shares = joint.sum(dim=1)
+    return torch.special.xlogy(joint, joint / (shares.unsqueeze(1) * shares).clamp_min(1e-30)).sum()
+
+
 @dataclass(kw_only=True)
 class DCAN:
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
-    label_free_score: ClassVar[tuple[str, str]] = ("within_share", "min")
+    label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
 
     n_clusters: int
@@ -499,11 +520,13 @@ class DCAN:
     def _fit_restart(
         self, features: np.ndarray, neighbours: np.ndarray | None, restart: int, checkpoints: Checkpoints | None
     ) -> Trained:
-        """One of several trainings, compared by its within-cluster share: deviation D16."""
+        """One of several trainings, compared by what two views know of each other: deviation D16."""
         one = replace(self, seed=derived_seed(self.seed, restart), restarts=1)
         one._device = self._device
         history = one._fit_once(features, neighbours, checkpoints, ends_early=True)
-        return Trained(one.get_arrays(), history, -float(one.within_share_) - _ENDED_EARLY * one.ended_early_)
+        # Information lies in [0, ln K]: a restart that was ended early ranks behind all that were not.
+        handicap = (1 + math.log(self.n_clusters)) * one.ended_early_
+        return Trained(one.get_arrays(), history, history.newest_final("view_information") - handicap)
 
     def _fit_once(
         self,
@@ -592,7 +615,7 @@ class DCAN:
                 break
             if checkpoints and checkpoints.is_due(epoch + 1):
                 checkpoints.save(epoch + 1, self._state(training, optimisers, history, generator, partition))
-        history.final(within_share=self.within_share_)
+        history.final(within_share=self.within_share_, view_information=self._view_information(rows))
         if checkpoints:
             checkpoints.clear()
         return history
@@ -809,6 +832,20 @@ class DCAN:
         self.mixture_ = mixture
         self.within_share_ = within_share(latent, assignments, self.n_clusters)
         return assignments
+
+    @torch.inference_mode()
+    def _view_information(self, rows: Rows) -> Tensor:
+        """Equation (12) on fresh views of the training rows, scalar, in nats."""
+        self.encoder_.eval()
+        generator = torch.Generator(self._device).manual_seed(_FRESH + self.seed)
+        pairs = []
+        for index in torch.arange(len(rows), device=self._device).split(1024):
+            for _ in range(_ROUNDS):
+                views = self._view.pair(rows, index, self._neighbours, generator)
+                latent = whiten(self.encoder_(views), self.code_mean_, self.code_factor_)
+                pairs.append(torch.stack(log_joint(latent, self.mixture_).argmax(dim=1).chunk(2)))
+        first, second = torch.cat(pairs, dim=1)
+        return mutual_information(first, second, self.n_clusters)
 
     def _codes(self, batch: Tensor) -> Tensor:
         return self.encoder_(self._view.plain(batch))

@@ -97,6 +97,12 @@ METRICS = {
     "within_share": MetricText(
         "Within-cluster share", "Share of the latent variance left within clusters; lower is tighter.", False
     ),
+    "view_information": MetricText(
+        "Information shared by views",
+        "What the cluster of one random view tells of that of another, in nats; at most log K, for balanced clusters "
+        "that both views agree on. Runs and restarts are compared by it.",
+        False,
+    ),
     "js_divergence": MetricText(
         "JS divergence",
         "How well the discriminator tells draws around the centroids from latents, at most ln 2 nats: "
