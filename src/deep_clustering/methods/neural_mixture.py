@@ -24,8 +24,8 @@ Equations
         the same on both views: a score of a run that needs no ground truth.
     (7) one view             p(x) = sum_k pi_k f_k(x), responsibilities and EM as above with f_k(x') left out
     (8) consistency          -(1/B) sum_i log sum_k gamma_k(x_i) gamma_k(x'_i), the one-view responsibilities of (7)
-        By Bayes' rule p(x, x') = p(x) p(x') sum_k gamma_k(x) gamma_k(x') / pi_k: for uniform weights the pair mixture is
-        EM on each view plus consistency of weight one, exactly.
+        By Bayes' rule p(x, x') = p(x) p(x') sum_k gamma_k(x) gamma_k(x') / pi_k: for uniform weights the pair
+        mixture is EM on each view plus consistency of weight one, exactly.
     (9) pair noise           p(x, x') = (1 - e) sum_k pi_k f_k(x) f_k(x') + e: with probability e the two views have
         nothing in common, as a neighbour that is none; responsibilities then sum to less than one
 
@@ -40,9 +40,9 @@ Deviations from the paper, or choices where it is silent
     N2 the exponential density is the default; the sigmoid of the paper, with a scale, is an option
     N3 no gradient flows through the responsibilities
     N4 mixing weights are uniform; or learned: a moving average of the responsibilities with a floor; or neutral:
-        proportional to the square of it. Hard clusters of shares s_k that both views agree on have mean log p =
-        sum_k s_k (log pi_k - 2 log s_k), greatest at s_k proportional to sqrt(pi_k): uniform weights pull towards
-        equal clusters, learned weights as well since s_k = sqrt(pi_k) / Z flattens any pi, neutral ones do not pull
+        proportional to its square. Hard clusters of shares s_k that both views agree on have mean log p =
+        sum_k s_k (log pi_k - 2 log s_k), greatest at s_k proportional to sqrt(pi_k). So uniform weights pull towards
+        equal clusters, learned ones too (the root of any pi is flatter), and neutral ones leave the shares alone
     N6 consistency is not a second loss but the pair mixture (3); the other readings are options
     N7 a small convolutional or fully connected network instead of the paper's; ResNet-18 is an option
     N8 affine views for images, term dropout or noise for vectors, neighbours for features
