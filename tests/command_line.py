@@ -19,6 +19,7 @@ SMALL = {
     "kmeans.n_init": 2,
     "dcan.epochs": 2,
     "dcan.batch_size": 64,
+    "dcan.restarts": 1,
     "tracking.enabled": "false",
 }
 

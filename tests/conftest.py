@@ -2,6 +2,7 @@
 
 import copy
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,3 +103,21 @@ def blobs(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 def blob_labels(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Group of each blob, (120,) int64."""
     return _blobs[1]
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Root of a project with one finished run of k-means; not to be changed."""
+    from command_line import kedro_run, params
+    from pipelines.small_project import copy_project
+
+    root = copy_project(tmp_path_factory.mktemp("finished") / "project")
+    result = kedro_run(root, "--pipelines=kmeans", params())
+    assert result.exit_code == 0, result.output
+    return root
+
+
+@pytest.fixture
+def project(finished: Path, tmp_path: Path) -> Path:
+    """Root of a copy of it, to be broken."""
+    return shutil.copytree(finished, tmp_path / "project")

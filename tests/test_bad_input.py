@@ -13,24 +13,10 @@ import pytest
 from command_line import checksums, command, error_of, kedro_run, params
 from deep_clustering.datasets import ModelDataset
 from deep_clustering.methods import METHODS
-from pipelines.small_project import copy_project, versions
+from pipelines.small_project import versions
 
 ROWS = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
 NO_SPACE = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A project with one finished run."""
-    root = copy_project(tmp_path_factory.mktemp("finished") / "project")
-    result = kedro_run(root, "--pipelines=kmeans", params())
-    assert result.exit_code == 0, result.output
-    return root
-
-
-@pytest.fixture
-def project(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "project")
 
 
 def refuse(project, *options):

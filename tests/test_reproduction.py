@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from command_line import checksums, error_of, kedro
+from command_line import kedro
 from deep_clustering import repeating
 from deep_clustering.reproduction import Verdict, compare
 from deep_clustering.tracking.reading import find_run, list_runs
 from deep_clustering.tracking.results import Results
 from pipelines.small_project import versions
-from tracked_project import PARAMETERS, client_of, make_project, tracked_run, write_parameters
+from tracked_project import PARAMETERS, client_of, make_project, refuse, tracked_run, write_parameters
 
 
 def scoring(name):
@@ -42,14 +42,6 @@ def project(finished, tmp_path, monkeypatch):
 @pytest.fixture
 def runs(finished):
     return finished[1]
-
-
-def refuse(root, *words):
-    """Reproduce, expect one error and that nothing has changed; returns the message."""
-    before = checksums(root / "data")
-    found = error_of(kedro(root, "reproduce", *words))
-    assert checksums(root / "data") == before
-    return found
 
 
 @pytest.mark.parametrize("name", ["kmeans", "dcan"])
@@ -102,7 +94,7 @@ def test_a_vanished_input_is_named_with_its_file_before_any_work(project):
     (model,) = (path for path in versions(project, "model.safetensors") if path.parts[-4] == "kmeans")
     model.unlink()
     message = f"run {assigned.run_id}: its input 'kmeans.model' is gone: there is no {model}"
-    assert refuse(project, assigned.run_id) == message
+    assert refuse(project, "reproduce", assigned.run_id) == message
 
 
 def test_outputs_can_go_elsewhere(project, runs, tmp_path):
@@ -153,7 +145,7 @@ def test_the_recorded_number_of_threads_is_set(project, runs):
 def test_a_hidden_parameter_is_refused_with_the_reason(project, runs):
     params = json.dumps({"seed": 3, "ingestion": {"token": "[redacted]"}})
     client_of(project).set_tag(runs["kmeans"].run_id, "kedro.runtime_params", params)
-    message = refuse(project, runs["kmeans"].run_id)
+    message = refuse(project, "reproduce", runs["kmeans"].run_id)
     assert "the value of ingestion.token was hidden when it was recorded" in message
     assert "kedro run --pipelines=kmeans" in message
 
@@ -169,12 +161,12 @@ def test_a_hidden_parameter_is_refused_with_the_reason(project, runs):
 )
 def test_a_run_that_the_project_no_longer_has_is_refused(project, runs, tag, value, message):
     client_of(project).set_tag(runs["kmeans"].run_id, tag, value)
-    assert message in refuse(project, runs["kmeans"].run_id)
+    assert message in refuse(project, "reproduce", runs["kmeans"].run_id)
 
 
 def test_a_run_that_has_not_ended_is_refused(project, runs):
     client_of(project).update_run(runs["kmeans"].run_id, "RUNNING")
-    assert refuse(project, runs["kmeans"].run_id) == (
+    assert refuse(project, "reproduce", runs["kmeans"].run_id) == (
         f"run {runs['kmeans'].run_id} has not ended yet; it can be reproduced when it has"
     )
 
@@ -271,5 +263,5 @@ def test_the_tolerance_is_the_callers(project, runs):
 
 
 def test_an_unknown_run_is_refused(project):
-    assert "there is no run '000000'; the newest runs: " in refuse(project, "000000")
+    assert "there is no run '000000'; the newest runs: " in refuse(project, "reproduce", "000000")
     assert find_run(project, list_runs(project)[0].run_id)

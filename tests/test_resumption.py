@@ -12,7 +12,7 @@ from deep_clustering.datasets import JSONDataset
 from deep_clustering.tracking.process import describe_process
 from deep_clustering.tracking.reading import find_run, list_runs
 from pipelines.small_project import versions
-from tracked_project import PARAMETERS, client_of, make_project, tracked_run, write_parameters
+from tracked_project import PARAMETERS, client_of, make_project, refuse, tracked_run, write_parameters
 
 
 def _fail(*arguments, **named):
@@ -45,14 +45,6 @@ def run(failed):
 def file_of(root, name, version):
     (path,) = (path for path in versions(root, name) if path.parent.name == version)
     return path
-
-
-def refuse(root, *words):
-    """Resume, expect one error and that nothing has changed; returns the message."""
-    before = checksums(root / "data")
-    found = error_of(kedro(root, "resume", *words))
-    assert checksums(root / "data") == before
-    return found
 
 
 @pytest.mark.parametrize("is_named", [True, False])
@@ -136,7 +128,7 @@ def test_a_second_failure_is_continued_too(project, run, monkeypatch):
 
 def test_parameters_of_finished_nodes_must_be_as_they_were(project, run):
     write_parameters(project, PARAMETERS.replace("n_init: 2", "n_init: 3"))
-    message = refuse(project, run.run_id)
+    message = refuse(project, "resume", run.run_id)
     assert "computed with other parameters than the configuration has now" in message
     assert "    parameter kmeans.n_init: 2, now 3" in message
 
@@ -159,7 +151,7 @@ def test_other_code_or_packages_are_a_warning(project, run):
 def test_a_run_that_still_lives_is_refused(project, run):
     client_of(project).update_run(run.run_id, "RUNNING")
     process = describe_process()["process.id"]  # the run's process is this one
-    assert refuse(project, run.run_id) == f"run {run.run_id} still runs here, as process {process}"
+    assert refuse(project, "resume", run.run_id) == f"run {run.run_id} still runs here, as process {process}"
     assert kedro(project, "resume").output == "no tracked run is unfinished\n"
 
 
@@ -167,7 +159,7 @@ def test_a_run_on_another_host_is_refused(project, run):
     client = client_of(project)
     client.update_run(run.run_id, "RUNNING")
     client.set_tag(run.run_id, "process.host", "elsewhere")
-    assert "says that it runs on host elsewhere as process" in refuse(project, run.run_id)
+    assert "says that it runs on host elsewhere as process" in refuse(project, "resume", run.run_id)
 
 
 def test_a_run_whose_process_died_is_the_newest_unfinished_one(project, run):
@@ -192,5 +184,5 @@ def test_a_vanished_input_from_outside_the_run_is_named(project, run, monkeypatc
     history = file_of(project, "history.npz", run.save_version)
     history.unlink()
     message = f"run {partial.run_id}: its input 'kmeans_history' is gone: there is no {history}"
-    assert refuse(project, partial.run_id) == message
+    assert refuse(project, "resume", partial.run_id) == message
     assert samples.exists()

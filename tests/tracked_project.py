@@ -7,14 +7,14 @@ from tempfile import mkdtemp
 
 from mlflow import MlflowClient
 
-from command_line import kedro
+from command_line import checksums, error_of, kedro
 from deep_clustering.tracking.reading import RecordedRun, list_runs
 from deep_clustering.tracking.store import start_run
 from pipelines.small_project import copy_project
 
 PARAMETERS = """\
 ingestion: {n_rows: 200}
-dcan: {epochs: 2, batch_size: 64, encoder: {kind: conv, channels: [4, 8], hidden: [16]}}
+dcan: {epochs: 2, batch_size: 64, encoder: {kind: conv, channels: [4, 8], hidden: [16]}, restarts: 1}
 kmeans: {n_init: 2}
 tracking: {log_model: false}
 """
@@ -47,6 +47,14 @@ def tracked_run(root: Path, *options: str) -> RecordedRun:
     """Run and return what was recorded, whatever came of it."""
     kedro(root, "run", *options)
     return list_runs(root, last=1)[0]
+
+
+def refuse(root: Path, name: str, *words: str) -> str:
+    """Call a command, expect one error and that no data has changed; returns the message."""
+    before = checksums(root / "data")
+    found = error_of(kedro(root, name, *words))
+    assert checksums(root / "data") == before
+    return found
 
 
 def client_of(root: Path) -> MlflowClient:

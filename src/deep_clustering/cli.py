@@ -72,6 +72,16 @@ run.callback = _run
 cli.add_command(run)
 
 
+@contextmanager
+def _one_message(command: str) -> Iterator[Path]:
+    """Give a command the root of the project; an expected error becomes one message without a traceback."""
+    try:
+        yield find_kedro_project(Path.cwd()) or Path.cwd()
+    except _EXPECTED as error:
+        logger.debug("%s failed", command, exc_info=True)
+        raise click.ClickException(_root_message(error)) from error
+
+
 @cli.command("new-data")
 @click.argument("name")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of images; sub-folders are searched too.")
@@ -89,11 +99,8 @@ def new_data_command(**options: Any) -> None:  # noqa: ANN401
     """Look at your own data and write its environment conf/NAME."""
     from deep_clustering.new_data import Request, new_data
 
-    try:
+    with _one_message("new-data"):
         click.echo(new_data(Request(**options), Path("conf")))
-    except _EXPECTED as error:
-        logger.debug("new-data failed", exc_info=True)
-        raise click.ClickException(_root_message(error)) from error
 
 
 @cli.command("sweep")
@@ -113,11 +120,8 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
     """Run methods with many seeds and options; call it again to run what is missing or failed."""
     from deep_clustering.sweep.command import SweepRequest, sweep
 
-    try:
+    with _one_message("sweep"):
         failed = sweep(SweepRequest(**options), Path.cwd())
-    except _EXPECTED as error:
-        logger.debug("the sweep failed", exc_info=True)
-        raise click.ClickException(_root_message(error)) from error
     if failed:
         lines = [f"    {cell['env']}/{cell['id']}: {cell['reason']}" for cell in failed]
         head = f"{len(failed)} cell{'s' if len(failed) > 1 else ''} failed; the same command tries again:"
@@ -135,7 +139,7 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
     """Summarise the runs of SOURCE, a sweep's folder or its runs.csv, with 95 % intervals."""
     from deep_clustering import leaderboard
 
-    try:
+    with _one_message("leaderboard"):
         if source.is_dir():
             table, _ = leaderboard.write_files(source, baseline)
         else:
@@ -144,19 +148,6 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
             leaderboard.replace_in_readme(readme, source.stem, leaderboard.to_markdown(table))
         else:
             click.echo(leaderboard.to_markdown(table) if form == "md" else table.to_csv(index=False), nl=False)
-    except _EXPECTED as error:
-        logger.debug("leaderboard failed", exc_info=True)
-        raise click.ClickException(_root_message(error)) from error
-
-
-@contextmanager
-def _one_message(command: str) -> Iterator[Path]:
-    """Give a command the root of the project; an expected error becomes one message without a traceback."""
-    try:
-        yield find_kedro_project(Path.cwd()) or Path.cwd()
-    except _EXPECTED as error:
-        logger.debug("%s failed", command, exc_info=True)
-        raise click.ClickException(_root_message(error)) from error
 
 
 @cli.command("runs")

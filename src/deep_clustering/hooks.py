@@ -6,7 +6,6 @@ import os
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
-from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Node, Pipeline
 
 from deep_clustering.namespaces import NAMESPACES
@@ -166,8 +164,7 @@ def _settle_versions(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     for name in sorted(pipeline.inputs()):
         dataset = catalog.get(name)
         if isinstance(dataset, AbstractVersionedDataset):
-            with suppress(VersionNotFoundError):  # the data set says it better, and only if a node needs it
-                dataset.resolve_load_version()
+            dataset.resolve_load_version()
 
 
 def _unwritable_folders(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:

@@ -2,6 +2,8 @@
 
 import logging
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -224,3 +226,12 @@ def test_more_memory_than_the_machine_has_is_refused_before_it_is_taken(tiny_opt
 def test_bounds_that_make_no_sense_are_refused(tiny_options, name, changes, message):
     with pytest.raises(ValueError, match=message):
         make_method(tiny_options(name, "vectors", n_clusters=3, **changes))
+
+
+def test_a_run_without_a_network_does_not_load_torch():
+    """Importing it takes seconds, and the options of all methods are checked before every run."""
+    code = (
+        "import sys; import deep_clustering.methods.checkpoints; from deep_clustering.methods import baselines; "
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,7 +12,12 @@ ROOT = Path(__file__).parents[2]
 # Small enough for a second or two per method, on the real embedded data.
 SMALL = {
     "ingestion": {"n_rows": 200},
-    "dcan": {"epochs": 2, "batch_size": 64, "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]}},
+    "dcan": {
+        "epochs": 2,
+        "batch_size": 64,
+        "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]},
+        "restarts": 1,
+    },
     "neural_mixture": {
         "epochs": 2,
         "batch_size": 64,

@@ -3,6 +3,8 @@
 A state is a nested mapping or list of tensors, numbers, text and None; tensors go to a safetensors file, everything
 else into its header. The file's name is the number of finished epochs; the two newest are kept, so that a damaged last
 one costs some epochs and not the training.
+
+The options are checked before every run, also of methods without a network: torch is imported where a state is at hand.
 """
 
 import hashlib
@@ -14,17 +16,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
 from scipy import sparse
-from torch import Tensor
 
 from deep_clustering import __version__
 from deep_clustering.options import check_range
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 logger = logging.getLogger(__name__)
 
@@ -108,6 +111,8 @@ class Checkpoints:
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
         """Write the state after so many finished epochs, then remove all but the newest."""
+        import safetensors.torch
+
         folder = self._folder()
         folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
@@ -148,8 +153,10 @@ def fingerprint(features: np.ndarray | sparse.csr_matrix) -> str:
     return hashlib.sha256(repr(features.shape).encode() + dense.astype(np.float32).tobytes()).hexdigest()
 
 
-def _take_apart(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:  # noqa: ANN401
+def _take_apart(value: Any, place: str, tensors: "dict[str, Tensor]") -> Any:  # noqa: ANN401
     """Copy of a nested value in which each tensor is replaced by its name in `tensors`."""
+    from torch import Tensor
+
     if isinstance(value, Tensor):
         tensors[place] = value.detach().cpu().contiguous().clone()
         return {"tensor": place}
@@ -161,7 +168,7 @@ def _take_apart(value: Any, place: str, tensors: dict[str, Tensor]) -> Any:  # n
     return value
 
 
-def _put_together(value: Any, tensors: Mapping[str, Tensor]) -> Any:  # noqa: ANN401
+def _put_together(value: Any, tensors: "Mapping[str, Tensor]") -> Any:  # noqa: ANN401
     if isinstance(value, dict):
         if "tensor" in value:
             return tensors[value["tensor"]]
@@ -190,12 +197,16 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], place: str
     return differences
 
 
-def random_state(generator: torch.Generator) -> dict[str, Tensor]:
+def random_state(generator: "torch.Generator") -> "dict[str, Tensor]":
     """States of torch's own generator and of the training's."""
+    import torch
+
     return {"torch": torch.get_rng_state(), "training": generator.get_state()}
 
 
-def restore_random_state(state: Mapping[str, Tensor], generator: torch.Generator) -> None:
+def restore_random_state(state: "Mapping[str, Tensor]", generator: "torch.Generator") -> None:
     """Put both generators back to what `random_state` gave."""
+    import torch
+
     torch.set_rng_state(state["torch"])
     generator.set_state(state["training"])

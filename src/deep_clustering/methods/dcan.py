@@ -544,6 +544,7 @@ class DCAN:
             return self._train(features, neighbours, checkpoints, ends_early)
 
     def _build(self, row_shape: tuple[int, ...]) -> None:
+        self._is_half = resolve_precision(self.precision, self._device) == "bf16"
         self.row_shape_ = tuple(row_shape)
         view_shape = self._view.output_shape(self.row_shape_)
         self.encoder_ = self._encoder_options.build(view_shape, self.latent_dim).to(self._device)
@@ -627,18 +628,10 @@ class DCAN:
         if isinstance(self._start, NoStart):
             return None
         if isinstance(self._start, Overclustering):
-            n_epochs = self._start.n_epochs(self.epochs)
             n_components = self._start.n_components(self.n_clusters, min(self.batch_size, features.shape[0]))
-            many = replace(
-                self,
-                n_clusters=n_components,
-                latent_dim=max(self.latent_dim, n_components),  # room for so many separated groups
-                epochs=n_epochs,
-                record_every=n_epochs,
-                restarts=1,
-                start={"kind": "none"},
-            )
-            many.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
+            # room in the latent for so many separated groups
+            several = replace(self, n_clusters=n_components, latent_dim=max(self.latent_dim, n_components))
+            many = self._start.fit_components(several, features, neighbours, checkpoints)
             partition = self._start.merge(many.transform(features), [self.n_clusters], self.seed)[:, 0]
         else:
             partition = self._start.partition(features, self.n_clusters, self.seed)
@@ -661,8 +654,8 @@ class DCAN:
         if partition is None:
             from sklearn.cluster import KMeans
 
-            labels = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit_predict(queue.cpu())
-            clusters = torch.from_numpy(labels).to(self._device)
+            kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed)
+            clusters = torch.from_numpy(kmeans.fit_predict(queue.cpu())).to(self._device)
         else:
             clusters = partition[queue_rows]
         mixture = m_step(queue, memberships(clusters, self.n_clusters), self.variance_floor, generator)
@@ -677,8 +670,7 @@ class DCAN:
 
     def _latent(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Latent of a training batch, whitened by its own statistics, and the correction that took."""
-        is_half = resolve_precision(self.precision, self._device) == "bf16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_half):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_half):
             codes = self.encoder_(views)
         codes = codes.float()
         if not self.whitening:

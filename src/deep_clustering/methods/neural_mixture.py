@@ -418,6 +418,7 @@ class NeuralMixture:
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
         """A new network and uniform mixing weights for heads of so many clusters, all as wide as the widest."""
+        self._is_half = resolve_precision(self.precision, self._device) == "bf16"
         self.row_shape_ = tuple(row_shape)
         network = self._encoder_options.build(self._view.output_shape(self.row_shape_), len(sizes) * max(sizes))
         self.encoder_ = network.to(self._device)
@@ -480,18 +481,9 @@ class NeuralMixture:
             return None
         sizes = sorted(set(self._sizes))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
-            n_epochs = self._start.n_epochs(self.epochs)
-            many = replace(
-                self,
-                n_clusters=self._start.n_components(self._width, min(self.batch_size, features.shape[0])),
-                epochs=n_epochs,
-                record_every=n_epochs,
-                heads=1,
-                restarts=1,
-                start={"kind": "none"},
-                calibration="none",
-            )
-            many.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
+            n_components = self._start.n_components(self._width, min(self.batch_size, features.shape[0]))
+            several = replace(self, n_clusters=n_components, heads=1, calibration="none")
+            many = self._start.fit_components(several, features, neighbours, checkpoints)
             # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
             partitions = self._start.merge(np.sqrt(many.pair_responsibilities(features)), sizes, self.seed)
         else:
@@ -515,8 +507,7 @@ class NeuralMixture:
         history: History,
     ) -> Tensor:
         """One E-step and M-step on two views of a batch, one behind the other; returns (3) of each head."""
-        is_half = resolve_precision(self.precision, self._device) == "bf16"
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=is_half):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_half):
             outputs = self.encoder_(views)
         scores_a, scores_b = self._split(outputs.float()).chunk(2)
         log_density_a = log_density(scores_a, self.density, self.density_scale)

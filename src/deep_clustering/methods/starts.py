@@ -1,16 +1,20 @@
 """Where training starts from: nothing, or a partition that is held for the first epochs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import pairwise_distances_argmin
 
 from deep_clustering.methods.baselines import KMeansClusterer, WardClusterer
+from deep_clustering.methods.checkpoints import Checkpoints
 from deep_clustering.methods.training_rows import draw_rows
 from deep_clustering.options import build_kind, check_range
+
+# The dataclass of a method that has a start.
+Fitted = TypeVar("Fitted", bound=Any)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +93,28 @@ class Overclustering:
         """Passes over the rows for them, at least one."""
         return max(1, round(self.epochs * epochs))
 
+    def fit_components(
+        self,
+        estimator: Fitted,
+        features: np.ndarray,
+        neighbours: np.ndarray | None,
+        checkpoints: Checkpoints | None,
+    ) -> Fitted:
+        """Fit a method of `n_components` clusters.
+
+        Args:
+            estimator: The method with its options and so many clusters; it is not changed.
+            features: The rows.
+            neighbours: Nearest rows of each row, or None.
+            checkpoints: Those of the fit that this is the start of, or None.
+
+        Returns:
+            A copy of it, fitted once for the start's share of its epochs.
+        """
+        n_epochs = self.n_epochs(estimator.epochs)
+        once = replace(estimator, epochs=n_epochs, record_every=n_epochs, restarts=1, start={"kind": "none"})
+        return once.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
+
     def merge(self, points: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
         """Merge components into clusters by Ward's agglomeration of what they say of the rows.
 
@@ -102,7 +128,7 @@ class Overclustering:
         """
         drawn = draw_rows(len(points), self.max_rows, seed)
         cuts = cut_tree(ward(points[drawn]), n_clusters=list(n_clusters)).astype(np.int64)
-        return cuts[pairwise_distances_argmin(points, points[drawn])]
+        return cuts if len(drawn) == len(points) else cuts[pairwise_distances_argmin(points, points[drawn])]
 
 
 INPUT_STARTS: dict[str, type] = {"none": NoStart, "kmeans": KMeansStart, "ward": WardStart}
