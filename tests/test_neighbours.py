@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 from scipy import sparse
+from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.neighbours import find_neighbours
 
-OPTIONS = {"k": 5, "metric": "cosine", "centre": False, "mutual": False}
+OPTIONS = {"k": 5, "metric": "cosine", "centre": False, "projection": 0, "mutual": False}
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,20 @@ def test_mutual_neighbours_name_each_other_and_all_that_do_are_kept(rows):
         assert line == kept + [-1] * (5 - len(kept))
 
 
+@pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
+def test_projected_neighbours_are_those_of_the_leading_principal_components(rows, make):
+    stretched = rows * np.array([8, 7, 6, 5, 0.1, 0.1], np.float32)
+    found = find_neighbours(make(stretched), {**OPTIONS, "centre": True, "projection": 4, "metric": "euclidean"})
+    components = PCA(4, svd_solver="full").fit_transform(stretched.astype(np.float64))
+    expected = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(components).kneighbors(return_distance=False)
+    assert (found == expected).mean() > 0.999
+
+
+def test_a_projection_on_as_many_dimensions_as_there_are_is_refused(rows):
+    with pytest.raises(ValueError, match="projection must be below the 6 numbers of a row, got 6"):
+        find_neighbours(rows, {**OPTIONS, "projection": 6})
+
+
 def test_no_neighbours_are_an_empty_table(rows):
     assert find_neighbours(rows, {**OPTIONS, "k": 0}).shape == (1200, 0)
 
@@ -68,7 +83,9 @@ def test_the_same_rows_and_options_are_searched_once(rows, cache, monkeypatch):
     np.testing.assert_array_equal(find_neighbours(rows.copy(), OPTIONS), first)
 
 
-@pytest.mark.parametrize("change", [{"k": 4}, {"metric": "euclidean"}, {"centre": True}, {"mutual": True}])
+@pytest.mark.parametrize(
+    "change", [{"k": 4}, {"metric": "euclidean"}, {"centre": True}, {"projection": 3}, {"mutual": True}]
+)
 def test_other_options_or_rows_are_searched_anew(rows, cache, change):
     find_neighbours(rows, OPTIONS)
     find_neighbours(rows, OPTIONS | change)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.checks import check_rows
@@ -31,6 +32,8 @@ class NeighbourOptions:
     """cosine or euclidean."""
     centre: bool
     """Subtract the mean row first, which makes cosine tell apart rows that share a direction."""
+    projection: int
+    """Leading singular vectors that the rows are projected on first (of text: latent semantic analysis); 0 for none."""
     mutual: bool
     """Keep a neighbour only if each row is among the other's neighbours."""
     cache: str
@@ -38,6 +41,7 @@ class NeighbourOptions:
 
     def __post_init__(self) -> None:
         check_range("k", self.k, 0)
+        check_range("projection", self.projection, 0)
         check_choice("metric", self.metric, ("cosine", "euclidean"))
 
 
@@ -60,6 +64,11 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         return np.zeros((n_samples, 0), dtype=np.int32)
     if chosen.k >= n_samples:
         raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
+    n_features = int(np.prod(features.shape[1:]))
+    if chosen.projection >= n_features:
+        raise ValueError(
+            f"neighbours: projection must be below the {n_features} numbers of a row, got {chosen.projection}"
+        )
     check_rows(features, "neighbours")
     file = _cache_file(features, chosen)
     if file.exists():
@@ -89,13 +98,16 @@ def _search(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions)
 
 
 def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
-    """Dense float32 rows, centred and scaled as the metric wants them."""
+    """Dense float32 rows, centred, projected and scaled as the options want them."""
     if isinstance(features, np.ndarray):
         rows = features.reshape(len(features), -1).astype(np.float32)
     else:
         rows = features.toarray().astype(np.float32)
     if options.centre:
         rows -= rows.mean(axis=0)
+    if options.projection:
+        # A fixed seed: the neighbours belong to the data, not to a run.
+        rows = TruncatedSVD(options.projection, random_state=0).fit_transform(rows)
     if options.metric == "cosine":
         rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return rows
