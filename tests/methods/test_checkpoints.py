@@ -163,7 +163,14 @@ make_method(json.loads(sys.argv[1])).fit(np.load(sys.argv[2]), None, Killed(opti
 
 
 def with_start(options: dict) -> dict:
-    start = {"kind": "overclustering", "components_per_cluster": 1.2, "epochs": 0.67, "hold": 0.33, "max_rows": 1000}
+    start = {
+        "kind": "overclustering",
+        "components_per_cluster": 1.2,
+        "epochs": 0.67,
+        "hold": 0.33,
+        "core": 0.8,
+        "max_rows": 1000,
+    }
     return options | {"epochs": 3, "start": start}
 
 

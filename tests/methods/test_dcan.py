@@ -663,7 +663,14 @@ def test_a_held_partition_stands_in_for_assignments_and_centres(tiny_options, bl
     [
         {"kind": "kmeans", "hold": 0.33, "n_init": 3},
         {"kind": "ward", "hold": 0.33, "max_rows": 1000},
-        {"kind": "overclustering", "components_per_cluster": 2.7, "epochs": 1.0, "hold": 0.33, "max_rows": 1000},
+        {
+            "kind": "overclustering",
+            "components_per_cluster": 2.7,
+            "epochs": 1.0,
+            "hold": 0.33,
+            "core": 0.8,
+            "max_rows": 1000,
+        },
     ],
     ids=lambda start: start["kind"],
 )

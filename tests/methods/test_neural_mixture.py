@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from deep_clustering.methods.neural_mixture import (
     update_shares,
 )
 from deep_clustering.methods.restarts import derived_seed
-from deep_clustering.methods.starts import KMeansStart, Overclustering
+from deep_clustering.methods.starts import KMeansStart, Overclustering, keep_core
 from deep_clustering.metrics import accuracy, contingency
 
 DENSITIES = ("exponential", "sigmoid")
@@ -624,7 +625,7 @@ def test_merging_joins_components_that_share_rows():
     responsibilities[np.arange(90), 2 * group] += share
     responsibilities[np.arange(90), 2 * group + 1] += 1 - share
     responsibilities /= responsibilities.sum(axis=1, keepdims=True)
-    start = Overclustering(components_per_cluster=2, epochs=1, hold=1, max_rows=1000)
+    start = Overclustering(components_per_cluster=2, epochs=1, hold=1, core=1, max_rows=1000)
     merged = start.merge(np.sqrt(responsibilities), [3, 6], seed=0)
     assert merged.shape == (90, 2)
     assert adjusted_rand_score(group, merged[:, 0]) == 1
@@ -635,14 +636,41 @@ def test_merging_a_draw_gives_every_row_the_cluster_of_its_nearest():
     rng = np.random.default_rng(1)
     group = rng.integers(0, 3, size=300)
     responsibilities = np.eye(3)[group] * 0.9 + rng.dirichlet(np.ones(3), size=300) * 0.1
-    merged = Overclustering(components_per_cluster=2, epochs=1, hold=1, max_rows=30).merge(
+    merged = Overclustering(components_per_cluster=2, epochs=1, hold=1, core=1, max_rows=30).merge(
         responsibilities, [3], seed=0
     )
     assert adjusted_rand_score(group, merged[:, 0]) == 1
 
 
+def test_the_core_is_the_rows_nearest_to_the_mean_of_their_cluster():
+    points = np.array([[0.0], [1.0], [5.0], [10.0], [10.5], [11.0], [20.0]])
+    partition = np.array([0, 0, 0, 1, 1, 1, 1])
+    # Means 2 and 12.875: distances 2, 1, 3 and 2.875, 2.375, 1.875, 7.125.
+    np.testing.assert_array_equal(keep_core(points, partition, 0.34), [-1, 0, -1, -1, -1, 1, -1])
+    np.testing.assert_array_equal(keep_core(points, partition, 0.7), [0, 0, -1, 1, 1, 1, -1])
+    np.testing.assert_array_equal(keep_core(points, partition, 1.0), partition)
+    np.testing.assert_array_equal(np.unique(keep_core(points, partition, 0.01)), [-1, 0, 1])  # at least one row each
+
+
+def test_rows_outside_the_core_keep_the_responsibilities_of_the_e_step(tiny_options, blobs):
+    """With the whole partition outside the core, holding it is not holding it."""
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=2, start={"kind": "none"})
+    free = make_method(options).fit(blobs)
+    held = make_method({**options, "start": {"kind": "kmeans", "hold": 1.0, "n_init": 1}})
+    held._start = SimpleNamespace(hold=1.0, partition=lambda rows, *_: np.full((len(rows)), -1))
+    held.fit(blobs)
+    np.testing.assert_allclose(held.predict_proba(blobs), free.predict_proba(blobs), atol=1e-6)
+
+
 def test_overclustering_finds_separated_groups(tiny_options, blobs, blob_labels):
-    start = {"kind": "overclustering", "components_per_cluster": 3, "epochs": 0.75, "hold": 0.5, "max_rows": 1000}
+    start = {
+        "kind": "overclustering",
+        "components_per_cluster": 3,
+        "epochs": 0.75,
+        "hold": 0.5,
+        "core": 0.8,
+        "max_rows": 1000,
+    }
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, start=start, epochs=40, learning_rate=0.01)
     estimator = make_method(options).fit(blobs)
     assert adjusted_rand_score(blob_labels, estimator.predict(blobs)) == 1

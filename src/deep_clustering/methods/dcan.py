@@ -697,10 +697,10 @@ class DCAN:
         training.mixture = self._move_mixture(training, partition, generator)
         own = assign(fixed, training.mixture, self.clustering)
         first, second = own.chunk(2)
+        assignments = torch.cat([second, first]) if self.cross_view else own
         if partition is not None:
-            assignments = partition[index].repeat(2)
-        else:
-            assignments = torch.cat([second, first]) if self.cross_view else own
+            held = partition[index].repeat(2)
+            assignments = torch.where(held < 0, assignments, held)
         if self.discriminator_ is not None:
             loss, terms = self._play(latent, assignments, training.mixture, optimisers["discriminator"], generator)
         else:

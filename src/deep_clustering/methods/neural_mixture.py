@@ -50,7 +50,8 @@ Deviations from the paper, or choices where it is silent
     N10 prediction uses the training set's normalisers, found in one pass after training
     N11 several heads are trained side by side; the one of greatest pair log-likelihood (3) on fresh views is kept
     N12 a partition may stand in for the E-step's responsibilities in the first epochs: that of the merged components
-        of a mixture of more clusters, or of k-means or Ward on the rows
+        of a mixture of more clusters (of the rows near the middle of their cluster; the others keep the E-step's),
+        or of k-means or Ward on the rows
     N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of log K is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
@@ -494,9 +495,13 @@ class NeuralMixture:
         """Average responsibilities, and the weights that follow, before the first step: uniform or the partition's."""
         self._log_shares = self.log_mixing_weights_
         if partition is not None and self.mixing != "uniform":
-            log_held = F.one_hot(partition, self._width).log().expand(-1, self.heads, -1)
+            log_held = self._log_memberships(partition).expand(-1, self.heads, -1)
             self._log_shares = update_shares(self._log_shares, log_held, 0.0, self.mixing_floor)
             self.log_mixing_weights_ = mixing_weights(self._log_shares, self.mixing)
+
+    def _log_memberships(self, partition: Tensor) -> Tensor:
+        """Log responsibilities that say the same as a partition, shape (n, 1 or heads, n_clusters): 0 or -inf."""
+        return (partition.unsqueeze(-1) == torch.arange(self._width, device=partition.device)).float().log()
 
     def _step(
         self,
@@ -518,7 +523,8 @@ class NeuralMixture:
         if held is None:
             loss = self._loss(log_density_a, log_density_b, log_responsibilities)
         else:
-            log_held = F.one_hot(held, self._width).log()  # (B, 1 or heads, K)
+            is_free = held.unsqueeze(-1) < 0  # (B, 1 or heads, 1)
+            log_held = torch.where(is_free, log_responsibilities, self._log_memberships(held))
             loss = m_step_loss(log_held, log_joint, self.log_mixing_weights_)
         optimiser.zero_grad(set_to_none=True)
         loss.sum().backward()

@@ -76,6 +76,9 @@ class Overclustering:
     """Passes over the rows for them, as a share of the fit's epochs."""
     hold: float
     """Share of the fit's epochs in which the merged partition stands in for the assignments."""
+    core: float
+    """Share of each cluster's rows, those nearest to its mean, of which the partition is held: in the doubtful rest
+    of the tree are whole components that went with the wrong cluster."""
     max_rows: int
     """Rows in Ward's tree, as in `WardStart`."""
 
@@ -83,6 +86,7 @@ class Overclustering:
         check_range("components_per_cluster", self.components_per_cluster, 1, 1000)
         check_range("epochs", self.epochs, 0.0, 100)
         check_range("hold", self.hold, 0, 1)
+        check_range("core", self.core, 0.01, 1)
         check_range("max_rows", self.max_rows, 2)
 
     def n_components(self, n_clusters: int, batch_size: int) -> int:
@@ -124,11 +128,33 @@ class Overclustering:
             seed: Seed of the draw, if there are more rows than `max_rows`.
 
         Returns:
-            Cluster of each row at each cut, shape (n_samples, len(n_clusters)), int64.
+            Cluster of each row at each cut, shape (n_samples, len(n_clusters)), int64; -1 outside the core.
         """
         drawn = draw_rows(len(points), self.max_rows, seed)
         cuts = cut_tree(ward(points[drawn]), n_clusters=list(n_clusters)).astype(np.int64)
-        return cuts if len(drawn) == len(points) else cuts[pairwise_distances_argmin(points, points[drawn])]
+        if len(drawn) < len(points):
+            cuts = cuts[pairwise_distances_argmin(points, points[drawn])]
+        return np.stack([keep_core(points, cut, self.core) for cut in cuts.T], axis=1)
+
+
+def keep_core(points: np.ndarray, partition: np.ndarray, share: float) -> np.ndarray:
+    """The partition of the rows that are nearest to the mean of their cluster.
+
+    Args:
+        points: One for each row, shape (n_samples, n_dimensions).
+        partition: Cluster of each row, shape (n_samples,), int64.
+        share: Share of each cluster's rows to keep; at least one row is kept.
+
+    Returns:
+        The partition with -1 for the rows that are not kept, shape (n_samples,), int64.
+    """
+    kept = np.full_like(partition, -1)
+    for cluster in np.unique(partition):
+        members = np.flatnonzero(partition == cluster)
+        distances = np.square(points[members] - points[members].mean(axis=0)).sum(axis=1)
+        nearest = members[np.argsort(distances, kind="stable")[: max(1, round(share * len(members)))]]
+        kept[nearest] = cluster
+    return kept
 
 
 INPUT_STARTS: dict[str, type] = {"none": NoStart, "kmeans": KMeansStart, "ward": WardStart}
