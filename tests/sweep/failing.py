@@ -1,6 +1,7 @@
-"""An engine that fails one cell of a sweep, as a cluster may."""
+"""Engines that fail cells of a sweep, as a cluster may."""
 
-from deep_clustering.launchers import Local
+from deep_clustering.launchers import Local, WorkerDied
+from deep_clustering.sweep.work import run_cell
 
 
 class FailsGMM(Local):
@@ -8,6 +9,20 @@ class FailsGMM(Local):
         if "gmm" in str(args) and "seed1" in str(args):
             return super().submit(_refuse, "node lost at https://me:hunter2@cluster/queue")
         return super().submit(function, *args)
+
+
+class DiesLate(Local):
+    """Its workers end with their cell, before they have said so."""
+
+    def submit(self, function, *args):
+        future = super().submit(function, *args)
+        if function is run_cell and future.exception() is None:
+            return super().submit(_die)
+        return future
+
+
+def _die():
+    raise WorkerDied("killed")
 
 
 def _refuse(message):

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import chdir
+from contextlib import chdir, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +130,12 @@ def test_a_failed_cell_is_reported_and_tried_again_and_the_others_go_on(project)
     assert records(project)["gmm-seed1"]["status"] == "finished"
 
 
+def test_a_cell_whose_worker_dies_once_its_record_is_written_has_finished(project):
+    result = sweep(project, "--pipelines=kmeans", "--seeds=0", "--launcher=sweep.failing:DiesLate")
+    assert result.exit_code == 0, result.output
+    assert [cell["status"] for cell in records(project).values()] == ["finished"]
+
+
 def test_data_that_cannot_be_prepared_fail_the_cells_of_their_environment_only(project):
     result = sweep(project, "--envs=digits,usps", "--pipelines=kmeans", "--seeds=0")
     assert result.exit_code == 1
@@ -214,30 +220,73 @@ def _workers(pid: int) -> set[int]:
     return {child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_killed_worker_fails_one_cell_and_a_killed_sweep_leaves_no_worker_and_goes_on(project):
-    command = [sys.executable, "-m", "kedro", "sweep", *BASE, f"--params={SMALL}", "--launcher=processes"]
+def _heed_ctrl_c():
+    """Undo what shells do to the commands that they start in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@contextmanager
+def _sweep_process(project: Path, *options: str):
+    """The command in a process of its own, writing to `log`; killed in the end if it still lives."""
+    command = [sys.executable, "-m", "kedro", "sweep", *BASE, f"--params={SMALL}", "--launcher=processes", *options]
     settings = {"DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
     with (project / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=project, env=os.environ | settings, stdout=log, stderr=log)
+        process = subprocess.Popen(
+            command, cwd=project, env=os.environ | settings, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c
+        )
         try:
-            _wait_for(lambda: len(records(project)) == 1, "first cell")
-            (first,) = records(project)
-            written = (project / "sweep/digits/cells" / first / "cell.json").stat().st_mtime_ns
-            (worker,) = _workers(process.pid)
-            os.kill(worker, signal.SIGKILL)
-            _wait_for(lambda: len(records(project)) >= 2, "second cell")
-            (successor,) = _wait_for(lambda: _workers(process.pid), "new worker")
-            assert successor != worker
+            yield process
         finally:
             process.kill()
             process.wait()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_sweep_keeps_its_folder_to_itself_and_ctrl_c_leaves_it_to_be_continued(project):
+    cells = ("--pipelines=kmeans", "--seeds=0-1")
+    with _sweep_process(project, *cells) as process:
+        _wait_for(lambda: "1 of 2 cells" in (project / "log").read_text(), "first cell")
+        (worker,) = _workers(process.pid)
+        os.kill(worker, signal.SIGSTOP)  # the second cell will not end before its time
+        refused = sweep(project, *cells)
+        assert refused.exit_code == 1
+        assert f"sweep is in use by process {process.pid} on " in refused.output
+        assert isinstance(refused.exception, SystemExit)
+
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    assert not Path(f"/proc/{worker}").exists()
+    printed = (project / "log").read_text()
+    assert "ending the workers; 1 of 2 cells have finished" in printed
+    assert "the same command runs only what is missing" in printed
+    assert "Traceback" not in printed
+    (first,) = project.glob("sweep/*/cells/*/cell.json")
+    written = first.read_bytes(), first.stat().st_mtime_ns
+
+    result = sweep(project, *cells)
+    assert result.exit_code == 0, result.output
+    assert [cell["status"] for cell in records(project).values()] == ["finished"] * 2
+    assert (first.read_bytes(), first.stat().st_mtime_ns) == written
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_killed_worker_fails_one_cell_and_a_killed_sweep_leaves_no_worker_and_goes_on(project):
+    cells = ("--pipelines=kmeans", "--seeds=0-2")
+    with _sweep_process(project, *cells) as process:
+        _wait_for(lambda: "1 of 3 cells" in (project / "log").read_text(), "first cell")
+        first = "kmeans-seed0"
+        written = (project / "sweep/digits/cells" / first / "cell.json").stat().st_mtime_ns
+        (worker,) = _workers(process.pid)
+        os.kill(worker, signal.SIGKILL)
+        _wait_for(lambda: len(records(project)) >= 2, "second cell")
+        (successor,) = _wait_for(lambda: _workers(process.pid), "new worker")
+        assert successor != worker
     _wait_for(lambda: not Path(f"/proc/{successor}").exists(), "end of the worker")
     reasons = [cell["reason"] for cell in records(project).values() if cell["status"] == "failed"]
     assert reasons == ["WorkerDied: its process died: killed, out of memory, or crashed"]
 
-    result = sweep(project)
+    result = sweep(project, *cells)
     assert result.exit_code == 0, result.output
     assert {cell["status"] for cell in records(project).values()} == {"finished"}
-    assert len(records(project)) == 4
+    assert len(records(project)) == 3
     assert (project / "sweep/digits/cells" / first / "cell.json").stat().st_mtime_ns == written

@@ -2,16 +2,18 @@
 
 import logging
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from deep_clustering.launchers import make_launcher
+from deep_clustering.launchers import Launcher, make_launcher
 from deep_clustering.leaderboard import write_files
 from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.sweep import checks, parsing
-from deep_clustering.sweep.folder import open_folder
-from deep_clustering.sweep.grid import Grid
+from deep_clustering.sweep.folder import check_grid_of, open_folder
+from deep_clustering.sweep.grid import Cell, Grid
+from deep_clustering.sweep.lock import locked
 from deep_clustering.sweep.parent import following
 from deep_clustering.sweep.running import Place, run_cells
 
@@ -55,7 +57,8 @@ def sweep(request: SweepRequest, root: Path) -> list[dict[str, Any]]:
         Records of the cells that failed.
 
     Raises:
-        ValueError: if something is wrong with the request; nothing has been written then.
+        ValueError: if something is wrong with the request, or another sweep works in the folder; nothing has been
+            computed then.
     """
     wanted = _parse(request, root)
     threads = checks.check_jobs(request.jobs, request.threads)
@@ -64,14 +67,22 @@ def sweep(request: SweepRequest, root: Path) -> list[dict[str, Any]]:
     folder = root / (request.folder or Path("data/sweeps") / wanted.name())
     checks.check_folder(folder)
     launcher = make_launcher(request.launcher, request.jobs, threads, request.timeout)
-    open_folder(folder, wanted)
-    logger.info("%d cells in %s", len(cells), os.path.relpath(folder))
+    check_grid_of(folder, wanted)
+    with locked(folder):
+        return _run(wanted, cells, seedless, Place(root=root, folder=folder, jobs=request.jobs), launcher)
+
+
+def _run(
+    wanted: Grid, cells: Sequence[Cell], seedless: set[str], place: Place, launcher: Launcher
+) -> list[dict[str, Any]]:
+    """Run what is missing of a sweep that has been checked, in a folder that is ours."""
+    open_folder(place.folder, wanted)
+    logger.info("%d cells in %s", len(cells), os.path.relpath(place.folder))
     for pipeline in sorted(seedless & set(wanted.pipelines)):
         logger.info("%s takes no seed: it is run once, and its result is a constant", pipeline)
-    with following(root, folder, wanted) as parent:
-        place = Place(root=root, folder=folder, jobs=request.jobs, parent=parent.run_id)
-        failed = run_cells(cells, place, launcher)
-        table, files = write_files(folder)
+    with following(place.root, place.folder, wanted) as parent:
+        failed = run_cells(cells, replace(place, parent=parent.run_id), launcher)
+        table, files = write_files(place.folder)
         parent.log(table, files)
     logger.info("the leaderboard: %s", os.path.relpath(files[-1]))
     return failed

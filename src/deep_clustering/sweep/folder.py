@@ -1,6 +1,7 @@
 """A sweep's folder: the grid in sweep.json, and a folder for each cell with its record, cell.json.
 
 <folder>/sweep.json                      the grid
+<folder>/sweep.lock                      who works in the folder, while somebody does
 <folder>/<environment>/prepared/         the data that all its cells read, prepared once
 <folder>/<environment>/cells/<cell>/     outputs of a cell, its log and cell.json
 """
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from deep_clustering.sweep.grid import Cell, Grid
+from deep_clustering.sweep.lock import LOCK
 
 FINISHED, FAILED = "finished", "failed"
 
@@ -69,6 +71,31 @@ def read_records(folder: Path) -> list[dict[str, Any]]:
     return [record for record in records if record is not None]
 
 
+def check_grid_of(folder: Path, grid: Grid) -> dict[str, Any]:
+    """Check that a folder is free or holds a sweep that the grid continues; writes nothing.
+
+    Args:
+        folder: The sweep's folder.
+        grid: The grid.
+
+    Returns:
+        What `sweep.json` holds; empty if there is none.
+
+    Raises:
+        ValueError: if the folder holds something else, or cells that the grid does not have, naming the difference.
+    """
+    old = read_json(folder / "sweep.json") or {}
+    differences = _differences(old["grid"], grid.plain()) if "grid" in old else []
+    if differences:
+        raise ValueError(
+            f"{folder} holds another sweep: {'; '.join(differences)}. Repeat what it has and add to it, or name "
+            "another --folder"
+        )
+    if not old and folder.is_dir() and any(path.name != LOCK for path in folder.iterdir()):
+        raise ValueError(f"--folder: {folder} is not empty and holds no sweep (no sweep.json); name another folder")
+    return old
+
+
 def open_folder(folder: Path, grid: Grid) -> None:
     """Note the grid in the folder; a sweep that is there already may only grow.
 
@@ -77,19 +104,10 @@ def open_folder(folder: Path, grid: Grid) -> None:
         grid: The grid.
 
     Raises:
-        ValueError: if the folder holds cells that the grid does not have, naming the difference.
+        ValueError: as `check_grid_of`.
     """
-    path, new = folder / "sweep.json", grid.plain()
-    old = read_json(path) or {}
-    differences = _differences(old["grid"], new) if "grid" in old else []
-    if differences:
-        raise ValueError(
-            f"{folder} holds another sweep: {'; '.join(differences)}. Repeat what it has and add to it, or name "
-            "another --folder"
-        )
-    if not old and folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"--folder: {folder} is not empty and holds no sweep (no sweep.json); name another folder")
-    write_json(path, {**old, "grid": new})
+    old = check_grid_of(folder, grid)
+    write_json(folder / "sweep.json", {**old, "grid": grid.plain()})
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

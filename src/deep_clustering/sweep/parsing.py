@@ -18,6 +18,7 @@ _OWN = {
     "output_folder": "--folder",
     "tracking.parent": "nothing: a sweep has one parent run",
     "tracking.log_model": "nothing: a sweep stores no models in MLflow",
+    "tracking.register": "nothing: a sweep stores no models in MLflow",
 }
 
 

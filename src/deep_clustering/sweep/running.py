@@ -35,7 +35,7 @@ class Place:
     """Folder of the sweep."""
     jobs: int
     """Cells at a time."""
-    parent: str | None
+    parent: str | None = None
     """Id of the sweep's MLflow run, None if it is not tracked."""
 
 
@@ -49,12 +49,15 @@ def run_cells(cells: Sequence[Cell], place: Place, launcher: Launcher) -> list[d
 
     Returns:
         Records of the cells that failed.
+
+    Raises:
+        KeyboardInterrupt: on Ctrl-C, with all workers ended and the records of finished cells whole.
     """
     missing = [cell for cell in cells if (read_record(place.folder, cell) or {}).get("status") != FINISHED]
     if len(missing) < len(cells):
         logger.info("%d of %d cells have finished before", len(cells) - len(missing), len(cells))
         _warn_of_changes([cell for cell in cells if cell not in missing], place)
-    failed = []
+    failed, n_finished = [], len(cells) - len(missing)
     with _leaving_on_sigterm():
         try:
             progress = _Progress(len(cells), missing)
@@ -63,6 +66,11 @@ def run_cells(cells: Sequence[Cell], place: Place, launcher: Launcher) -> list[d
                 if record["status"] != FINISHED:
                     write_json(cell_folder(place.folder, cell) / "cell.json", record)
                     failed.append(record)
+                else:
+                    n_finished += 1
+        except KeyboardInterrupt:
+            logger.warning("interrupted: ending the workers; %d of %d cells have finished", n_finished, len(cells))
+            raise
         finally:
             launcher.shutdown()
     return failed
@@ -99,7 +107,7 @@ def _ended(cells: Sequence[Cell], place: Place, launcher: Launcher) -> Iterator[
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             job = running.pop(future)
             if isinstance(job, Cell):
-                yield job, _record(job, future)
+                yield job, _record(job, future, place)
             elif future.exception() is None:
                 versions[job] = future.result()
                 ready.extend(waiting[job])
@@ -141,8 +149,14 @@ def describe(cell: Cell) -> dict[str, Any]:
     }
 
 
-def _record(cell: Cell, future: Future) -> dict[str, Any]:
-    return future.result() if future.exception() is None else work.failed_record(describe(cell), _reason(future))
+def _record(cell: Cell, future: Future, place: Place) -> dict[str, Any]:
+    if future.exception() is None:
+        return future.result()
+    # A worker may die between writing its record and handing it over; the work is done then.
+    written = read_record(place.folder, cell)
+    if written is not None and written["status"] == FINISHED:
+        return written
+    return work.failed_record(describe(cell), _reason(future))
 
 
 def _reason(future: Future) -> str:
