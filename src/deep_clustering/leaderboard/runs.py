@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deep_clustering.leaderboard.consensus_files import leaderboard_lines
 from deep_clustering.sweep.folder import FINISHED, read_records
 
 # What identifies and describes a run; every other column that is not a cost is a metric.
@@ -15,6 +16,7 @@ FACTS = (
     "method",
     "variant",
     "seed",
+    "consensus_of",
     "status",
     "reason",
     "data_set",
@@ -30,7 +32,7 @@ COSTS = ("wall_seconds", "cpu_seconds", "peak_memory_mb", "peak_gpu_memory_mb")
 
 
 def collect_runs(folder: Path) -> pd.DataFrame:
-    """One line for each cell of a sweep that has ended.
+    """One line for each cell of a sweep that has ended, and for each consensus that `kedro consensus` made of them.
 
     Args:
         folder: The sweep's folder.
@@ -46,7 +48,8 @@ def collect_runs(folder: Path) -> pd.DataFrame:
     records = read_records(folder)
     if not records:
         raise ValueError(f"{folder}: no cell of this sweep has ended yet")
-    runs = _tidy(pd.DataFrame([_line(record) for record in records]), "")
+    lines = [*map(_line, records), *leaderboard_lines(folder, records)]
+    runs = _tidy(pd.DataFrame(lines), "")
     return runs.sort_values(["env", "method", "variant", "seed"], na_position="first").reset_index(drop=True)
 
 

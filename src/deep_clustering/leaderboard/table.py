@@ -148,8 +148,12 @@ def _difference(name: str, group: pd.DataFrame, baseline: pd.DataFrame) -> dict[
 
 
 def _is_constant(group: pd.DataFrame) -> bool:
-    """Whether the runs are of a method without a seed, which gives the same result every time."""
-    return len(group) > 0 and bool(group["seed"].isna().all())
+    """Whether the runs are of a method without a seed, which gives the same result every time.
+
+    A consensus has no seed either, but the runs that it is of were drawn.
+    """
+    is_consensus = "consensus_of" in group and bool(group["consensus_of"].notna().any())
+    return len(group) > 0 and bool(group["seed"].isna().all()) and not is_consensus
 
 
 def _baseline_of(key: Any, groups: Mapping[Any, pd.DataFrame], baseline: str) -> Any | None:  # noqa: ANN401
