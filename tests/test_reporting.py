@@ -321,7 +321,7 @@ class TestReport:
         page = report_of(np.array([0, 0, 1, 1]), no_labels(4), 2, samples=samples, card={"value_range": [0, 16]})
         images = re.findall(r'<li><img src="data:image/png;base64,([^"]+)"', page)
         assert len(images) == 4
-        pixels = imread(io.BytesIO(base64.b64decode(images[0])))[..., 0]
+        pixels = np.atleast_3d(imread(io.BytesIO(base64.b64decode(images[0]))))[..., 0]
         np.testing.assert_allclose(pixels, [[1, 0.5], [0, 0]], atol=1 / 255)
 
     def test_reliability_says_which_way_the_confidences_err(self):

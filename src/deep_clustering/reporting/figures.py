@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 # Petroff's ten colours, chosen to be told apart with colour-vision deficiency
 PALETTE = (
@@ -24,6 +24,7 @@ HALO = [withStroke(linewidth=2.5, foreground="white")]
 MAX_ANNOTATED = 20
 MAX_NAMED = 40
 MAX_DIGITS = 60
+MIN_PHOTOGRAPH = 16
 RASTER_DPI = 190
 STEPS = [1, 2, 5, 10]
 NO_SVG_METADATA: Any = {"Date": None, "Creator": None}
@@ -44,8 +45,23 @@ def encode_figure(figure: Figure, *, vector: bool) -> str:
     return _data_uri("image/svg+xml", svg.encode())
 
 
+def frame_of(figure: Figure) -> tuple[float, float, float, float]:
+    """Where the data of a figure's first axes lie on it.
+
+    Returns:
+        (a, b, c, d): data (x, y) are at the share a x + b of the width from the left and c y + d of the height from
+        the top.
+    """
+    figure.draw_without_rendering()
+    place = figure.axes[0].transData + figure.transFigure.inverted()
+    (left, bottom), (right, top) = place.transform([(0, 0), (1, 1)])
+    return float(right - left), float(left), float(bottom - top), float(1 - bottom)
+
+
 def encode_image(image: np.ndarray, *, value_range: Sequence[float]) -> str:
-    """PNG data URI of an image (C, H, W) with one or three channels, value_range stretched to black..white.
+    """Data URI of an image (C, H, W) with one or three channels, value_range stretched to black..white.
+
+    PNG, or JPEG for colour images of a size at which photographs would take several times as much as PNG.
 
     Raises:
         ValueError: if the image has neither one nor three channels.
@@ -57,7 +73,11 @@ def encode_image(image: np.ndarray, *, value_range: Sequence[float]) -> str:
     pixels = np.round(255 * np.clip(stretched, 0, 1)).astype(np.uint8)
     pixels = np.broadcast_to(pixels, (3, *image.shape[1:])).transpose(1, 2, 0)
     buffer = io.BytesIO()
-    imsave(buffer, np.ascontiguousarray(pixels), format="png", metadata=NO_PNG_METADATA)
+    if image.shape[0] == 3 and min(image.shape[1:]) >= MIN_PHOTOGRAPH:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=85)
+        return _data_uri("image/jpeg", buffer.getvalue())
+    grey = pixels[..., 0] if image.shape[0] == 1 else pixels
+    Image.fromarray(np.ascontiguousarray(grey)).save(buffer, "PNG", optimize=True)
     return _data_uri("image/png", buffer.getvalue())
 
 

@@ -1,23 +1,28 @@
 """How certain an assignment is, and which members show a cluster best and worst."""
 
-import numpy as np
+from collections.abc import Sequence
 
-from deep_clustering.metrics import is_hard
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.reporting.terms import describe_clusters, describe_rows
 
 CHUNK_ROWS = 4096
+CLUSTER_TERMS = 10
+MEMBER_TERMS = 4
 
 
 def certainty(*, assignments: np.ndarray, responsibilities: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Certainty of each assignment.
 
-    The largest responsibility; when every row of the responsibilities is one-hot, and so says nothing, the
-    simplified silhouette (b - a) / max(a, b) with a the distance of a sample to the mean of its own cluster
-    and b to the nearest other mean (0 when there is no other cluster).
+    The largest responsibility; when that is 1 of every row (to within 1e-6), and so says nothing, the simplified
+    silhouette (b - a) / max(a, b) with a the distance of a sample to the mean of its own cluster and b to the nearest
+    other mean (0 when there is no other cluster).
 
     Args:
         assignments: shape (n_samples,), in 0..n_clusters-1.
         responsibilities: shape (n_samples, n_clusters), rows sum to 1.
-        samples: shape (n_samples, ...), read only when the responsibilities are hard.
+        samples: shape (n_samples, ...), read only for the silhouette.
 
     Returns:
         Shape (n_samples,), float32; in [0, 1], or in [-1, 1] for the silhouette.
@@ -26,9 +31,10 @@ def certainty(*, assignments: np.ndarray, responsibilities: np.ndarray, samples:
         ValueError: if the three arrays do not describe the same samples.
     """
     _check_rows(assignments, responsibilities, samples)
-    if is_hard(responsibilities):
+    largest = responsibilities.max(axis=1, initial=0)
+    if (largest >= 1 - 1e-6).all():
         return _simplified_silhouette(samples, assignments)
-    return responsibilities.max(axis=1).astype(np.float32)
+    return largest.astype(np.float32)
 
 
 def select_members(
@@ -38,6 +44,7 @@ def select_members(
     samples: np.ndarray,
     n_clusters: int,
     n_members: int,
+    terms: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Most and least certain members of each cluster.
 
@@ -49,11 +56,14 @@ def select_members(
         samples: images uint8 (n_samples, C, H, W), or anything else of shape (n_samples, ...).
         n_clusters: number of clusters, empty ones included.
         n_members: members shown on either side.
+        terms: term of each column of documents; empty for other data.
 
     Returns:
         "rows" int64 and "certainty" float32, shape (n_clusters, 2, n_members): on axis 1 first the most
         certain members, most certain first, then the least certain, least certain first; a blank has row -1
-        and certainty nan. For images also "images", uint8 (n_clusters, 2, n_members, C, H, W), blanks 0.
+        and certainty nan. For images also "images", uint8 (n_clusters, 2, n_members, C, H, W), blanks 0. For documents
+        also "terms", those that set each cluster apart, text (n_clusters,), and "member_terms", the strongest of each
+        member, text (n_clusters, 2, n_members).
 
     Raises:
         ValueError: if an assignment lies outside 0..n_clusters-1, n_members < 1, or lengths differ.
@@ -75,6 +85,14 @@ def select_members(
     shown = rows >= 0
     shown_certainty = np.full(rows.shape, np.nan, dtype=np.float32)
     shown_certainty[shown] = values[rows[shown]]
+    if len(terms) and sparse.issparse(samples):
+        of_members = describe_rows(samples, terms, rows.ravel(), MEMBER_TERMS)
+        return {
+            "rows": rows,
+            "certainty": shown_certainty,
+            "terms": np.array(describe_clusters(samples, assignments, n_clusters, terms, CLUSTER_TERMS), dtype=np.str_),
+            "member_terms": np.array(of_members, dtype=np.str_).reshape(rows.shape),
+        }
     if samples.ndim != 4:
         return {"rows": rows, "certainty": shown_certainty}
     images = np.zeros((*rows.shape, *samples.shape[1:]), dtype=samples.dtype)

@@ -1,13 +1,22 @@
 """The report of one run: scores, curves, occupancy, confusion, map and gallery on one HTML page."""
 
+import base64
+import hashlib
+import json
+import platform
 from collections.abc import Mapping
+from importlib import resources
+from importlib.metadata import version
 from math import log
 from typing import Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 
+from deep_clustering import __version__
 from deep_clustering.reporting import figures
+from deep_clustering.reporting.hover import describe_shown, file_names, shrink
 from deep_clustering.reporting.panels import (
     confusion_panel,
     curve_panels,
@@ -22,6 +31,7 @@ HEADLINES = ("acc", "nmi", "ari", "silhouette", "stability", "n_occupied")
 SHORT_HASH = 12
 IMAGE_WIDTH = 52
 MAX_IMAGE_WIDTH = 96
+MAX_MEMBERS = 1600
 
 
 def write_report(
@@ -30,16 +40,20 @@ def write_report(
     map_: Mapping[str, np.ndarray],
     gallery: Mapping[str, np.ndarray],
     data_card: Mapping[str, Any],
+    options: Mapping[str, Any] | None = None,
     history_note: str | None = None,
 ) -> str:
-    """One self-contained HTML page about one run; opening it sends no request.
+    """One self-contained HTML page about one run; opening it sends no request, and its policy permits none.
 
     Args:
         scores: method, data_set, seed, metrics, occupancy, contingency (or None), curves, warnings, cost; reliability
             and selection, None or left out where there is none.
-        map_: coordinates (n, 2), assignments (n,), certainty (n,), labels (n,) with -1 for unknown.
-        gallery: rows and certainty (n_clusters, 2, m), for images also images (n_clusters, 2, m, C, H, W).
+        map_: coordinates (n, 2), assignments (n,), certainty (n,), labels (n,) with -1 for unknown, and what
+            `hover.pick_shown` adds.
+        gallery: rows and certainty (n_clusters, 2, m), for images also images (n_clusters, 2, m, C, H, W), for
+            documents terms (n_clusters,) and member_terms (n_clusters, 2, m).
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
+        options: the method's hyper-parameters.
         history_note: sentence about the learning curves, or about why there are none.
 
     Returns:
@@ -54,6 +68,7 @@ def write_report(
         )
     names = class_names(scores, data_card)
     reliability, selection = scores.get("reliability"), scores.get("selection")
+    script = read_script("hover.js")
     return render(
         "report.html.jinja",
         scores=scores,
@@ -68,6 +83,11 @@ def write_report(
         confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
         reliability=reliability_panel(reliability, scores["metrics"]["ece"]) if reliability else None,
         maps=map_panels(map_, matched_classes(scores), names),
+        hover=describe_shown(map_, data_card, names),
+        script=Markup(script),
+        script_hash=hash_script(script),
+        options=describe_options(options or {}),
+        versions=describe_versions(),
         clusters=_gallery_clusters(scores, map_, gallery, data_card, names),
         image_width=_image_width(gallery),
     )
@@ -99,6 +119,32 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ]
     hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in card["sha256"].items()]
     return rows + hashes
+
+
+def describe_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Hyper-parameters with their dotted names."""
+    rows: list[tuple[str, str]] = []
+    for name, value in options.items():
+        whole = f"{prefix}{name}"
+        is_block = isinstance(value, Mapping) and value
+        rows += describe_options(value, f"{whole}.") if is_block else [(whole, json.dumps(value, default=str))]
+    return rows
+
+
+def describe_versions() -> str:
+    """Project, Python and the packages that the result depends on, as they are where the page is written."""
+    packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "scikit-learn", "numpy"))
+    return f"deep-clustering {__version__}, Python {platform.python_version()}, {packages}"
+
+
+def read_script(name: str) -> str:
+    """A script of this package."""
+    return resources.files("deep_clustering.reporting").joinpath(name).read_text(encoding="utf-8")
+
+
+def hash_script(script: str) -> str:
+    """What a Content-Security-Policy calls an inline script."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}"
 
 
 def describe_cost(cost: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -155,6 +201,7 @@ def _gallery_clusters(
     for cluster, class_ in enumerate(matched_classes(scores)):
         sides = [_members(gallery, map_["labels"], card, names, (cluster, side), class_) for side in (0, 1)]
         entry = {"number": cluster, "size": scores["occupancy"][cluster], "sides": sides}
+        entry["terms"] = str(gallery["terms"][cluster]) if "terms" in gallery else ""
         clusters.append(entry | {"matched": names.get(class_), "colour": figures.PALETTE[cluster % 10]})
     return clusters
 
@@ -169,20 +216,29 @@ def _members(
 ) -> list[dict[str, Any]]:
     """Members at a place (cluster, side) of the gallery, blanks left out."""
     members = []
-    for slot, row in enumerate(gallery["rows"][place]):
+    files = file_names(card, len(labels))
+    for slot, row in enumerate(gallery["rows"][place][: _members_per_side(gallery)]):
         if row < 0:
             continue
         label = int(labels[row])
         text = f"row {row}, certainty {gallery['certainty'][place][slot]:.3f}"
         if label >= 0:
             text += f", class {names.get(label, label)}"
+        if files:
+            text += f", {files[row]}"
         member = {"row": int(row), "text": text, "certainty": f"{gallery['certainty'][place][slot]:.3f}"}
+        member["terms"] = str(gallery["member_terms"][place][slot]) if "member_terms" in gallery else ""
         member["foreign"] = label >= 0 and label != matched_class
         if "images" in gallery:
-            image = gallery["images"][place][slot]
+            image = shrink(gallery["images"][place][slot][None], MAX_IMAGE_WIDTH)[0]
             member["src"] = figures.encode_image(image, value_range=card["value_range"])
         members.append(member)
     return members
+
+
+def _members_per_side(gallery: Mapping[str, np.ndarray]) -> int:
+    """So many that the page stays small however many clusters there are, at least one."""
+    return max(1, MAX_MEMBERS // (2 * len(gallery["rows"])))
 
 
 def _image_width(gallery: Mapping[str, np.ndarray]) -> int | None:

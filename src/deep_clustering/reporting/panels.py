@@ -16,13 +16,14 @@ SUPERVISED = ("acc", "nmi", "ari")
 
 
 class Panel(NamedTuple):
-    """A figure on the page: a data URI, its texts, and its natural width in CSS pixels."""
+    """A figure on the page: a data URI, its texts, its natural width in CSS pixels, and where its data lie on it."""
 
     title: str
     image: str
     alt: str
     caption: str
     width: int
+    frame: str = ""
 
 
 def make_panel(title: str, figure: Figure, *, alt: str, caption: str, vector: bool = True) -> Panel:
@@ -50,6 +51,8 @@ def curve_panels(curves: Mapping[str, Any], n_clusters: int, *, is_suggested: bo
         return []
     agreement = {name: snapshots.pop(name) for name in SUPERVISED if name in snapshots}
     for name, values in snapshots.items() if len(epoch) else ():
+        if name == "n_occupied" and name in history:  # the same quantity, at fewer points
+            continue
         reference = reference_level(name, values, n_clusters, is_suggested)
         title = f"{name}_between_snapshots" if name in history else name
         panels.append(_curve_panel(title, epoch, {name: values}, reference))
@@ -188,7 +191,7 @@ def _against_classes(difference: int, n_classes: int) -> str:
 
 
 def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> list[Panel]:
-    """The plane by cluster, by class when classes are known, and by certainty."""
+    """The plane by cluster, by class when classes are known, and by certainty; each knows where its data lie."""
     points, clusters, labels = map_["coordinates"], map_["assignments"], map_["labels"]
     if not len(points):
         return []
@@ -200,7 +203,7 @@ def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mappin
         caption += " Colours repeat after ten clusters: read the numbers."
     figure = figures.draw_map(points, clusters, colours=paint, names={k: str(k) for k in paint})
     alt = f"Map of {len(points):,} samples in two dimensions, coloured by cluster."
-    panels = [make_panel("By cluster", figure, alt=alt, caption=caption, vector=False)]
+    panels = [_map_panel("By cluster", figure, alt, caption)]
     if (labels >= 0).any():
         shade = {class_: paint[cluster] for cluster, class_ in enumerate(matched) if class_ >= 0}
         texts = {int(c): names.get(int(c), str(c)) for c in np.unique(labels[labels >= 0])}
@@ -211,9 +214,14 @@ def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mappin
             "differs from the labels. Palest grey: no label, or a class without a cluster."
         )
         alt = "The same map coloured by true class."
-        panels.append(make_panel("By true class", figure, alt=alt, caption=caption, vector=False))
+        panels.append(_map_panel("By true class", figure, alt, caption))
     figure = figures.draw_certainty_map(points, map_["certainty"])
     caption = "Dark dots are the least certain assignments: expect them where clusters meet, not inside them."
     alt = "The same map shaded by certainty of the assignment."
-    panels.append(make_panel("By certainty", figure, alt=alt, caption=caption, vector=False))
+    panels.append(_map_panel("By certainty", figure, alt, caption))
     return panels
+
+
+def _map_panel(title: str, figure: Figure, alt: str, caption: str) -> Panel:
+    frame = " ".join(f"{number:.7g}" for number in figures.frame_of(figure))
+    return make_panel(title, figure, alt=alt, caption=caption, vector=False)._replace(frame=frame)

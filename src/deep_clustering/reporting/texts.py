@@ -127,8 +127,9 @@ CURVES = {
         "teaches the encoder little."
     ),
     "js_divergence": (
-        "How well the discriminator tells draws around the centroids from latents, between 0 and ln 2 nats (dashed). "
-        "Falls as the latents take the shape of the mixture; a curve at ln 2 means that the discriminator has won."
+        "How well the discriminator tells draws around the centroids from latents: between 0 and ln 2 nats (dashed), "
+        "and below 0 while it errs, as an untrained one may. Falls to 0 as the latents take the shape of the mixture; "
+        "a curve at ln 2 means that the discriminator has won."
     ),
     "*log_likelihood*": (
         "Should rise and flatten. The dashed line, where drawn, is the bound log K, "
@@ -136,6 +137,9 @@ CURVES = {
     ),
     "*loss*": "A loss should settle; adversarial losses settle at a level rather than fall to zero.",
     "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",
+    "largest_share": (
+        "Share of the samples in the largest cluster: 1/K when all are equal. A steady rise is a sign of a collapse."
+    ),
     "churn_between_snapshots": (
         "Share of samples that changed cluster since the snapshot before; should fall towards zero."
     ),

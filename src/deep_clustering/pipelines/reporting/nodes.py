@@ -10,6 +10,7 @@ def project(
     representation: dict[str, np.ndarray],
     samples: np.ndarray,
     labels: np.ndarray,
+    vocabulary: dict[str, Any],
     reporting: dict[str, Any],
 ) -> dict[str, np.ndarray]:
     """Draw the latent as a map.
@@ -17,24 +18,26 @@ def project(
     Args:
         assignments: Cluster of each sample.
         representation: Latent and responsibilities of each sample.
-        samples: The samples, for the certainty of hard clusterings.
+        samples: The samples, for the certainty of hard clusterings and for what the map shows under the pointer.
         labels: Class of each sample, -1 where unknown.
+        vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
 
     Returns:
-        "coordinates" (n, 2), "assignments", "certainty" and "labels" (n,).
+        "coordinates" (n, 2), "assignments", "certainty" and "labels" (n,); "shown", and "thumbnails" or "terms" of
+        the samples that answer to the pointer.
     """
-    from deep_clustering.reporting import certainty, project_latent
+    from deep_clustering.reporting import certainty, pick_shown, project_latent
     from deep_clustering.reporting.options import make_reporting
 
+    options = make_reporting(reporting)
     responsibilities = representation["responsibilities"]
     return {
-        "coordinates": project_latent(
-            representation["latent"], seed=0, max_points=make_reporting(reporting).map_points
-        ),
+        "coordinates": project_latent(representation["latent"], seed=0, max_points=options.map_points),
         "assignments": assignments,
         "certainty": certainty(assignments=assignments, responsibilities=responsibilities, samples=samples),
         "labels": labels,
+        **pick_shown(samples, terms=vocabulary["terms"], n_shown=options.hover_points, seed=0),
     }
 
 
@@ -42,6 +45,7 @@ def pick_members(
     assignments: np.ndarray,
     representation: dict[str, np.ndarray],
     samples: np.ndarray,
+    vocabulary: dict[str, Any],
     reporting: dict[str, Any],
 ) -> dict[str, np.ndarray]:
     """Pick each cluster's most and least certain members.
@@ -50,10 +54,12 @@ def pick_members(
         assignments: Cluster of each sample.
         representation: Latent and responsibilities of each sample.
         samples: The samples.
+        vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
 
     Returns:
-        "rows" and "certainty" (n_clusters, 2, n_members); for images also "images".
+        "rows" and "certainty" (n_clusters, 2, n_members); for images also "images", for documents "terms" of the
+        clusters and "member_terms".
     """
     from deep_clustering.reporting import select_members
     from deep_clustering.reporting.options import make_reporting
@@ -65,6 +71,7 @@ def pick_members(
         samples=samples,
         n_clusters=responsibilities.shape[1],
         n_members=make_reporting(reporting).members,
+        terms=vocabulary["terms"],
     )
 
 
@@ -73,6 +80,7 @@ def report(
     map_: dict[str, np.ndarray],
     gallery: dict[str, np.ndarray],
     data_card: dict[str, Any],
+    options: dict[str, Any],
 ) -> str:
     """Write the page of a run.
 
@@ -81,13 +89,14 @@ def report(
         map_: The two-dimensional map.
         gallery: Members of each cluster.
         data_card: What the data is.
+        options: The method's hyper-parameters.
 
     Returns:
         A self-contained HTML page.
     """
     from deep_clustering.reporting import write_report
 
-    return write_report(scores=scores, map_=map_, gallery=gallery, data_card=data_card)
+    return write_report(scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options)
 
 
 def compare_methods(**scores: dict[str, Any]) -> tuple[Any, str]:

@@ -16,17 +16,19 @@ def create_pipeline(name: str) -> Pipeline:
     """
     assigned = [f"{name}_assignments", f"{name}_representation", "samples"]
     scores, map_, gallery, page = (f"{name}_{output}" for output in ("scores", "map", "gallery", "report"))
+    seen = ["vocabulary", "params:reporting"]
+    written = [scores, map_, gallery, "data_card", f"params:{name}"]
     nodes = [
-        Node(project, [*assigned, "labels", "params:reporting"], map_, name=f"project_{name}", tags="evaluate"),
-        Node(pick_members, [*assigned, "params:reporting"], gallery, name=f"pick_members_{name}", tags="evaluate"),
-        Node(report, [scores, map_, gallery, "data_card"], page, name=f"report_{name}", tags="evaluate"),
+        Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
+        Node(pick_members, [*assigned, *seen], gallery, name=f"pick_members_{name}", tags="evaluate"),
+        Node(report, written, page, name=f"report_{name}", tags="evaluate"),
     ]
     return Pipeline(
         nodes,
         namespace="evaluation",
-        inputs={*assigned, "labels", "data_card", scores},
+        inputs={*assigned, "labels", "vocabulary", "data_card", scores},
         outputs={map_, gallery, page},
-        parameters={"params:reporting"},
+        parameters={"params:reporting", f"params:{name}"},
     )
 
 

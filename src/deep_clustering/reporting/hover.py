@@ -1,0 +1,125 @@
+"""What the maps of a report show of a sample under the pointer: a thumbnail, or the terms of a document."""
+
+from collections.abc import Mapping, Sequence
+from math import ceil, sqrt
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from scipy import sparse
+
+from deep_clustering.reporting.figures import encode_image
+from deep_clustering.reporting.terms import describe_rows
+
+THUMBNAIL_SIDE = 32
+SHOWN_TERMS = 6
+
+
+def pick_shown(samples: Any, *, terms: Sequence[str], n_shown: int, seed: int) -> dict[str, np.ndarray]:  # noqa: ANN401
+    """Draw the samples that answer to the pointer, with what they show.
+
+    Args:
+        samples: Images uint8 (n_samples, C, H, W), or rows (n_samples, n_features), dense or CSR.
+        terms: Term of each column of documents; empty for other data.
+        n_shown: How many samples at most, 0 for none.
+        seed: Seed of the draw.
+
+    Returns:
+        "shown", their rows in ascending order, (n,) int64; of images "thumbnails", uint8 (n, C, h, w); of documents
+        "terms", text (n,).
+    """
+    n_samples = samples.shape[0]
+    rows = np.sort(np.random.default_rng(seed).permutation(n_samples)[:n_shown]).astype(np.int64)
+    drawn = {"shown": rows}
+    if isinstance(samples, np.ndarray) and samples.ndim == 4 and samples.shape[1] in (1, 3):
+        drawn["thumbnails"] = shrink(samples[rows], THUMBNAIL_SIDE)
+    if len(terms) and sparse.issparse(samples):
+        drawn["terms"] = np.array(describe_rows(samples, terms, rows, SHOWN_TERMS), dtype=np.str_)
+    return drawn
+
+
+def shrink(images: np.ndarray, side: int) -> np.ndarray:
+    """Images whose larger side is at most `side`, of the same proportions; smaller ones stay as they are.
+
+    Args:
+        images: Shape (n, C, H, W), C 1 or 3; other types than uint8 stay as they are.
+        side: Pixels.
+
+    Returns:
+        Shape (n, C, h, w).
+    """
+    height, width = images.shape[2:]
+    factor = side / max(height, width)
+    if factor >= 1 or images.dtype != np.uint8:
+        return images
+    size = (max(1, round(factor * width)), max(1, round(factor * height)))
+    planes = images.reshape(-1, height, width)
+    small = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX)) for plane in planes]
+    return np.array(small, dtype=np.uint8).reshape(*images.shape[:2], size[1], size[0])
+
+
+def describe_shown(
+    map_: Mapping[str, np.ndarray], card: Mapping[str, Any], names: Mapping[int, str]
+) -> dict[str, Any] | None:
+    """What the script of the page needs to answer to the pointer.
+
+    Args:
+        map_: The map, with what `pick_shown` added to it.
+        card: The data card: the range of values, and names of files if it has them.
+        names: Class index to name.
+
+    Returns:
+        "points", plain lists for JSON; "sprite", data URI of all thumbnails on a square sheet, or None; n and n_all.
+        None if no sample was drawn.
+    """
+    rows = map_.get("shown", np.zeros(0, dtype=np.int64))
+    if not len(rows):
+        return None
+    labels = [int(label) for label in map_["labels"][rows]]
+    points: dict[str, Any] = {
+        "row": rows.tolist(),
+        "x": np.round(map_["coordinates"][rows, 0], 2).tolist(),
+        "y": np.round(map_["coordinates"][rows, 1], 2).tolist(),
+        "cluster": map_["assignments"][rows].tolist(),
+        "certainty": [f"{value:.2f}" for value in map_["certainty"][rows]],
+        "label": ["" if label < 0 else names.get(label, str(label)) for label in labels],
+        "note": _notes(map_, card, rows),
+    }
+    sprite = None
+    if "thumbnails" in map_:
+        sheet, columns = arrange_sheet(map_["thumbnails"])
+        points |= {"width": map_["thumbnails"].shape[3], "height": map_["thumbnails"].shape[2], "columns": columns}
+        sprite = encode_image(sheet, value_range=card["value_range"])
+    return {"points": points, "sprite": sprite, "n": len(rows), "n_all": len(map_["labels"])}
+
+
+def arrange_sheet(thumbnails: np.ndarray) -> tuple[np.ndarray, int]:
+    """Thumbnails side by side, row by row.
+
+    Args:
+        thumbnails: Shape (n, C, h, w).
+
+    Returns:
+        sheet: shape (C, lines * h, columns * w); what is left over is 0.
+        columns: Thumbnails in a line.
+    """
+    n, channels, height, width = thumbnails.shape
+    columns = ceil(sqrt(n))
+    lines = ceil(n / columns)
+    sheet = np.zeros((lines * columns, channels, height, width), dtype=thumbnails.dtype)
+    sheet[:n] = thumbnails
+    grid = sheet.reshape(lines, columns, channels, height, width).transpose(2, 0, 3, 1, 4)
+    return grid.reshape(channels, lines * height, columns * width), columns
+
+
+def file_names(card: Mapping[str, Any], n_samples: int) -> list[str]:
+    """The file of each sample, as far as the card lists them; empty where it does not."""
+    files = card.get("files") or []
+    return list(map(str, files)) if len(files) == n_samples else []
+
+
+def _notes(map_: Mapping[str, np.ndarray], card: Mapping[str, Any], rows: np.ndarray) -> list[str]:
+    if "terms" in map_:
+        return [str(text) for text in map_["terms"]]
+    files = file_names(card, len(map_["labels"]))
+    return [files[row] for row in rows] if files else []
