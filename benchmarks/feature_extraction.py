@@ -17,7 +17,7 @@ from torch.nn import functional as F  # noqa: N812
 from torchvision import models
 
 from deep_clustering.batching import resolve_device, resolve_precision
-from deep_clustering.features import FeatureOptions, postprocess_rows
+from deep_clustering.features import FeatureOptions, fit_statistics, postprocess_rows
 from deep_clustering.metrics import accuracy, contingency
 from deep_clustering.pretrained.extraction import make_extractor
 from deep_clustering.pretrained.weights import locate_weights, read_weights
@@ -98,12 +98,13 @@ def judge(rows: np.ndarray, labels: np.ndarray) -> None:
     n_classes = int(labels.max()) + 1
     everything = np.ones(len(rows), dtype=bool)
     for how in ("none", "standardise", "centre_l2"):
-        processed = postprocess_rows(rows.copy(), everything, how)
+        processed = postprocess_rows(rows.copy(), fit_statistics(rows, everything, how), how)
         clusters = KMeans(n_classes, n_init=10, random_state=0).fit_predict(processed)
         acc = accuracy(contingency(clusters, labels, n_classes, n_classes))
         nmi = normalized_mutual_info_score(labels, clusters)
         print(f"| k-means, n_init 10, postprocess {how} | ACC {acc:.3f}, NMI {nmi:.3f} |", flush=True)
-    standardised = postprocess_rows(rows.copy(), everything, "standardise")
+    statistics = fit_statistics(rows, everything, "standardise")
+    standardised = postprocess_rows(rows.copy(), statistics, "standardise")
     scores = cross_val_score(LogisticRegression(C=0.01, max_iter=300), standardised, labels, cv=5)
     print(f"| linear classifier, 5 folds | accuracy {scores.mean():.3f} |")
 

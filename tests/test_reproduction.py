@@ -173,7 +173,7 @@ def test_a_run_that_has_not_ended_is_refused(project, runs):
 
 def test_a_failed_run_is_repeated_with_nothing_to_compare(project, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("deep_clustering.features.make_features", _fail)
+        patch.setattr("deep_clustering.preparation.prepare", _fail)
         failed = tracked_run(project, *scoring("kmeans"))
     assert failed.status == "FAILED"
     result = kedro(project, "reproduce", failed.run_id)

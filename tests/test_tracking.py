@@ -19,15 +19,17 @@ from kedro.io import DataCatalog, Version
 from kedro.pipeline import Pipeline, node
 from kedro.runner import SequentialRunner, ThreadRunner
 
-from deep_clustering.datasets import ModelDataset
+from deep_clustering.datasets import PredictorDataset
 from deep_clustering.methods import Model, load_method
+from deep_clustering.predictor import Predictor
+from deep_clustering.preparation import Preparation
 from deep_clustering.tracking import MLflowTracking, TrackingError, provenance
 from deep_clustering.tracking.records import score_points
 from deep_clustering.tracking.store import start_run
 
 EPOCHS = 700
 PARAMETERS = {
-    "tracking": {"enabled": True, "experiment": "tests", "log_model": False, "on_error": "stop"},
+    "tracking": {"enabled": True, "experiment": "tests", "log_model": False, "register": False, "on_error": "stop"},
     "seed": 3,
     "device": "cpu",
     "n_clusters": 3,
@@ -35,9 +37,21 @@ PARAMETERS = {
     "unused": {"never": 1},
     "toy": {"hidden": [4, 2], "nested": {"rate": 0.1, "on": True}, "long": "x" * 7000},
 }
+FEATURES = {
+    "scaling": "none",
+    "postprocess": "none",
+    "backbone": None,
+    "weights": "DEFAULT",
+    "size": 224,
+    "layer": "avgpool",
+    "batch_size": 1,
+    "precision": "fp32",
+    "device": "cpu",
+    "cache": "none",
+}
 CATALOG = {
     "data_card": ("JSONDataset", "data_card.json", "data_card"),
-    "{method}.model": ("ModelDataset", "{method}/model.safetensors", "model"),
+    "{method}.predictor": ("PredictorDataset", "{method}/predictor.safetensors", "model"),
     "{method}.history": ("NpzDataset", "{method}/history.npz", "history"),
     "{method}.report": ("TextDataset", "{method}/report.html", "artifact"),
     "{method}_scores": ("JSONDataset", "{method}/scores.json", "scores"),
@@ -77,10 +91,23 @@ def fit(features, options):
     epoch = np.arange(EPOCHS)
     history = {"epoch": epoch, "loss": 1.0 / (1 + epoch), "gain": epoch * 2.0}
     snapshots = {"snapshot_epoch": np.zeros(1), "snapshot_assignments": np.zeros((1, 30))}
-    return model, history | snapshots
+    preparation = Preparation(
+        data_set="blobs",
+        data_sha256="a" * 64,
+        row_shape=(4,),
+        dtype="float32",
+        is_sparse=False,
+        value_range=(0.0, 1.0),
+        fit="crop",
+        options=FEATURES,
+        weights_sha256=None,
+        terms=(),
+        arrays={},
+    )
+    return Predictor(model, preparation, None, 10, None), history | snapshots
 
 
-def score(model):
+def score(predictor):
     return SCORES
 
 
@@ -101,8 +128,8 @@ def toy_pipeline():
         [
             node(make_features, None, "features", name="make_features"),
             node(make_card, None, "data_card", name="make_card"),
-            node(fit, ["features", "params:toy"], ["toy.model", "toy.history"], name="toy.fit"),
-            node(score, "toy.model", "toy_scores", name="toy.score"),
+            node(fit, ["features", "params:toy"], ["toy.predictor", "toy.history"], name="toy.fit"),
+            node(score, "toy.predictor", "toy_scores", name="toy.score"),
             node(report, ["toy_scores", "data_card"], "toy.report", name="toy.report"),
         ]
     )
@@ -465,6 +492,7 @@ def test_wrong_settings_are_refused_before_the_run(project, monkeypatch):
 
 def test_stored_model_predicts_as_the_estimator(project):
     import mlflow
+    from mlflow.exceptions import MlflowException
 
     run_kedro(project, toy_pipeline(), with_tracking(log_model=True))
     (run,) = runs_of(project)
@@ -477,18 +505,24 @@ def test_stored_model_predicts_as_the_estimator(project):
     with open(os.path.join(folder, "requirements.txt")) as file:
         assert f"numpy=={np.__version__}" in file.read().split()
 
-    path = project / "data" / "toy" / "model.safetensors"
-    estimator = load_method(ModelDataset(filepath=str(path), version=Version("v1", None)).load())
-    features = make_features()
+    path = project / "data" / "toy" / "predictor.safetensors"
+    estimator = load_method(PredictorDataset(filepath=str(path), version=Version("v1", None)).load().model)
+    rows = make_features()[:10].reshape(10, 4)
     served = mlflow.pyfunc.load_model(folder)
-    flat = features.reshape(len(features), -1)
-    for given in (features, features.astype(np.float64), pd.DataFrame(flat)):
+    for given in (rows, rows.astype(np.float64), pd.DataFrame(rows)):
         answer = served.predict(given)
-        assert answer.dtypes.to_dict() == {"cluster": np.int64, "probability": np.float64}
-        np.testing.assert_array_equal(answer["cluster"], estimator.predict(features))
-        np.testing.assert_array_equal(answer["probability"], estimator.predict_proba(features).max(axis=1))
-    with pytest.raises(ValueError, match=r"shape \(2, 5\); expected \(n_samples, 1, 2, 2\)"):
-        served.predict(np.zeros((2, 5)))
+        assert answer.columns.tolist() == ["cluster", "probability", "log_density", "is_outlier"]
+        np.testing.assert_array_equal(answer["cluster"], estimator.predict(rows))
+        np.testing.assert_array_equal(answer["probability"], estimator.predict_proba(rows).max(axis=1))
+        assert answer["log_density"].isna().all()
+        assert not answer["is_outlier"].any()
+    for wrong, message in [
+        (np.zeros((2, 5)), r"shape \(2, 5\); expected rows of 4 numbers"),
+        (np.zeros((11, 4)), "got 11; expected at most 10"),
+    ]:
+        with pytest.raises(MlflowException, match=message):
+            served.predict(wrong)
+    assert served.metadata.load_input_example(folder).shape == (1, 4)
 
 
 def test_git_state_of_a_repository(tmp_path):

@@ -23,6 +23,9 @@ logger = logging.getLogger(__name__)
 # What a wrong input, file or machine raises; anything else is a defect and keeps its traceback.
 _EXPECTED = (ValueError, DatasetError, FloatingPointError, OSError, MissingConfigException, MemoryError)
 
+# What shells give for a command that Ctrl-C has ended: 128 and the number of SIGINT.
+_INTERRUPTED = 130
+
 
 @click.group()
 def cli() -> None:
@@ -120,8 +123,12 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
     """Run methods with many seeds and options; call it again to run what is missing or failed."""
     from deep_clustering.sweep.command import SweepRequest, sweep
 
-    with _one_message("sweep"):
-        failed = sweep(SweepRequest(**options), Path.cwd())
+    try:
+        with _one_message("sweep"):
+            failed = sweep(SweepRequest(**options), Path.cwd())
+    except KeyboardInterrupt:
+        click.echo("Interrupted. What has finished is kept; the same command runs only what is missing.", err=True)
+        raise SystemExit(_INTERRUPTED) from None
     if failed:
         lines = [f"    {cell['env']}/{cell['id']}: {cell['reason']}" for cell in failed]
         head = f"{len(failed)} cell{'s' if len(failed) > 1 else ''} failed; the same command tries again:"
@@ -148,6 +155,22 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
             leaderboard.replace_in_readme(readme, source.stem, leaderboard.to_markdown(table))
         else:
             click.echo(leaderboard.to_markdown(table) if form == "md" else table.to_csv(index=False), nl=False)
+
+
+@cli.command("consensus")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--method", help="Only runs of this method.")
+@click.option("--kind", default="posteriors", show_default=True, help="posteriors or coassociation.")
+@click.option("--across", is_flag=True, help="One of all methods of an environment, too.")
+@click.option("--resamples", type=click.IntRange(0), default=200, show_default=True, help="Of the runs, for intervals.")
+def consensus_command(**options: Any) -> None:  # noqa: ANN401
+    """Combine the runs of a sweep in FOLDER to one partition per method, and add it to the leaderboard."""
+    from deep_clustering import leaderboard
+
+    with _one_message("consensus"):
+        text = leaderboard.write_consensus(leaderboard.ConsensusRequest(**options))
+        leaderboard.write_files(options["folder"])
+        click.echo(text, nl=False)
 
 
 @cli.command("runs")

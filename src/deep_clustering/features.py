@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.options import build, check_choice, check_range
-from deep_clustering.sources.samples import FITTED
+from deep_clustering.options import check_choice, check_range
 
 # Rows are changed in pieces, so that a memory map is never read whole into memory.
 _CHUNK = 4096
@@ -54,34 +52,6 @@ class FeatureOptions:
             check_weights(self.backbone, self.weights)
 
 
-def make_features(
-    samples: np.ndarray | sparse.csr_matrix, split: np.ndarray, card: Mapping[str, Any], options: Mapping[str, Any]
-) -> np.ndarray | sparse.csr_matrix:
-    """Samples to rows.
-
-    Args:
-        samples: Images, uint8, or vectors, float32, dense or CSR.
-        split: What each sample is for; means and deviations are those of the fitted ones.
-        card: Knows the range of the values and the fingerprint of the samples.
-        options: Fields of `FeatureOptions`.
-
-    Returns:
-        Rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
-
-    Raises:
-        ConnectionError: if weights cannot be downloaded.
-        ValueError: if an option is wrong, or does not fit the samples.
-    """
-    chosen = build(FeatureOptions, options, "features")
-    if chosen.backbone is None:
-        rows = scale_samples(samples, card["value_range"], chosen.scaling)
-    else:
-        from deep_clustering.pretrained import extract_rows
-
-        rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], chosen)
-    return postprocess_rows(rows, (split & FITTED) != 0, chosen.postprocess)
-
-
 def scale_samples(
     samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], scaling: str
 ) -> np.ndarray | sparse.csr_matrix:
@@ -119,28 +89,46 @@ def scale_samples(
     return rows
 
 
-def postprocess_rows(
-    rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, how: str
-) -> np.ndarray | sparse.csr_matrix:
-    """Centre and scale rows in place.
+def fit_statistics(rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, how: str) -> dict[str, np.ndarray]:
+    """Means and deviations by which rows are centred and scaled.
 
     Args:
-        rows: Shape (n, ...), float32; a memory map is changed in pieces.
-        is_fitted: Rows that means and deviations are taken from, shape (n,), boolean.
+        rows: Shape (n, ...), float32.
+        is_fitted: Rows that they are taken from, shape (n,), boolean.
         how: none, standardise or centre_l2, see `FeatureOptions`.
 
     Returns:
-        The same rows. Constant features become 0, and a row of zeros stays one.
+        Nothing, "mean", or "mean" and "deviation", each of the shape of a row, float64; a deviation is 1 where a
+        feature is constant.
 
     Raises:
         ValueError: if the rows are sparse, which centring would undo.
     """
     if how == "none":
-        return rows
+        return {}
     if sparse.issparse(rows):
         raise ValueError(f"features: postprocess '{how}' would make sparse rows dense; set it to none")
     mean = _mean(rows, is_fitted)
-    scale = 1 / _deviation(rows, is_fitted, mean) if how == "standardise" else np.ones_like(mean)
+    return {"mean": mean, "deviation": _deviation(rows, is_fitted, mean)} if how == "standardise" else {"mean": mean}
+
+
+def postprocess_rows(
+    rows: np.ndarray | sparse.csr_matrix, statistics: Mapping[str, np.ndarray], how: str
+) -> np.ndarray | sparse.csr_matrix:
+    """Centre and scale rows in place, each by itself.
+
+    Args:
+        rows: Shape (n, ...), float32; a memory map is changed in pieces.
+        statistics: What `fit_statistics` gave.
+        how: none, standardise or centre_l2, see `FeatureOptions`.
+
+    Returns:
+        The same rows. Constant features become 0, and a row of zeros stays one.
+    """
+    if how == "none":
+        return rows
+    mean = statistics["mean"]
+    scale = 1 / statistics["deviation"] if how == "standardise" else np.ones_like(mean)
     for start in range(0, len(rows), _CHUNK):
         chunk = (rows[start : start + _CHUNK] - mean) * scale
         if how == "centre_l2":

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 _SHOWN = ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance", "oracle_gap")
 
 # Parameters that conf/base reads through ${runtime_params:...}, besides those that a node takes.
-_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking", "data_folder", "output_folder"}
+_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking", "data_folder", "output_folder", "model", "input"}
 
 
 class Preflight:
@@ -84,23 +84,32 @@ def shadowed_globals(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) -
     ]
 
 
-def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
-    """Build every named group of options, and collect what its schema says."""
+def option_schemas() -> dict[str, type]:
+    """The schema of each group of options that a node takes and that is no method's."""
     from deep_clustering.evaluation import EvaluationOptions
     from deep_clustering.features import FeatureOptions
     from deep_clustering.methods.checkpoints import CheckpointOptions
     from deep_clustering.neighbours import NeighbourOptions
+    from deep_clustering.prediction import PredictOptions
+    from deep_clustering.predictor import PredictorOptions
     from deep_clustering.reporting.options import ReportingOptions
     from deep_clustering.sources import IngestionOptions
 
-    schemas = {
+    return {
         "ingestion": IngestionOptions,
         "features": FeatureOptions,
         "neighbours": NeighbourOptions,
         "checkpoints": CheckpointOptions,
+        "predictor": PredictorOptions,
+        "predict": PredictOptions,
         "evaluation": EvaluationOptions,
         "reporting": ReportingOptions,
     }
+
+
+def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
+    """Build every named group of options, and collect what its schema says."""
+    schemas = option_schemas()
     problems = []
     for name in sorted(names):
         try:
@@ -230,7 +239,7 @@ class ShowResults:
                     low, high = selection["interval"]
                     logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)
         for name in sorted(pipeline.all_outputs()):
-            if name.endswith(("_scores", "report")):
+            if name.endswith(("_scores", "report", "predictions")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))
         logger.info("the pipelines: make viz; the tracked runs: make ui")
 

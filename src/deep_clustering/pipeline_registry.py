@@ -4,14 +4,15 @@ from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import METHODS
 from deep_clustering.namespaces import NAMESPACES
-from deep_clustering.pipelines import evaluation, features, ingestion, reporting, training
+from deep_clustering.pipelines import evaluation, features, ingestion, prediction, reporting, training
 
 
 def register_pipelines() -> dict[str, Pipeline]:
     """Table of contents: one pipeline per method, from raw data to report, and all of them with a comparison.
 
     Returns:
-        Pipeline name to pipeline; the named configurations have one each, but no part in `__default__`.
+        Pipeline name to pipeline; the named configurations and `predict`, which takes new rows, have no part in
+        `__default__`.
     """
     prepare = ingestion.create_pipeline() + features.create_pipeline()
     namespaces = {
@@ -23,5 +24,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "__default__": sum((namespaces[method] for method in METHODS), prepare) + compare,
         "prepare": prepare,
         "compare": compare,
+        "predict": prediction.create_pipeline(),
         **{name: prepare + pipeline for name, pipeline in namespaces.items()},
     }

@@ -145,7 +145,10 @@ def run_again(
         import torch
 
         torch.set_num_threads(run.torch_threads)
-    tracking = {"enabled": True, "experiment": run.experiment, "tags": {"deep_clustering": {role: run.run_id}}}
+    tracking: dict[str, Any] = {"enabled": True, "experiment": run.experiment}
+    tracking["tags"] = {"deep_clustering": {role: run.run_id}}
+    if role == "reproduces":
+        tracking["register"] = False  # it is the training that is registered already
     _session(project_path, run).run(
         run_id=version,
         pipeline_names=list(run.pipelines),

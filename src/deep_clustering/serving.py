@@ -1,66 +1,68 @@
 """The model as MLflow serves it: MLflow runs this file, it reads the safetensors file; nothing is pickled.
 
-The file is stored beside the weights in each logged model, so it must not import its neighbours relatively.
+The file is stored beside the predictor in each logged model, so it must not import its neighbours relatively.
 """
 
-import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
 
 
 class ClusteringModel(PythonModel):
-    """Features in, cluster and its probability out."""
+    """Raw rows in; cluster, probability, log density and whether it is an outlier out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Rebuild the fitted method from the artifact `model`."""
-        from deep_clustering.datasets import ModelDataset
-        from deep_clustering.methods import load_method
+        """Rebuild the predictor from the artifact `predictor`.
 
-        row_shape = (context.model_config or {}).get("row_shape")
-        self._row_shape = None if row_shape is None else tuple(row_shape)
-        self._method = load_method(ModelDataset(filepath=context.artifacts["model"]).load())
+        The model configuration may name `max_rows`, instead of the number stored, and `weights`, the place of the
+        backbone's weights on this machine.
+        """
+        from deep_clustering.predictor import Assigner, from_bytes
+
+        predictor = from_bytes(Path(context.artifacts["predictor"]).read_bytes())
+        config = context.model_config or {}
+        self._max_rows = int(config.get("max_rows", predictor.max_rows))
+        self._assigner = Assigner(predictor, config.get("weights"))
 
     def predict(
         self,
         context: PythonModelContext,
-        model_input: np.ndarray,
+        model_input: np.ndarray,  # or any other form of rows: MLflow would warn of a union
         params: dict[str, Any] | None = None,
     ) -> pd.DataFrame:
         """Assign each row to a cluster.
 
         Args:
             context: MLflow's context; not used.
-            model_input: Features of the shape used in training, (n_samples, ...), or with flattened rows; a
-                data frame has one column per number.
+            model_input: Raw rows, in any form that `deep_clustering.raw_rows.as_samples` takes.
             params: Not used.
 
         Returns:
-            A row per sample: `cluster`, int64, and `probability`, its responsibility as float64.
+            A row for each: `cluster`, `probability`, `log_density` and `is_outlier`. Without densities `log_density`
+            is None, which is JSON's null, where a NaN would not be JSON.
 
         Raises:
-            ValueError: if the rows have another size than those of the training set.
+            MlflowException: if the rows are too many or not what the method was fitted to; over HTTP a 400.
         """
-        features = self._as_features(model_input)
-        clusters = np.asarray(self._method.predict(features), dtype=np.int64)
-        responsibilities = np.asarray(self._method.predict_proba(features), dtype=np.float64)
-        return pd.DataFrame({"cluster": clusters, "probability": responsibilities.max(axis=1)})
+        from deep_clustering.raw_rows import count_rows
 
-    def _as_features(self, model_input: np.ndarray | pd.DataFrame) -> np.ndarray:
-        """Rows as float32 in the shape used in training."""
-        values = model_input.to_numpy() if isinstance(model_input, pd.DataFrame) else model_input
-        features = np.ascontiguousarray(values, dtype=np.float32)
-        if self._row_shape is None or features.shape[1:] == self._row_shape:
-            return features
-        if math.prod(features.shape[1:]) != math.prod(self._row_shape) or features.ndim < 2:
-            raise ValueError(
-                f"model_input has shape {features.shape}; expected (n_samples, "
-                f"{', '.join(map(str, self._row_shape))}) or rows of {math.prod(self._row_shape)} numbers"
+        n_rows = count_rows(model_input)
+        if self._max_rows and n_rows > self._max_rows:
+            raise MlflowException.invalid_parameter_value(
+                f"rows: got {n_rows}; expected at most {self._max_rows} at once: send them in several requests"
             )
-        return features.reshape(-1, *self._row_shape)
+        try:
+            table = self._assigner.assign(model_input)
+        except ValueError as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        if table["log_density"].isna().all():
+            table["log_density"] = pd.Series([None] * len(table), dtype=object)
+        return table
 
 
 set_model(ClusteringModel())

@@ -24,7 +24,7 @@ def load(kind: str, env: str = "base") -> dict:
 
 
 def test_every_method_and_named_configuration_has_a_pipeline_and_nothing_else_does():
-    assert set(PIPELINES) == {*METHODS, *NAMED_CONFIGURATIONS, "__default__", "prepare", "compare"}
+    assert set(PIPELINES) == {*METHODS, *NAMED_CONFIGURATIONS, "__default__", "prepare", "compare", "predict"}
 
 
 def test_the_default_pipeline_has_the_methods_alone():

@@ -8,8 +8,9 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from scipy import sparse
 
-from deep_clustering.features import FeatureOptions, make_features, postprocess_rows, scale_samples
+from deep_clustering.features import FeatureOptions, fit_statistics, postprocess_rows, scale_samples
 from deep_clustering.options import build
+from deep_clustering.preparation import prepare
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 from pipelines.small_project import ROOT, copy_project, run, versions
 from pretrained.small_network import RANGE, plain_forward
@@ -20,6 +21,10 @@ BOTH = 3
 ALL = np.ones(40, dtype=bool)
 
 
+def postprocessed(rows, is_fitted, how):
+    return postprocess_rows(rows, fit_statistics(rows, is_fitted, how), how)
+
+
 @pytest.fixture
 def rows():
     rows = np.random.default_rng(2).normal(3, 2, (40, 6)).astype(np.float32)
@@ -28,43 +33,43 @@ def rows():
 
 
 def test_standardised_features_have_mean_0_and_deviation_1(rows):
-    result = postprocess_rows(rows.copy(), ALL, "standardise")
+    result = postprocessed(rows.copy(), ALL, "standardise")
     np.testing.assert_allclose(result.mean(axis=0), 0, atol=1e-6)
     np.testing.assert_allclose(result.std(axis=0), [1, 1, 1, 1, 0, 1], atol=1e-6)
 
 
 def test_centred_rows_of_length_1(rows):
-    result = postprocess_rows(rows.copy(), ALL, "centre_l2")
+    result = postprocessed(rows.copy(), ALL, "centre_l2")
     centred = rows - rows.mean(axis=0)
     np.testing.assert_allclose(np.linalg.norm(result, axis=1), 1, atol=1e-6)
     np.testing.assert_allclose(result, centred / np.linalg.norm(centred, axis=1, keepdims=True), atol=1e-6)
 
 
 def test_nothing_is_done_on_demand(rows):
-    np.testing.assert_array_equal(postprocess_rows(rows.copy(), ALL, "none"), rows)
+    np.testing.assert_array_equal(postprocessed(rows.copy(), ALL, "none"), rows)
 
 
 @pytest.mark.parametrize("how", ["standardise", "centre_l2"])
 def test_statistics_are_those_of_the_fitted_rows(rows, how):
     fitted = np.arange(40) < 25
-    before = postprocess_rows(rows.copy(), fitted, how)
+    before = postprocessed(rows.copy(), fitted, how)
     rows[25:] += 100
-    after = postprocess_rows(rows.copy(), fitted, how)
+    after = postprocessed(rows.copy(), fitted, how)
     np.testing.assert_array_equal(after[:25], before[:25])
 
 
 @pytest.mark.parametrize("how", ["standardise", "centre_l2"])
 def test_equal_rows_become_zeros(how):
-    np.testing.assert_array_equal(postprocess_rows(np.full((40, 3), 2, np.float32), ALL, how), 0)
+    np.testing.assert_array_equal(postprocessed(np.full((40, 3), 2, np.float32), ALL, how), 0)
 
 
 @pytest.mark.parametrize("how", ["standardise", "centre_l2"])
 def test_pieces_change_nothing(rows, how, monkeypatch, tmp_path):
-    whole = postprocess_rows(rows.copy(), ALL, how)
+    whole = postprocessed(rows.copy(), ALL, how)
     monkeypatch.setattr("deep_clustering.features._CHUNK", 7)
     mapped = np.memmap(tmp_path / "rows", dtype=np.float32, mode="w+", shape=rows.shape)
     mapped[:] = rows
-    result = postprocess_rows(mapped, ALL, how)
+    result = postprocessed(mapped, ALL, how)
     assert isinstance(result, np.memmap)
     np.testing.assert_allclose(result, whole, atol=1e-6)
 
@@ -76,15 +81,15 @@ def test_sparse_rows_are_scaled_but_never_centred():
     with pytest.raises(ValueError, match=r"sparse rows needs a range from 0, got -1.0..4.0"):
         scale_samples(counts, [-1.0, 4.0], "range")
     with pytest.raises(ValueError, match="postprocess 'standardise' would make sparse rows dense"):
-        postprocess_rows(scaled, ALL, "standardise")
+        fit_statistics(scaled, ALL, "standardise")
 
 
 def test_without_a_backbone_samples_are_only_scaled(parameters, images):
     options = parameters["features"] | {"weights": "nowhere/x.pth"}
-    card = {"value_range": RANGE}
-    rows = make_features(images, np.full(23, BOTH, np.uint8), card, options)
+    card = {"name": "random", "value_range": RANGE, "sha256": {"samples": "0" * 64}}
+    rows, _ = prepare(images, np.full(23, BOTH, np.uint8), card, {"terms": [], "idf": None}, options)
     np.testing.assert_allclose(rows, images / 255, atol=1e-7)
-    code = "import sys, deep_clustering.features as f; sys.exit(bool({'torch', 'torchvision'} & set(sys.modules)))"
+    code = "import sys, deep_clustering.preparation; sys.exit(bool({'torch', 'torchvision'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -5,9 +5,23 @@ from deep_clustering.datasets.files import (
     ModelDataset,
     NpzDataset,
     NumpyDataset,
+    ParquetDataset,
+    PredictorDataset,
+    PreparationDataset,
     SparseDataset,
     TableDataset,
     TextDataset,
 )
 
-__all__ = ["JSONDataset", "ModelDataset", "NpzDataset", "NumpyDataset", "SparseDataset", "TableDataset", "TextDataset"]
+__all__ = [
+    "JSONDataset",
+    "ModelDataset",
+    "NpzDataset",
+    "NumpyDataset",
+    "ParquetDataset",
+    "PredictorDataset",
+    "PreparationDataset",
+    "SparseDataset",
+    "TableDataset",
+    "TextDataset",
+]

@@ -20,14 +20,16 @@ from typing import IO, Any
 
 import fsspec
 import numpy as np
-import safetensors.numpy
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError, get_filepath_str, get_protocol_and_path
 from kedro_datasets._typing import JSONPreview, TablePreview
 from safetensors import SafetensorError
 from scipy import sparse
 
+from deep_clustering import predictor, tensor_files
 from deep_clustering.methods import Model
+from deep_clustering.predictor import Predictor
+from deep_clustering.preparation import Preparation
 
 # What a damaged file makes the readers of numpy, scipy, json and safetensors raise, besides their own classes.
 _DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError)
@@ -37,6 +39,8 @@ _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.E
 
 # A temporary file that has not grown for so long was left by a run that was killed.
 _ABANDONED_SECONDS = 3600.0
+
+_PREVIEW_ROWS = 100
 
 
 class _FileDataset(AbstractVersionedDataset[Any, Any]):
@@ -270,14 +274,10 @@ class ModelDataset(_FileDataset):
 
     def _encode(self, data: Model, file: IO[bytes]) -> None:
         header = {"method": data.method, "options": json.dumps(data.options)}
-        arrays = {name: np.asarray(array, order="C") for name, array in data.arrays.items()}
-        file.write(safetensors.numpy.save(arrays, metadata=header))
+        file.write(tensor_files.to_bytes(data.arrays, header))
 
     def _decode(self, file: IO[bytes]) -> Model:
-        content = file.read()
-        arrays = safetensors.numpy.load(content)
-        n_header = int.from_bytes(content[:8], "little")
-        header = json.loads(content[8 : 8 + n_header])["__metadata__"]
+        arrays, header = tensor_files.from_bytes(file.read())
         return Model(header["method"], json.loads(header["options"]), arrays)
 
     def preview(self) -> JSONPreview:
@@ -285,6 +285,37 @@ class ModelDataset(_FileDataset):
         model = self.load()
         shapes = {name: list(array.shape) for name, array in model.arrays.items()}
         return JSONPreview(json.dumps({"method": model.method, "options": model.options, "arrays": shapes}))
+
+
+class PreparationDataset(_FileDataset):
+    """How samples became features, as one `.safetensors` file: its arrays, with the rest as JSON in the header."""
+
+    kind = "a preparation (.safetensors)"
+    reader_errors = (*_DAMAGED, SafetensorError)
+
+    def _encode(self, data: Preparation, file: IO[bytes]) -> None:
+        file.write(tensor_files.to_bytes(data.arrays, {"preparation": json.dumps(data.to_plain())}))
+
+    def _decode(self, file: IO[bytes]) -> Preparation:
+        arrays, header = tensor_files.from_bytes(file.read())
+        return Preparation.from_plain(json.loads(header["preparation"]), arrays)
+
+    def preview(self) -> JSONPreview:
+        """Everything but the arrays, for Kedro-Viz."""
+        return JSONPreview(json.dumps(self.load().to_plain()))
+
+
+class PredictorDataset(_FileDataset):
+    """A fitted method with the preparation of its rows, as one `.safetensors` file."""
+
+    kind = "a predictor (.safetensors)"
+    reader_errors = (*_DAMAGED, SafetensorError)
+
+    def _encode(self, data: Predictor, file: IO[bytes]) -> None:
+        file.write(predictor.to_bytes(data))
+
+    def _decode(self, file: IO[bytes]) -> Predictor:
+        return predictor.from_bytes(file.read())
 
 
 class JSONDataset(_FileDataset):
@@ -313,6 +344,24 @@ class TextDataset(_FileDataset):
 
     def _decode(self, file: IO[bytes]) -> str:
         return file.read().decode()
+
+
+class ParquetDataset(_FileDataset):
+    """A pandas.DataFrame as `.parquet`, without its index; its `attrs` are kept."""
+
+    kind = "a table (.parquet)"
+
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        data.to_parquet(file, engine="pyarrow", index=False)
+
+    def _decode(self, file: IO[bytes]) -> Any:  # noqa: ANN401
+        import pandas as pd
+
+        return pd.read_parquet(file, engine="pyarrow")
+
+    def preview(self) -> TablePreview:
+        """The first rows, for Kedro-Viz."""
+        return _table(self.load().head(_PREVIEW_ROWS).to_dict("records"))
 
 
 class TableDataset(_FileDataset):

@@ -116,6 +116,20 @@ def label_free_score(name: str) -> tuple[str, Literal["max", "min"]] | None:
     return getattr(_class_of(name), "label_free_score", None)
 
 
+def log_density(estimator: Clusterer, features: np.ndarray) -> np.ndarray | None:
+    """How likely the rows are under a fitted method; an outlier has a low value.
+
+    Args:
+        estimator: The fitted estimator of any method in `METHODS`.
+        features: Rows, shape (n_samples, ...), float32.
+
+    Returns:
+        Shape (n_samples,), in nats; None if the method has no densities.
+    """
+    of_rows = getattr(estimator, "log_density", None)
+    return None if of_rows is None else of_rows(features)
+
+
 def _class_of(name: str) -> type[Clusterer]:
     module, _, cls = METHODS[name].partition(":")
     return getattr(import_module(module), cls)

@@ -5,7 +5,7 @@ imported only when a backbone is asked for.
 """
 
 from deep_clustering.pretrained.backbone import check_backbone
-from deep_clustering.pretrained.extraction import extract_rows
+from deep_clustering.pretrained.extraction import extract_rows, identify, open_extractor
 from deep_clustering.pretrained.weights import check_weights
 
-__all__ = ["check_backbone", "check_weights", "extract_rows"]
+__all__ = ["check_backbone", "check_weights", "extract_rows", "identify", "open_extractor"]

@@ -65,6 +65,52 @@ def extract_rows(
     return shards.read()
 
 
+def identify(options: "FeatureOptions") -> tuple[str, str]:
+    """What a backbone is here: sha256 of its weights, and the precision that it computes with.
+
+    Args:
+        options: With a backbone; they have been checked.
+
+    Raises:
+        ConnectionError: if weights cannot be downloaded.
+    """
+    weights = locate_weights(str(options.backbone), options.weights)
+    return fingerprint(weights), resolve_precision(options.precision, resolve_device(options.device))
+
+
+def open_extractor(
+    options: "FeatureOptions", value_range: Sequence[float], weights_sha256: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The network that made rows earlier, for new images and without a cache.
+
+    Args:
+        options: With a backbone; they have been checked.
+        value_range: Values of the images that become 0 and 1.
+        weights_sha256: What `identify` gave then.
+
+    Returns:
+        Images (n, 1 or 3, height, width), uint8, to rows (n, n_features), float32.
+
+    Raises:
+        ConnectionError: if weights cannot be downloaded.
+        ValueError: if these are other weights, or they do not fit the backbone.
+    """
+    device = resolve_device(options.device)
+    weights = locate_weights(str(options.backbone), options.weights)
+    if (found := fingerprint(weights)) != weights_sha256:
+        raise ValueError(
+            f"features: weights {options.weights} of {options.backbone}: expected sha256 {weights_sha256}, got {found}"
+        )
+    extractor = make_extractor(options, value_range, weights, resolve_precision(options.precision, device), device)
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        _check_images(images, value_range)
+        starts = range(0, len(images), options.batch_size)
+        return np.concatenate([extractor(images[start : start + options.batch_size]) for start in starts])
+
+    return extract
+
+
 def _check_images(images: np.ndarray, value_range: Sequence[float]) -> None:
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
         got = f"{images.dtype} {images.shape}"

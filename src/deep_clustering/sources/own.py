@@ -132,6 +132,7 @@ class ImageFolder:
             "class_names": class_names,
             "value_range": [0.0, 255.0],
             "protocol": "all rows",
+            "fit": self.fit,
             "n_files": len(files),
             "n_unreadable": len(unreadable),
             "unreadable": [f"{file}: {reason}" for file, reason in sorted(unreadable.items())[:_NAMED_FILES]],

@@ -14,7 +14,7 @@ from deep_clustering.sources.downloads import raw_folder
 from deep_clustering.sources.prepared import existing, file_hash, read_mat, read_sparse
 from deep_clustering.sources.rcv1 import ROOTS, rows_from_files, rows_from_scikit_learn
 from deep_clustering.sources.samples import Samples, both
-from deep_clustering.sources.tfidf import scale_rows
+from deep_clustering.sources.tfidf import idf_of, scale_rows
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +35,7 @@ class _Part(NamedTuple):
     labels: np.ndarray
     vocabulary: list[str]
     about: dict[str, Any]
+    idf: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +79,7 @@ class Reuters10k:
             "source_format": self.source_format,
             **part.about,
         }
-        return Samples(part.rows, part.labels, both(part.rows.shape[0]), part.vocabulary, about)
+        return Samples(part.rows, part.labels, both(part.rows.shape[0]), part.vocabulary, about, part.idf)
 
 
 def _from_mat(options: Reuters10k) -> _Part:
@@ -141,7 +142,8 @@ def _check_classes(labels: np.ndarray, path: Path) -> None:
 def _from_raw(options: Reuters10k) -> _Part:
     rows, labels, vocabulary = rows_from_files(raw_folder(options.root), MAX_TERMS)
     note = "DEC's recipe on the files of RCV1-v2; terms and weights are those of all documents with one root topic"
-    return _subset(_Part(rows, labels, vocabulary, {"source": "RCV1-v2 topics and token files", "note": note}), options)
+    about = {"source": "RCV1-v2 topics and token files", "note": note}
+    return _subset(_Part(rows, labels, vocabulary, about, idf_of(rows)), options)
 
 
 def _from_scikit_learn(options: Reuters10k) -> _Part:

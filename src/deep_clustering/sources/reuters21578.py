@@ -17,7 +17,7 @@ from deep_clustering.options import check_choice, check_range
 from deep_clustering.sources.downloads import raw_folder
 from deep_clustering.sources.parts import PROTOCOL_WORDS, PROTOCOLS
 from deep_clustering.sources.samples import ASSIGNED, FITTED, Samples
-from deep_clustering.sources.tfidf import tfidf
+from deep_clustering.sources.tfidf import idf_of, tfidf
 
 logger = logging.getLogger(__name__)
 
@@ -189,4 +189,4 @@ class Reuters21578:
             "value_range": [0.0, float(np.sqrt(len(vocabulary)))],
             "protocol": f"{self.n_classes} largest topics, stories with one topic, {words}",
         }
-        return Samples(rows, labels, split, vocabulary, about)
+        return Samples(rows, labels, split, vocabulary, about, idf_of(rows[: len(fitted)]))

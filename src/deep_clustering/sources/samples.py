@@ -22,6 +22,8 @@ class Samples(NamedTuple):
     """Term of each column of a text's rows; empty for other data."""
     about: dict[str, Any]
     """name, source, licence, class_names (or None), value_range, protocol; anything else goes to the card as it is."""
+    idf: np.ndarray | None = None
+    """Weight of each term, shape (n_terms,), float64, with which new texts become rows; None if it is not known."""
 
 
 class Source(Protocol):

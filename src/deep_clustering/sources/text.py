@@ -13,7 +13,7 @@ from deep_clustering.options import check_choice, check_range, closest
 from deep_clustering.sources.array_files import class_labels, read_array
 from deep_clustering.sources.prepared import existing, read_sparse
 from deep_clustering.sources.samples import Samples, both
-from deep_clustering.sources.tfidf import tfidf
+from deep_clustering.sources.tfidf import idf_of, tfidf
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +79,7 @@ class TextTable:
             "skipped_rows": skipped,
             "n_rows_without_terms": n_blank,
         }
-        return Samples(rows, labels, both(len(kept)), vocabulary, about)
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows))
 
     def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
         """The texts; None where there is none."""

@@ -1,7 +1,7 @@
 """Documents to tf-idf rows: the one recipe of every source of text."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -49,6 +49,37 @@ def tfidf(
     if others:
         rows = sparse.vstack([rows, weights.transform(counter.transform(others))])
     return as_csr(rows * np.sqrt(rows.shape[1])), counter.get_feature_names_out().tolist()
+
+
+def idf_of(rows: sparse.csr_matrix) -> np.ndarray:
+    """Weight of each term among the documents that defined the terms: 1 + ln((1 + n) / (1 + df)).
+
+    Args:
+        rows: What `tfidf` made of all these documents, and of no other; a weight is zero only where the term is not.
+
+    Returns:
+        Shape (n_terms,), float64.
+    """
+    return 1 + np.log((1 + rows.shape[0]) / (1 + np.bincount(rows.indices, minlength=rows.shape[1])))
+
+
+def weigh_texts(texts: Iterable[str], terms: Sequence[str], idf: np.ndarray) -> sparse.csr_matrix:
+    """Rows of new texts, by the terms and weights of the documents that `tfidf` saw.
+
+    Args:
+        texts: The texts.
+        terms: The term of each column.
+        idf: Weight of each term, shape (n_terms,), see `idf_of`.
+
+    Returns:
+        Shape (n_texts, n_terms), CSR float32; a text without any of the terms is a row of zeros.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.preprocessing import normalize
+
+    counts = CountVectorizer(dtype=np.float64, vocabulary=list(terms)).transform(texts).tocsr()
+    counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
+    return as_csr(normalize(counts) * np.sqrt(len(terms)))
 
 
 def as_csr(rows: np.ndarray | sparse.spmatrix | sparse.sparray) -> sparse.csr_matrix:

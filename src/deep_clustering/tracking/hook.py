@@ -7,7 +7,8 @@ A catalog entry says what its data set is to MLflow:
               history     metrics `<method>.train.<column>`, one step per epoch
               artifact    the file
               data_card   the run's data set, and the file
-              model       an MLflow model that predicts, called `<method>_model`
+              model       an MLflow model that predicts, called `<method>_model`; registered as
+                          `<data set>-<method>`
 """
 
 import atexit
@@ -55,6 +56,9 @@ class TrackingOptions:
     log_model: bool
     """Whether fitted models are stored as MLflow models."""
 
+    register: bool
+    """Whether stored models become versions of a registered model, the best of them its champion."""
+
     on_error: str
     """What a store that cannot be opened does to the run: stop, before anything is computed, or warn."""
 
@@ -79,7 +83,7 @@ class _Tracked:
     process: int = field(default_factory=os.getpid)
     started: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    row_shapes: dict[str, tuple[int, ...] | None] = field(default_factory=dict)
+    data_set: str
     cards: set[str] = field(default_factory=set)
 
 
@@ -143,21 +147,23 @@ class MLflowTracking:
             logger.warning("this run is not tracked: %s", error.message.splitlines()[0])
             return
         self.last_run_id = run.run_id
-        self._tracked = _Tracked(run=run, options=options, catalog=catalog, previous_sigterm=_exit_on_sigterm())
+        self._tracked = _Tracked(
+            run=run,
+            options=options,
+            catalog=catalog,
+            data_set=self._data_set,
+            previous_sigterm=_exit_on_sigterm(),
+        )
         atexit.register(self._finish, "KILLED")
         used = {"data_set": self._data_set, **records.used_parameters(pipeline, self._parameters)}
         self._write("parameters", lambda tracked: tracked.run.log_params(used))
 
     @hook_impl
-    def before_node_run(self, node: Node, inputs: dict[str, Any]) -> None:
-        """Start the node's clock; note the shape of a training sample for the model's users."""
+    def before_node_run(self, node: Node) -> None:
+        """Start the node's clock."""
         with self._lock:
-            if self._tracked is None:
-                return
-            self._tracked.started[node.name] = time.perf_counter()
-            for name in node.outputs:
-                if records.mlflow_kind(self._tracked.catalog, name) == "model":
-                    self._tracked.row_shapes[name] = records.row_shape_of(inputs)
+            if self._tracked is not None:
+                self._tracked.started[node.name] = time.perf_counter()
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
@@ -245,8 +251,9 @@ def _track(tracked: _Tracked, name: str, data: Any) -> None:  # noqa: ANN401
     elif kind == "history":
         tracked.run.log_metrics(records.history_points(method, data))
     elif kind == "model" and tracked.options.log_model:
-        path = records.file_path(tracked.catalog, name)
-        tracked.run.log_model(name.replace(".", "_"), path, tracked.row_shapes.get(name))
+        model_id = tracked.run.log_model(f"{method}_model", records.file_path(tracked.catalog, name), data)
+        if tracked.options.register:
+            tracked.run.register_model(f"{tracked.data_set}-{method}", model_id, data)
     if kind in ("scores", "artifact"):
         tracked.run.log_file(records.file_path(tracked.catalog, name), method)
     _track_card(tracked, name, data, is_saved=True)

@@ -19,20 +19,22 @@ import deep_clustering
 UNKNOWN = "unknown"
 REDACTED = "[redacted]"
 
-# What the saved model needs besides this project's own code, which travels with the model.
+# What a saved model needs besides this project's own code, which travels with the model.
 MODEL_PACKAGES = (
     "mlflow",
     "numpy",
     "pandas",
+    "pillow",
+    "pydantic",
     "scipy",
     "scikit-learn",
+    "opentsne",
     "torch",
     "torchvision",
+    "timm",
     "safetensors",
-    "fsspec",
-    "kedro",
-    "kedro-datasets",
 )
+_RUN_PACKAGES = (*MODEL_PACKAGES, "fsspec", "kedro", "kedro-datasets")
 
 # "token" and "key" count at the end of a name only, so that `token_pattern` and `max_tokens` stay readable.
 _SECRET_NAME = re.compile(r"passw(or)?d|secret|credential|(^|[._-]|api|access|private)(token|key|pwd)$", re.IGNORECASE)
@@ -122,7 +124,7 @@ def describe_git(project_path: Path) -> dict[str, str]:
     }
 
 
-def package_versions(names: Iterable[str] = MODEL_PACKAGES) -> dict[str, str]:
+def package_versions(names: Iterable[str]) -> dict[str, str]:
     """Versions of the installed ones among these packages, without importing them."""
     versions = {}
     for name in names:
@@ -136,12 +138,12 @@ def package_versions(names: Iterable[str] = MODEL_PACKAGES) -> dict[str, str]:
 def model_requirements() -> list[str]:
     """Pinned pip requirements of a saved model."""
     # A local part such as `+cpu` names a build that package indexes do not list.
-    return [f"{name}=={number.split('+')[0]}" for name, number in package_versions().items()]
+    return [f"{name}=={number.split('+')[0]}" for name, number in package_versions(MODEL_PACKAGES).items()]
 
 
 def describe_environment() -> dict[str, str]:
     """Python, package versions and processor."""
-    versions = {"deep_clustering": deep_clustering.__version__, **package_versions()}
+    versions = {"deep_clustering": deep_clustering.__version__, **package_versions(_RUN_PACKAGES)}
     return {
         "python.version": platform.python_version(),
         "python.packages": json.dumps(versions),

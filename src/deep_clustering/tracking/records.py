@@ -91,14 +91,6 @@ def run_name(run_params: Mapping[str, Any], data_set: str, seed: int) -> str:
     return f"{pipeline_name(run_params)} {data_set} seed {seed}"
 
 
-def row_shape_of(inputs: Mapping[str, Any]) -> tuple[int, ...] | None:
-    """Shape of one row of the first array with rows among a node's inputs."""
-    import numpy as np
-
-    arrays = [value for value in inputs.values() if isinstance(value, np.ndarray) and value.ndim > 1]
-    return arrays[0].shape[1:] if arrays else None
-
-
 def score_points(method: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
     """Name, value and step of each score, of each curve over the recorded epochs, and of a selection over K."""
     for name, value in scores["metrics"].items():

@@ -26,6 +26,8 @@ from deep_clustering.tracking.provenance import model_requirements, redact_url
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+    from deep_clustering.predictor import Predictor
+
 # Limits of MLflow's stores; what is longer would be cut without a word.
 MAX_METRICS = 1000
 MAX_TEXTS = 100
@@ -98,13 +100,16 @@ class TrackedRun:
         self._client.log_inputs(self.run_id, [DatasetInput(dataset, tags)])
         self.log_tags({f"data.sha256.{part}": digest for part, digest in card["sha256"].items()})
 
-    def log_model(self, name: str, path: Path, row_shape: tuple[int, ...] | None) -> None:
-        """Log a saved model in MLflow's format: the file itself, the code that reads it, pinned requirements.
+    def log_model(self, name: str, path: Path, predictor: "Predictor") -> str:
+        """Log a saved predictor in MLflow's format: the file itself, the code that reads it, pinned requirements.
 
         Args:
             name: Name of the model within the run, `runs:/<run id>/<name>`; without dots or slashes.
-            path: The model's safetensors file.
-            row_shape: Shape of one training sample, if known.
+            path: The predictor's safetensors file.
+            predictor: What is in it.
+
+        Returns:
+            Id of the logged model.
         """
         from mlflow.entities import LoggedModelOutput
 
@@ -113,12 +118,19 @@ class TrackedRun:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 target = Path(folder) / "model"
-                _save_model(target, path, row_shape, self.run_id, model)
+                _save_model(target, path, predictor, self.run_id, model)
                 self._client.log_model_artifacts(model.model_id, str(target))
             status = "READY"
         finally:
             self._client.finalize_logged_model(model.model_id, status)
         self._client.log_outputs(self.run_id, [LoggedModelOutput(model.model_id, step=0)])
+        return str(model.model_id)
+
+    def register_model(self, name: str, model_id: str, predictor: "Predictor") -> None:
+        """Make a logged model a version of a registered one, see `registry.register`."""
+        from deep_clustering.tracking.registry import register
+
+        register(self._client, name, model_id, self.run_id, predictor)
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED."""
@@ -261,21 +273,24 @@ def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> s
     return experiment.experiment_id
 
 
-def _save_model(target: Path, path: Path, row_shape: tuple[int, ...] | None, run_id: str, model: Any) -> None:  # noqa: ANN401
+def _save_model(target: Path, path: Path, predictor: "Predictor", run_id: str, model: Any) -> None:  # noqa: ANN401
     import mlflow.pyfunc
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    # No input schema: MLflow's would refuse float64 and data frames of images; serving.py checks shapes.
-    outputs = Schema([ColSpec("long", "cluster"), ColSpec("double", "probability")])
+    from deep_clustering.raw_rows import describe_rows, example_rows
+
+    # No input schema: MLflow's would refuse all but one of the forms of rows, and cast pixels; raw_rows.py checks them.
+    outputs = {"cluster": "long", "probability": "double", "log_density": "double", "is_outlier": "boolean"}
     mlflow.pyfunc.save_model(
         path=str(target),
         python_model=str(_SERVING),
-        artifacts={"model": str(path)},
+        artifacts={"predictor": str(path)},
         code_paths=[str(_SERVING.parent)],
         pip_requirements=model_requirements(),
-        signature=ModelSignature(outputs=outputs),
-        model_config={"row_shape": None if row_shape is None else list(row_shape)},
+        signature=ModelSignature(outputs=Schema([ColSpec(kind, name) for name, kind in outputs.items()])),
+        input_example=example_rows(predictor.preparation),
+        metadata={"method": predictor.model.method, "rows": describe_rows(predictor.preparation)},
         mlflow_model=Model(
             artifact_path=model.artifact_location,
             model_uuid=model.model_id,

@@ -4,24 +4,32 @@ from typing import Any
 
 import numpy as np
 
+from deep_clustering.preparation import Preparation
+
 
 def extract_features(
-    samples: np.ndarray, split: np.ndarray, data_card: dict[str, Any], features: dict[str, Any]
-) -> np.ndarray:
+    samples: np.ndarray,
+    split: np.ndarray,
+    data_card: dict[str, Any],
+    vocabulary: dict[str, Any],
+    features: dict[str, Any],
+) -> tuple[np.ndarray, Preparation]:
     """Turn samples into the rows that every method gets.
 
     Args:
         samples: Images, uint8, or vectors, float32, dense or CSR.
         split: What each sample is for, shape (n,), uint8.
         data_card: Knows the range of the values and the fingerprint of the samples.
+        vocabulary: Terms of a text's columns and their weights.
         features: Options, see `deep_clustering.features.FeatureOptions`.
 
     Returns:
-        Rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
+        features: rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
+        preparation: how they were made, for new samples.
     """
-    from deep_clustering.features import make_features
+    from deep_clustering.preparation import prepare
 
-    return make_features(samples, split, data_card, features)
+    return prepare(samples, split, data_card, vocabulary, features)
 
 
 def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any]) -> np.ndarray:

@@ -6,20 +6,20 @@ from deep_clustering.pipelines.features.nodes import extract_features, nearest
 
 
 def create_pipeline() -> Pipeline:
-    """`samples` to `features`, and the nearest neighbours of each row if they are asked for.
+    """`samples` to `features` and how they were made, and the nearest neighbours of each row if they are asked for.
 
     Returns:
         Two nodes in the namespace `data`, whose outputs keep their flat names.
     """
-    inputs = ["samples", "split", "data_card", "params:features"]
+    inputs = ["samples", "split", "data_card", "vocabulary", "params:features"]
     nodes = [
-        Node(extract_features, inputs, "features", name="extract_features"),
+        Node(extract_features, inputs, ["features", "preparation"], name="extract_features"),
         Node(nearest, ["features", "split", "params:neighbours"], "neighbours", name="nearest"),
     ]
     return Pipeline(
         nodes,
         namespace="data",
-        inputs={"samples", "split", "data_card"},
+        inputs={"samples", "split", "data_card", "vocabulary"},
         parameters={"params:features", "params:neighbours"},
-        outputs={"features", "neighbours"},
+        outputs={"features", "preparation", "neighbours"},
     )

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 
-def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray, list[str], dict[str, Any]]:
+def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any], dict[str, Any]]:
     """Read a data set from its source.
 
     Args:
@@ -15,10 +15,12 @@ def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray
         samples: images, shape (n, channels, height, width), uint8; or vectors, (n, n_features), float32, dense or CSR.
         labels: class of each sample, shape (n,), int64; -1 where unknown.
         split: what each sample is for, shape (n,), uint8: fitted, assigned or both.
-        vocabulary: term of each column of a text's rows; empty for other data.
+        vocabulary: "terms", one for each column of a text's rows, empty for other data; "idf", the weight of each
+            term, or None.
         data_card: what the data is, with its fingerprint.
     """
     from deep_clustering.sources import load_source
 
     loaded, data_card = load_source(ingestion)
-    return loaded.samples, loaded.labels.astype(np.int64), loaded.split, loaded.vocabulary, data_card
+    vocabulary = {"terms": loaded.vocabulary, "idf": None if loaded.idf is None else loaded.idf.tolist()}
+    return loaded.samples, loaded.labels.astype(np.int64), loaded.split, vocabulary, data_card

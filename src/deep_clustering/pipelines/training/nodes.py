@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.methods import Model
+from deep_clustering.predictor import Predictor
+from deep_clustering.preparation import Preparation
 
 
 def fit(
@@ -59,3 +61,31 @@ def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np
         "responsibilities": estimator.predict_proba(features),
     }
     return estimator.predict(features), representation
+
+
+def bundle(
+    model: Model,
+    preparation: Preparation,
+    history: dict[str, np.ndarray],
+    features: np.ndarray,
+    split: np.ndarray,
+    options: dict[str, Any],
+) -> Predictor:
+    """Join a fitted method and the preparation of its rows to what takes raw rows.
+
+    Args:
+        model: The fitted method as plain data.
+        preparation: How samples became rows.
+        history: Diagnostics of the training, with its label-free score.
+        features: Rows, shape (n_samples, ...), float32.
+        split: What each row is for.
+        options: Options, see `deep_clustering.predictor.PredictorOptions`.
+
+    Returns:
+        The predictor as plain data.
+    """
+    from deep_clustering.options import build
+    from deep_clustering.predictor import PredictorOptions, make_predictor
+
+    chosen = build(PredictorOptions, options, "predictor")
+    return make_predictor(model, preparation, history, features, split, chosen)
