@@ -6,12 +6,14 @@ BIN := $(VENV)/bin
 PIPELINE ?= dcan
 ENV ?= digits
 PARAMS ?=
+# Processes that `make test` shares the tests among.
+WORKERS ?= 2
 
 # Nothing here may ask questions or report usage.
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types viz viz-build ui clean help
+.PHONY: run test lint types docs audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -33,6 +35,14 @@ $(VENV)/viz.ok: $(VENV)/run.ok
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[viz]'
 	@touch $@
 
+$(VENV)/docs.ok: $(VENV)/run.ok
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+$(VENV)/audit.ok: $(VENV)/run.ok
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
+	@touch $@
+
 $(VENV)/test.ok: $(VENV)/run.ok
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
@@ -40,8 +50,10 @@ $(VENV)/test.ok: $(VENV)/run.ok
 run: $(VENV)/run.ok ## Set up, then cluster the embedded digits; PIPELINE=, ENV= and PARAMS= choose another run
 	@$(BIN)/kedro run --pipelines=$(PIPELINE) --env=$(ENV) $(if $(PARAMS),--params=$(PARAMS))
 
-test: $(VENV)/test.ok lint types ## Set up, then lint, types and tests
-	@$(BIN)/python -m pytest $(PYTEST)
+# One thread for each worker: they share the cores. Files stay whole, so that a fixture of a file is made once.
+test: export OMP_NUM_THREADS := 1
+test: $(VENV)/test.ok lint types ## Set up, then lint, types and tests; WORKERS= and PYTEST= change how
+	@$(BIN)/python -m pytest $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(PYTEST)
 
 lint: $(VENV)/test.ok ## Style of the code
 	@$(BIN)/ruff check .
@@ -49,6 +61,17 @@ lint: $(VENV)/test.ok ## Style of the code
 
 types: $(VENV)/test.ok ## Types of the code
 	@$(BIN)/mypy
+
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/docs.ok ## Write the documentation as a static site to build/docs
+	@$(BIN)/mkdocs build --quiet --strict
+	@echo "build/docs/index.html"
+
+audit: $(VENV)/audit.ok ## Report known weaknesses of the installed packages; never fails
+	@mkdir -p build
+	@timeout 300 $(BIN)/pip-audit --skip-editable --progress-spinner off >build/audit.txt 2>&1; code=$$?; \
+	grep -v 'could not be audited' build/audit.txt; \
+	echo "pip-audit ended with $$code; it could not look up $$(grep -c 'could not be audited' build/audit.txt) packages (build/audit.txt)"
 
 viz: $(VENV)/viz.ok ## Open the pipelines in the browser
 	@$(BIN)/kedro viz run --env=$(ENV)

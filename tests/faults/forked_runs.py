@@ -5,6 +5,7 @@ standard input, `{"root": ..., "words": [...], "seconds": ..., "step": ...}`, st
 how it ended. The child is killed after so many seconds, or when it comes to its so manieth step of writing.
 """
 
+import gc
 import json
 import os
 import signal
@@ -19,17 +20,22 @@ EVENTS = ("os.mkdir", "os.rename", "os.link", "os.remove")
 def load_libraries():
     import matplotlib.pyplot
     import mlflow
+    import mlflow.store.tracking.sqlalchemy_store
     import pandas
     import sklearn.cluster
     import sklearn.manifold
+    import torch
 
     import deep_clustering.cli
     import deep_clustering.datasets
+    import deep_clustering.evaluation
     import deep_clustering.methods.baselines
+    import deep_clustering.methods.dcan
+    import deep_clustering.reporting.page
     import deep_clustering.resumption
     import deep_clustering.tracking.store
 
-    return mlflow, pandas, sklearn, matplotlib, deep_clustering
+    return mlflow, pandas, sklearn, torch, matplotlib, deep_clustering
 
 
 class Steps:
@@ -109,6 +115,7 @@ def start(root, words, seconds=None, step=None):
 def serve():
     libraries = load_libraries()
     assert all(libraries)
+    gc.freeze()  # a child has only its own objects to walk when it collects garbage
     for line in sys.stdin:
         sys.stdout.write(json.dumps(start(**json.loads(line))) + "\n")
         sys.stdout.flush()

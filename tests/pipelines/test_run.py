@@ -144,7 +144,7 @@ def test_sparse_rows_go_all_the_way(project, method):
 
 @pytest.mark.parametrize("method", ["dcan", "neural_mixture"])
 def test_training_beats_the_untrained_start(project, method):
-    run(project, method, ingestion={"n_rows": 0}, **{method: {"epochs": 12, "record_every": 12}})
+    run(project, method, ingestion={"n_rows": 0}, **{method: {"epochs": 12, "record_every": 12, "restarts": 1}})
     acc = load_last(project, JSONDataset, "scores.json")["curves"]["snapshots"]["acc"]
     assert acc[-1] > acc[0] + 0.2
 
