@@ -1,0 +1,111 @@
+"""All options as tables: name, type and meaning from the schemas, values from conf/base."""
+
+import ast
+import inspect
+from collections.abc import Mapping
+from dataclasses import fields
+from importlib import import_module
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+from kedro.config import OmegaConfigLoader
+
+from deep_clustering.hooks import option_schemas
+from deep_clustering.methods import METHODS
+from deep_clustering.sources.loading import SOURCES
+from deep_clustering.tracking.hook import TrackingOptions
+
+# Option whose `kind` chooses further options, and where its kinds are listed.
+KINDS: dict[str, str | Mapping[str, str]] = {
+    "ingestion.source": SOURCES,
+    "views": "deep_clustering.views:VIEWS",
+    "encoder": "deep_clustering.networks:ENCODERS",
+    "start": "deep_clustering.methods.starts:STARTS",
+}
+
+
+def all_options(conf: Path) -> str:
+    """Markdown of every group of options and of every kind.
+
+    Args:
+        conf: Folder of the configuration.
+
+    Returns:
+        A heading and a table for each.
+    """
+    values = load_base(conf)
+    schemas = {name: _load(place) for name, place in METHODS.items()}
+    schemas |= {**option_schemas(), "tracking": TrackingOptions}
+    parts = [_group(name, cls, values[name]) for name, cls in schemas.items()]
+    for option, kinds in KINDS.items():
+        listed = _load(kinds) if isinstance(kinds, str) else {kind: _load(place) for kind, place in kinds.items()}
+        parts.append(f"## `{option}`: kinds\n\nThe option `kind` names one of these and brings its options.")
+        parts += [_group(f"{option}: {kind}", cls, {}, level=3) for kind, cls in listed.items()]
+    return "\n\n".join(parts)
+
+
+def load_base(conf: Path) -> dict[str, Any]:
+    """Everything that the parameters of conf/base set, resolved as Kedro does."""
+    return dict(OmegaConfigLoader(conf_source=str(conf), base_env="base", default_run_env="base")["parameters"])
+
+
+def _load(place: str) -> Any:  # noqa: ANN401 - a class, or a table of classes
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _group(name: str, cls: type, values: Mapping[str, Any], level: int = 2) -> str:
+    head = f"{'#' * level} `{name}`\n\n{(inspect.getdoc(cls) or '').splitlines()[0]}"
+    meanings = _meanings(cls)
+    rows = [
+        f"| `{field.name}` | {_code(_type(field.type))} | {_code(_shown(values, field.name))} | "
+        f"{_cell(meanings.get(field.name, ''))} |"
+        for field in fields(cls)
+        if field.init
+    ]
+    if not rows:
+        return f"{head} It has no options."
+    return "\n".join([head, "", "| option | type | in conf/base | meaning |", "|---|---|---|---|", *rows])
+
+
+def _meanings(cls: type) -> dict[str, str]:
+    """The docstring under each field, of the class and what it inherits."""
+    found: dict[str, str] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        (tree,) = ast.parse(dedent(inspect.getsource(base))).body
+        assert isinstance(tree, ast.ClassDef)
+        for field, after in zip(tree.body, tree.body[1:], strict=False):
+            if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name) and _is_text(after):
+                found[field.target.id] = inspect.cleandoc(ast.literal_eval(after.value))  # type: ignore[attr-defined]
+    return found
+
+
+def _is_text(node: ast.stmt) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _type(annotation: Any) -> str:  # noqa: ANN401 - whatever stands behind a colon
+    return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _shown(values: Mapping[str, Any], name: str) -> str:
+    if name not in values:
+        return ""
+    value = values[name]
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}: {_plain(item)}" for key, item in value.items()) or "{}"
+    return _plain(value)
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401 - whatever YAML holds
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _code(text: str) -> str:
+    return f"`{text}`" if text else ""  # a bar between backticks splits no cell
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
