@@ -22,15 +22,15 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def add(root):
-    """Function (score, data) that registers a model and returns (version, champion)."""
+    """Function (score, data, options) that registers a model and returns (version, champion)."""
     client = client_of(root)
     run = start_run(root, "registry", "some", {})
     experiment = client.get_experiment_by_name("registry").experiment_id
 
-    def add_one(score, data="a" * 64, direction="max"):
+    def add_one(score, data="a" * 64, direction="max", **options):
         logged = client.create_logged_model(experiment, name="dcan_model", source_run_id=run.run_id)
         judged = None if score is None else Score("quality", direction, score)
-        predictor = Predictor(Model("dcan", {}, {}), preparation((3,), data_sha256=data), None, 0, judged)
+        predictor = Predictor(Model("dcan", options, {}), preparation((3,), data_sha256=data), None, 0, judged)
         version = register(client, NAME, logged.model_id, run.run_id, predictor)
         return int(version), int(client.get_registered_model(NAME).aliases["champion"])
 
@@ -58,6 +58,13 @@ def test_scores_on_other_data_are_not_compared(add, caplog):
     assert "digits-dcan version 1 was fitted to other samples" in caplog.text
 
 
+def test_scores_with_other_options_are_not_compared(add, caplog):
+    assert add(0.5, n_clusters=4, seed=0)[1] == 1
+    assert add(0.9, n_clusters=5, seed=0)[1] == 1
+    assert "digits-dcan version 1 was fitted with other options" in caplog.text
+    assert add(0.6, n_clusters=4, seed=1)[1] == 3
+
+
 def test_a_champion_without_score_is_not_displaced(add, caplog):
     assert add(None)[1] == 1
     assert add(0.9)[1] == 1
@@ -75,7 +82,8 @@ def test_a_version_knows_its_run_model_data_and_score(root, add):
     version = client_of(root).get_model_version(NAME, "1")
     assert client_of(root).get_run(version.run_id).info.run_name == "some"
     assert version.source.startswith((root / "mlartifacts").as_uri())
-    assert version.tags == {"data.sha256.samples": "a" * 64, "score.name": "quality", "score.value": "0.25"}
+    tags = {"data.sha256.samples": "a" * 64, "score.name": "quality", "score.value": "0.25"}
+    assert tags.items() <= version.tags.items()
 
 
 @pytest.mark.parametrize(

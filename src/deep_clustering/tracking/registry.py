@@ -1,9 +1,11 @@
 """The model registry: a name for each data set and method, a version for each training, one of them the champion.
 
 The champion is chosen without labels: by the score that the method itself maximises or minimises, among trainings on
-the same samples.
+the same samples with the same options but for the seed, as a score says nothing across views or numbers of clusters.
 """
 
+import hashlib
+import json
 import logging
 from typing import TYPE_CHECKING
 
@@ -17,7 +19,10 @@ logger = logging.getLogger(__name__)
 
 CHAMPION = "champion"
 
-_DATA, _SCORE_NAME, _SCORE = "data.sha256.samples", "score.name", "score.value"
+_DATA, _OPTIONS = "data.sha256.samples", "options.sha256"
+_SCORE_NAME, _SCORE = "score.name", "score.value"
+# What may differ between trainings whose scores compare.
+_FREE = ("seed", "device", "record_every")
 
 
 def register(client: "MlflowClient", name: str, model_id: str, run_id: str, predictor: Predictor) -> str:
@@ -37,7 +42,7 @@ def register(client: "MlflowClient", name: str, model_id: str, run_id: str, pred
         MlflowException: if the store refuses.
     """
     _make_name(client, name)
-    tags = {_DATA: predictor.preparation.data_sha256}
+    tags = {_DATA: predictor.preparation.data_sha256, _OPTIONS: _options_sha256(predictor)}
     if predictor.score is not None:
         tags |= {_SCORE_NAME: predictor.score.name, _SCORE: repr(predictor.score.value)}
     # Not models:/<id>, which MLflow would look up in its global store instead of this client's.
@@ -69,11 +74,21 @@ def is_better(predictor: Predictor, champion: dict[str, str], name: str) -> bool
     if champion.get(_DATA) != predictor.preparation.data_sha256:
         logger.warning("%s was fitted to other samples: scores cannot be compared, move the alias by hand", name)
         return False
+    if champion.get(_OPTIONS) != _options_sha256(predictor):
+        logger.warning("%s was fitted with other options: scores cannot be compared, move the alias by hand", name)
+        return False
     if champion.get(_SCORE_NAME) != score.name:
         logger.warning("%s has no %s to compare with, move the alias by hand", name, score.name)
         return False
     theirs = float(champion[_SCORE])
     return score.value > theirs if score.direction == "max" else score.value < theirs
+
+
+def _options_sha256(predictor: Predictor) -> str:
+    """Fingerprint of the options that a score depends on: the method's, and those of the rows."""
+    options = {name: value for name, value in predictor.model.options.items() if name not in _FREE}
+    what = {"method": predictor.model.method, "options": options, "features": predictor.preparation.options}
+    return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
 
 
 def _make_name(client: "MlflowClient", name: str) -> None:
