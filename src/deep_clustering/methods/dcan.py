@@ -412,7 +412,7 @@ class DCAN:
     precision: str
     """fp32, bf16 or auto: of the encoder's passes in training; everything else is fp32."""
     restarts: int
-    """Trainings from different seeds, of which the best by within_share is kept (D16)."""
+    """Trainings from different seeds, of which the best by view_information is kept (D16)."""
     patience: int
     """Epochs after which a collapse or an overpowering discriminator is believed; it then ends a restart."""
     record_every: int
@@ -575,10 +575,12 @@ class DCAN:
         groups = {"encoder": (own, self.encoder_learning_rate)}
         if self.discriminator_:
             groups["discriminator"] = (list(self.discriminator_.parameters()), self.discriminator_learning_rate)
+        fused = self._device.type == "cuda"
         if self.optimiser == "sgd":
-            return {name: torch.optim.SGD(own, lr, momentum=self.momentum) for name, (own, lr) in groups.items()}
-        betas = (self.beta1, self.beta2)
-        return {name: torch.optim.Adam(own, lr, betas=betas) for name, (own, lr) in groups.items()}
+            sgd = partial(torch.optim.SGD, momentum=self.momentum, fused=fused)
+            return {name: sgd(own, lr) for name, (own, lr) in groups.items()}
+        adam = partial(torch.optim.Adam, betas=(self.beta1, self.beta2), fused=fused)
+        return {name: adam(own, lr) for name, (own, lr) in groups.items()}
 
     def _train(
         self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None, ends_early: bool

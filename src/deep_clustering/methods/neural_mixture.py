@@ -433,7 +433,12 @@ class NeuralMixture:
     def _train(self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None) -> History:
         rows = Rows(features, self._device)
         generator = torch.Generator(self._device).manual_seed(self.seed)
-        optimiser = torch.optim.AdamW(self.encoder_.parameters(), lr=self.learning_rate, weight_decay=self.weight_decay)
+        optimiser = torch.optim.AdamW(
+            self.encoder_.parameters(),
+            lr=self.learning_rate,
+            weight_decay=self.weight_decay,
+            fused=self._device.type == "cuda",
+        )
         n_steps = self.epochs * n_batches(len(rows), self.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=n_steps)
         history = History("neural_mixture")
