@@ -658,6 +658,29 @@ def test_a_held_partition_stands_in_for_assignments_and_centres(tiny_options, bl
     assert estimator.predict(blobs).shape == (len(blobs),)
 
 
+def test_rows_outside_the_core_follow_their_other_view_and_move_no_centre(tiny_options, blobs, monkeypatch):
+    used, own, n_free = [], [], []
+    wanted, assign, step = dcan.wanted_outputs, dcan.assign, dcan.DCAN._step
+    monkeypatch.setattr(dcan, "wanted_outputs", lambda *args: used.append(args[0]) or wanted(*args))
+    monkeypatch.setattr(dcan, "assign", lambda *args: own.append(assign(*args)) or own[-1])
+
+    def watched(self, views, index, partition, training, *rest):
+        partition = torch.where(torch.arange(len(partition)) % 3 == 0, -1, partition)
+        own.clear()
+        step(self, views, index, partition, training, *rest)
+        held, other_view = np.tile(partition[index], 2), torch.cat(own[0].chunk(2)[::-1]).numpy()
+        np.testing.assert_array_equal(used[-1], np.where(held < 0, other_view, held))
+        clusters = partition[training.queue_rows].numpy()
+        for cluster in range(3):
+            members = training.queue[clusters == cluster].numpy()
+            np.testing.assert_allclose(training.mixture.centroids[cluster], members.mean(axis=0), atol=1e-5)
+        n_free.append((held < 0).sum())
+
+    monkeypatch.setattr(dcan.DCAN, "_step", watched)
+    fitted(tiny_options, blobs, epochs=2, start={"kind": "kmeans", "hold": 1.0, "n_init": 3})
+    assert min(n_free) > 0
+
+
 @pytest.mark.parametrize(
     "start",
     [
@@ -668,7 +691,7 @@ def test_a_held_partition_stands_in_for_assignments_and_centres(tiny_options, bl
             "components_per_cluster": 2.7,
             "epochs": 1.0,
             "hold": 0.33,
-            "core": 0.8,
+            "core": 1.0,
             "max_rows": 1000,
         },
     ],
