@@ -113,9 +113,7 @@ def _label_free(
     evaluation: EvaluationOptions,
 ) -> dict[str, float]:
     values: dict[str, float | None] = {
-        "n_occupied": int((counts > 0).sum()),
-        "balance": metrics.balance(counts),
-        "largest_share": float(counts.max() / counts.sum()),
+        **metrics.occupancy_scores(counts),
         "silhouette": metrics.silhouette(latent, assignments, evaluation.silhouette_samples, seed=0),
     }
     snapshots = history["snapshot_assignments"]

@@ -202,6 +202,22 @@ def balance(counts: np.ndarray) -> float:
     return float(abs(-(shares * np.log(shares)).sum()) / np.log(len(counts)))
 
 
+def occupancy_scores(counts: np.ndarray) -> dict[str, float]:
+    """What the occupancy says of a clustering without labels.
+
+    Args:
+        counts: Samples of each cluster, shape (n_clusters,), n_clusters >= 2.
+
+    Returns:
+        "n_occupied", clusters with a sample; "balance"; "largest_share", of the samples in one cluster.
+    """
+    return {
+        "n_occupied": int((counts > 0).sum()),
+        "balance": balance(counts),
+        "largest_share": float(counts.max() / counts.sum()),
+    }
+
+
 def churn(before: np.ndarray, after: np.ndarray, n_clusters: int) -> float:
     """Share of samples that changed their cluster, up to a renaming of the clusters, in [0, 1].
 

@@ -10,12 +10,12 @@ import numpy as np
 from deep_clustering import metrics
 from deep_clustering.consensus import KINDS, Consensus, combine, make_consensus, weigh
 from deep_clustering.leaderboard.consensus_inputs import Truth, read_responsibilities, read_truth
+from deep_clustering.leaderboard.statistics import CONFIDENCE
 from deep_clustering.methods import label_free_score
 from deep_clustering.options import closest
 from deep_clustering.sweep.folder import FINISHED, read_records
 
 ACROSS = "all methods"
-CONFIDENCE = 0.95
 
 Record = dict[str, Any]
 
@@ -240,12 +240,7 @@ def _best(scores: np.ndarray, rule: tuple[str, str] | None) -> int:
 def _metrics(consensus: Consensus, truth: Truth) -> dict[str, float]:
     n_clusters = consensus.responsibilities.shape[1]
     counts = metrics.occupancy(consensus.assignments[truth.is_assigned], n_clusters)
-    return {
-        **truth.scores(consensus.assignments, n_clusters),
-        "n_occupied": int((counts > 0).sum()),
-        "balance": metrics.balance(counts),
-        "largest_share": float(counts.max() / counts.sum()),
-    }
+    return truth.scores(consensus.assignments, n_clusters) | metrics.occupancy_scores(counts)
 
 
 def _cost(records: Sequence[Record]) -> dict[str, float]:

@@ -12,6 +12,8 @@ from deep_clustering.sources.samples import ASSIGNED
 from deep_clustering.sweep.folder import cell_folder, data_folder, read_json
 from deep_clustering.sweep.grid import Cell
 
+_OF_ROWS = ("labels.npy", "split.npy", "data_card.json")
+
 
 class Truth(NamedTuple):
     """The classes of the rows, for scores and nothing else."""
@@ -116,6 +118,3 @@ def read_truth(folder: Path, record: Mapping[str, Any], n_samples: int) -> Truth
             f"{record['id']}, {n_samples} rows (sha256 {record['data_sha256'][:12]})"
         )
     return Truth(labels, (split & ASSIGNED) > 0, int(card["n_classes"] or 0))
-
-
-_OF_ROWS = ("labels.npy", "split.npy", "data_card.json")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _REGISTERED, _OF_RUN = "models:/", "runs:/"
+_NO_SUCH_NAME = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _IN_MODEL = "artifacts/predictor.safetensors"
 _EXPECTED = "models:/<data set>-<method>@champion, the folder of an MLflow model, or a file predictor.safetensors"
 
@@ -48,21 +49,27 @@ def read_predictor(project_path: Path, model: str) -> tuple[Predictor, str]:
 
 def _registered(client: "MlflowClient", model: str) -> tuple[str, str]:
     """The version that is meant, and where its files are."""
+    from mlflow.exceptions import MlflowException
+
     reference = model.removeprefix(_REGISTERED)
     name, separator, which = reference.rpartition("@" if "@" in reference else "/")
     if not (separator and name):
         raise TrackingError(f"predict: got '{model}'; expected {_REGISTERED}<name>@<alias> or <name>/<version>")
-    known = {registered.name: registered for registered in client.search_registered_models()}
-    if name not in known:
+    try:
+        registered = client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code not in _NO_SUCH_NAME:
+            raise
+        known = [other.name for other in client.search_registered_models()]
         found = closest(name, known) if known else "none is registered yet"
-        raise TrackingError(f"predict: no registered model '{name}' ({found})")
+        raise TrackingError(f"predict: no registered model '{name}' ({found})") from error
     if separator == "/":
         versions = [str(version.version) for version in client.search_model_versions(f"name = '{name}'")]
         if which not in versions:
             raise TrackingError(f"predict: {name} has no version {which} ({closest(which, versions)})")
         number = which
     else:
-        aliases = known[name].aliases
+        aliases = registered.aliases
         if which not in aliases:
             found = closest(which, aliases) if aliases else "it has none"
             raise TrackingError(f"predict: {name} has no alias '{which}' ({found})")
