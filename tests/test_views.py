@@ -14,7 +14,7 @@ from deep_clustering import views
 from deep_clustering.batching import Rows
 from deep_clustering.views import Affine, Dropout, Neighbours, Noise, Photo, RadiusNoise, make_view, neighbour_table
 
-STILL = {"size": 0, "rotation": 0.0, "translation": 0.0, "scale": 0.0, "shear": 0.0, "padding": "zeros"}
+STILL = {"size": 0, "rotation": 0.0, "translation": 0.0, "scale": 0.0, "shear": 0.0, "padding": "zeros", "erase": 0.0}
 PLAIN_PHOTO = {
     "size": 0,
     "crop": 1.0,
@@ -213,11 +213,26 @@ def test_padding_fills_what_comes_from_outside(extreme, padding, outside):
     st.sampled_from([0, 4, 9]),
 )
 def test_views_of_images_in_the_unit_interval_stay_there(images, seed, padding, size):
-    view = Affine(size=size, rotation=180.0, translation=0.5, scale=0.9, shear=60.0, padding=padding)
+    view = Affine(size=size, rotation=180.0, translation=0.5, scale=0.9, shear=60.0, padding=padding, erase=0.3)
     result = view(torch.from_numpy(images), generator(seed))
     assert torch.isfinite(result).all()
     assert float(result.min()) >= -1e-5
     assert float(result.max()) <= 1 + 1e-5
+
+
+@pytest.mark.parametrize(("height", "width", "share"), [(8, 8, 0.5), (8, 12, 0.25)])
+def test_erasing_blanks_one_square_of_the_wanted_size_inside_and_a_part_of_it_at_the_edge(height, width, share):
+    erased = affine(erase=share)(torch.ones(200, 1, height, width), generator()) == 0
+    rows, columns = erased[:, 0].any(dim=2), erased[:, 0].any(dim=1)
+    assert torch.equal(erased[:, 0], rows.unsqueeze(2) & columns.unsqueeze(1))  # a box in every image
+    for lines, side in ((rows, height), (columns, width)):
+        counts = lines.sum(dim=1)
+        edges = lines[:, 0] | lines[:, -1]
+        assert set(counts[~edges].tolist()) == {round(share * side)}
+        assert counts.max() <= round(share * side)
+        assert ((lines[:, 1:] != lines[:, :-1]).sum(dim=1) <= 2).all()  # without a gap
+    middles = rows.float() @ torch.arange(height).float() / rows.sum(dim=1)
+    assert middles.min() < height / 4 < 3 * height / 4 < middles.max()
 
 
 # Photo
@@ -578,6 +593,7 @@ def test_image_views_refuse_rows_that_are_no_images(shape):
         (STILL | {"shear": 90.0}, "shear must be at least 0 and at most 80, got 90"),
         (STILL | {"shear": math.nan}, "shear must be .* got nan"),
         (STILL | {"padding": "mirror"}, "padding got 'mirror'"),
+        (STILL | {"erase": 1.0}, "erase must be at least 0 and at most 0.9, got 1"),
     ],
 )
 def test_affine_options_out_of_range_are_refused(options, message):

@@ -64,6 +64,7 @@ def image_settings(images: np.ndarray, channels: int) -> tuple[dict[str, Any], d
         "scale": 0.1 if channels == 1 else 0.3,
         "shear": 8 if channels == 1 else 5,
         "padding": "zeros" if is_on_black else "reflection",
+        "erase": 0.0,
     }
     widths = [16, 32, 64] if side < 48 else [16, 32, 64, 128]
     return views, {"kind": "conv", "channels": widths, "hidden": [128]}

@@ -78,6 +78,8 @@ class Affine(_OwnPartner):
     """Largest shear angle, in degrees."""
     padding: str
     """What lies outside the image: zeros, border or reflection."""
+    erase: float
+    """Side of a square, anywhere in the view, that becomes zero, as a share of the side; 0 erases nothing."""
 
     def __post_init__(self) -> None:
         check_range("size", self.size, 0)
@@ -86,6 +88,7 @@ class Affine(_OwnPartner):
         check_range("scale", self.scale, 0, 0.95)
         check_range("shear", self.shear, 0, 80)
         check_choice("padding", self.padding, ("zeros", "border", "reflection"))
+        check_range("erase", self.erase, 0, 0.9)
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """A random affine view of each image.
@@ -112,7 +115,7 @@ class Affine(_OwnPartner):
         theta[:, 1, 1] = shear * sin + cos
         theta[:, 0, 2] = _uniform(n, 2 * self.translation, rows, generator)
         theta[:, 1, 2] = _uniform(n, 2 * self.translation, rows, generator)
-        return self._resample(rows, theta)
+        return self._erase(self._resample(rows, theta), generator)
 
     def plain(self, rows: Tensor) -> Tensor:
         """The images, only brought to the output size by the same resampling."""
@@ -129,6 +132,18 @@ class Affine(_OwnPartner):
 
     def _resample(self, rows: Tensor, theta: Tensor) -> Tensor:
         return _resample(rows, theta, self.output_shape(tuple(rows.shape[1:])), self.padding)
+
+    def _erase(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Images with a square of each set to zero; its centre is anywhere, so that it may reach over the edge."""
+        if not self.erase:
+            return images
+        inside = torch.ones((), dtype=torch.bool, device=images.device)
+        for axis in (2, 3):
+            side = images.shape[axis]
+            pixels = torch.arange(side, device=images.device, dtype=images.dtype) + (1 - side) / 2
+            distance = (pixels - _uniform(len(images), side / 2, images, generator).unsqueeze(1)).abs()
+            inside = inside & (distance < self.erase * side / 2).unsqueeze(1).unsqueeze(5 - axis)
+        return images.masked_fill(inside, 0.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -479,6 +479,32 @@ def test_the_head_of_greatest_log_likelihood_is_kept(tiny_options, blobs):
     np.testing.assert_array_equal(estimator.history_["candidate_assignments"][seen["head"]], estimator.predict(blobs))
 
 
+def test_an_auxiliary_head_shapes_the_trunk_and_is_never_kept(tiny_options, blobs):
+    """The trunk's gradient is that of all heads; the candidates, the partition held and the model know the others."""
+    start = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, heads=2, auxiliary_clusters=7, start=start)
+    held = []
+    original = neural_mixture.NeuralMixture._step
+
+    def step(self, views, held_rows, *rest):
+        held.append(held_rows)
+        moved = original(self, views, held_rows, *rest)
+        assert all(parameter.grad.abs().sum() > 0 for parameter in self.encoder_[-1].parameters())
+        assert self.encoder_[-1].weight.grad.view(3, 7, -1)[2].abs().sum() > 0  # heads are padded to the widest
+        return moved
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(neural_mixture.NeuralMixture, "_step", step)
+        estimator = make_method(options).fit(blobs)
+    assert held[0].shape == (options["batch_size"], 3)
+    assert (held[0][:, 2] == -1).all()
+    assert (held[0][:, :2] >= 0).all()
+    assert estimator.history_["candidate_assignments"].shape == (2, len(blobs))
+    assert estimator.history_["candidate_scores"].max() <= math.log(3)
+    assert estimator.encoder_[-1].out_features == 3
+    assert set(estimator.predict(blobs)) <= {0, 1, 2}
+
+
 # The density of rows, and the score
 
 
@@ -721,6 +747,8 @@ def test_probable_numbers_are_sure_of_a_clear_winner_and_divided_between_equals(
         ({"n_clusters": {"min": 2, "max": 4}, "mixing": "learned"}, "a range needs heads = 1"),
         ({"n_clusters": {"min": 2, "max": 4}, "heads": 2}, "a range needs heads = 1"),
         ({"heads": 0}, "heads must be at least 1"),
+        ({"auxiliary_clusters": -1}, "auxiliary_clusters must be at least 0"),
+        ({"auxiliary_clusters": 20, "mixing": "learned"}, "auxiliary_clusters: more than 0 needs mixing = uniform"),
         ({"objective": "pairs"}, "objective got 'pairs' .did you mean 'pair'"),
         ({"precision": "fp16"}, "precision got 'fp16'"),
         ({"start": {"kind": "wards"}}, "start: unknown kind 'wards'"),
@@ -735,6 +763,11 @@ def test_bad_options_are_refused(tiny_options, changes, message):
 def test_more_clusters_than_rows_in_a_batch_are_refused(tiny_options, digits):
     with pytest.raises(ValueError, match="n_clusters must be at most batch_size, got 10 for batches of 8"):
         make_method(tiny_options("neural_mixture", batch_size=8)).fit(digits)
+
+
+def test_an_auxiliary_head_wider_than_a_batch_is_refused(tiny_options, digits):
+    with pytest.raises(ValueError, match="auxiliary_clusters must be at most batch_size, got 11 for batches of 10"):
+        make_method(tiny_options("neural_mixture", batch_size=10, auxiliary_clusters=11)).fit(digits)
 
 
 def test_half_precision_trains_a_similar_model(tiny_options, blobs, blob_labels):

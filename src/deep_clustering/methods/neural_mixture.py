@@ -55,6 +55,7 @@ Deviations from the paper, or choices where it is silent
     N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of log K is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
+    N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
 """
 
 import math
@@ -296,6 +297,8 @@ class NeuralMixture:
     """Probability e that the views of a pair have nothing in common (9), as neighbours that are none."""
     heads: int
     """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
+    auxiliary_clusters: int
+    """Clusters of one more head beside them (N16), which is never kept; 0 for none."""
     start: dict[str, Any]
     """Partition held for the first epochs (N12): kind and its options."""
     restarts: int
@@ -320,7 +323,8 @@ class NeuralMixture:
     """Epochs between snapshots of the assignments."""
 
     def __post_init__(self) -> None:
-        self._sizes = self._sizes_of_heads()
+        self._candidates = self._sizes_of_heads()
+        self._sizes = self._candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
         self._width = max(self._sizes)
         check_range("seed", self.seed, 0, 2**32 - 1)
         check_choice("density", self.density, ("exponential", "sigmoid"))
@@ -344,8 +348,11 @@ class NeuralMixture:
         self._start = make_start(self.start)
 
     def _sizes_of_heads(self) -> list[int]:
-        """Number of clusters of each head."""
+        """Number of clusters of each head that may be kept."""
         check_range("heads", self.heads, 1)
+        check_range("auxiliary_clusters", self.auxiliary_clusters, 0)
+        if self.auxiliary_clusters and self.mixing != "uniform":
+            raise ValueError(f"auxiliary_clusters: more than 0 needs mixing = uniform, got {self.mixing}")
         if isinstance(self.n_clusters, int):
             check_range("n_clusters", self.n_clusters, 2)
             return [self.n_clusters] * self.heads
@@ -379,8 +386,9 @@ class NeuralMixture:
         """
         check_features(features, self._width, "neural_mixture")
         if self._width > min(self.batch_size, features.shape[0]):
+            option = "n_clusters" if self._width == max(self._candidates) else "auxiliary_clusters"
             raise ValueError(
-                f"neural_mixture: n_clusters must be at most batch_size, got {self._width} for batches of "
+                f"neural_mixture: {option} must be at most batch_size, got {self._width} for batches of "
                 f"{min(self.batch_size, features.shape[0])}: a density is normalised over a batch"
             )
         self._device = resolve_device(self.device)
@@ -485,15 +493,18 @@ class NeuralMixture:
         """The partition that is held for the first epochs, (n_samples, 1) or one for each head, or None: N12."""
         if isinstance(self._start, NoStart):
             return None
-        sizes = sorted(set(self._sizes))  # heads of one size share one partition
+        sizes = sorted(set(self._candidates))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
-            n_components = self._start.n_components(self._width, min(self.batch_size, features.shape[0]))
-            several = replace(self, n_clusters=n_components, heads=1, calibration="none")
+            n_components = self._start.n_components(max(sizes), min(self.batch_size, features.shape[0]))
+            several = replace(self, n_clusters=n_components, heads=1, auxiliary_clusters=0, calibration="none")
             many = self._start.fit_components(several, features, neighbours, checkpoints)
             # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
             partitions = self._start.merge(np.sqrt(many.pair_responsibilities(features)), sizes, self.seed)
         else:
             partitions = np.stack([self._start.partition(features, size, self.seed) for size in sizes], axis=1)
+        if self.auxiliary_clusters:  # of which nothing is held
+            of_candidates = np.broadcast_to(partitions, (len(partitions), len(self._candidates)))
+            partitions = np.pad(of_candidates, ((0, 0), (0, 1)), constant_values=-1)
         return torch.from_numpy(partitions).to(self._device)
 
     def _begin_mixing(self, partition: Tensor | None) -> None:
@@ -553,10 +564,11 @@ class NeuralMixture:
         return (log_density + self.log_mixing_weights_).argmax(dim=-1)
 
     def _comparable(self, log_likelihoods: Tensor) -> Tensor:
-        """What heads are compared by: the log-likelihood, as a share of log K if their numbers of clusters differ."""
-        if len(set(self._sizes)) == 1:
-            return log_likelihoods
-        return log_likelihoods / torch.tensor(self._sizes, device=log_likelihoods.device).log()
+        """What candidates are compared by: log-likelihood, as a share of log K if their numbers of clusters differ."""
+        of_candidates = log_likelihoods[: len(self._candidates)]
+        if len(set(self._candidates)) == 1:
+            return of_candidates
+        return of_candidates / torch.tensor(self._candidates, device=log_likelihoods.device).log()
 
     def _loss(self, log_density_a: Tensor, log_density_b: Tensor, log_responsibilities: Tensor) -> Tensor:
         """What the objective makes of a batch, shape (heads,), in nats."""
@@ -607,20 +619,21 @@ class NeuralMixture:
 
     def _choose_head(self, rows: Rows, history: History) -> None:
         """Keep the head of greatest pair log-likelihood on fresh views: deviations N11 and N14."""
-        of_rows = torch.zeros(len(rows), len(self._sizes), device=self._device)
+        n_candidates = len(self._candidates)
+        of_rows = torch.zeros(len(rows), n_candidates, device=self._device)
         n_rounds = _n_rounds(len(rows))
         for round_ in range(n_rounds):
             first, second = self._pair_log_joint(rows, round_)
-            of_rows += self._of_pairs(first, second)[1] / n_rounds
+            of_rows += self._of_pairs(first, second)[1][:, :n_candidates] / n_rounds
         log_likelihoods = of_rows.mean(dim=0)
         best = self._comparable(log_likelihoods).argmax(dim=0, keepdim=True)
         if self.calibration == "agreement":
             self.temperature_ = choose_temperature(*(view[:, best].squeeze(1) for view in (first, second)))
-        heads = [self._assign(rows, best.new_tensor([head])) for head in range(len(self._sizes))]
+        heads = [self._assign(rows, best.new_tensor([head])) for head in range(n_candidates)]
         history.candidates(heads, self._comparable(log_likelihoods))
-        if len(set(self._sizes)) > 1:
+        if len(set(self._candidates)) > 1:
             generator = torch.Generator(self._device).manual_seed(self.seed)
-            sizes = torch.tensor(self._sizes, device=self._device)
+            sizes = torch.tensor(self._candidates, device=self._device)
             deviations = of_rows.std(dim=0) / math.sqrt(len(rows))
             history.selection(
                 n_clusters=sizes,
