@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import entropy, kstest, multivariate_normal
 from sklearn.metrics import mutual_info_score
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from deep_clustering.methods import dcan, make_method
 from deep_clustering.methods.dcan import (
@@ -34,6 +33,7 @@ from deep_clustering.methods.dcan import (
 from deep_clustering.methods.latent_mixture import LatentMixture
 from deep_clustering.methods.restarts import derived_seed
 from deep_clustering.metrics import accuracy, contingency
+from waits import Waits
 
 LOSSES = ("adversarial", "euclidean", "gaussian_kl")
 CONDITIONINGS = ("none", "projection", "k_way")
@@ -460,21 +460,6 @@ def test_both_updates_share_one_pass_of_the_encoder(tiny_options, blobs):
     estimator.fit(blobs)
     in_training = [len(rows) for is_training, rows in passes if is_training]
     assert in_training == [2 * len(blobs), 2 * 64]  # the first queue, then one pass over both views of the only batch
-
-
-class Waits(TorchDispatchMode):
-    """Collects operations that make the host wait for the device, or whose shape depends on values."""
-
-    FORBIDDEN = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "equal", "is_nonzero")
-
-    def __init__(self):
-        super().__init__()
-        self.found = []
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        if func.overloadpacket._qualified_op_name.split("::")[1] in self.FORBIDDEN:
-            self.found.append(str(func))
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -15,6 +15,7 @@ from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score
 
 from deep_clustering.methods import make_method, neural_mixture
+from deep_clustering.methods.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.methods.neural_mixture import (
     choose_temperature,
     consistency_loss,
@@ -30,6 +31,7 @@ from deep_clustering.methods.neural_mixture import (
 from deep_clustering.methods.restarts import derived_seed
 from deep_clustering.methods.starts import KMeansStart, Overclustering, keep_core
 from deep_clustering.metrics import accuracy, contingency
+from waits import Waits
 
 DENSITIES = ("exponential", "sigmoid")
 
@@ -503,6 +505,54 @@ def test_an_auxiliary_head_shapes_the_trunk_and_is_never_kept(tiny_options, blob
     assert estimator.history_["candidate_scores"].max() <= math.log(3)
     assert estimator.encoder_[-1].out_features == 3
     assert set(estimator.predict(blobs)) <= {0, 1, 2}
+
+
+# What a device would see
+
+
+@pytest.mark.parametrize("mixing", ["uniform", "learned"])
+@pytest.mark.parametrize("objective", neural_mixture.OBJECTIVES)
+def test_no_step_waits_for_the_device(tiny_options, blobs, monkeypatch, objective, mixing):
+    """AdamW on a processor keeps its step count on the host, which is no wait; plain descent has none."""
+    waits, steps, original = Waits(), [], neural_mixture.NeuralMixture._step
+
+    def watched(self, views, held, *rest):
+        steps.append(held is not None)
+        with waits:
+            return original(self, views, held, *rest)
+
+    def descent(_, parameters, learning_rate, *__, **___):
+        return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9)
+
+    monkeypatch.setattr(neural_mixture, "make_optimiser", descent)
+    monkeypatch.setattr(neural_mixture.NeuralMixture, "_step", watched)
+    start = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
+    options = {"objective": objective, "mixing": mixing, "heads": 2, "start": start, "epochs": 2, "pair_noise": 0.1}
+    make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, **options)).fit(blobs)
+    assert set(steps) == {True, False}
+    assert waits.found == []
+
+
+def rate_in_a_tensor(kind, parameters, learning_rate, _, **options):
+    """What `make_optimiser` makes for CUDA, as far as a processor can."""
+    return kind(parameters, lr=torch.tensor(learning_rate), foreach=False, **options)
+
+
+def test_a_learning_rate_on_the_device_is_scheduled_and_kept_like_a_number(tiny_options, blobs, monkeypatch, tmp_path):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=4)
+    expected = make_method(options).fit(blobs)
+    monkeypatch.setattr(neural_mixture, "make_optimiser", rate_in_a_tensor)
+    np.testing.assert_allclose(
+        make_method(options).fit(blobs).predict_proba(blobs), expected.predict_proba(blobs), atol=1e-5
+    )
+    checkpoints = Checkpoints(CheckpointOptions(every=2, resume=True, folder=str(tmp_path)), "rate")
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "clear", lambda _: None)  # as if killed right after the last checkpoint
+        make_method(options).fit(blobs, None, checkpoints)
+    for newest in sorted(tmp_path.rglob("*.safetensors"))[1:]:
+        newest.unlink()  # the one after two epochs stays
+    resumed = make_method(options).fit(blobs, None, checkpoints)
+    np.testing.assert_allclose(resumed.predict_proba(blobs), expected.predict_proba(blobs), atol=1e-5)
 
 
 # The density of rows, and the score

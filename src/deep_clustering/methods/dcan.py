@@ -76,6 +76,7 @@ from deep_clustering.methods.latent_mixture import (
     m_step,
     memberships,
 )
+from deep_clustering.methods.optimisers import make_optimiser
 from deep_clustering.methods.restarts import Trained, best_of_restarts, derived_seed
 from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
 from deep_clustering.networks import MLP, discriminator, load_module, make_encoder, module_arrays
@@ -575,12 +576,11 @@ class DCAN:
         groups = {"encoder": (own, self.encoder_learning_rate)}
         if self.discriminator_:
             groups["discriminator"] = (list(self.discriminator_.parameters()), self.discriminator_learning_rate)
-        fused = self._device.type == "cuda"
         if self.optimiser == "sgd":
-            sgd = partial(torch.optim.SGD, momentum=self.momentum, fused=fused)
-            return {name: sgd(own, lr) for name, (own, lr) in groups.items()}
-        adam = partial(torch.optim.Adam, betas=(self.beta1, self.beta2), fused=fused)
-        return {name: adam(own, lr) for name, (own, lr) in groups.items()}
+            make = partial(make_optimiser, torch.optim.SGD, momentum=self.momentum)
+        else:
+            make = partial(make_optimiser, torch.optim.Adam, betas=(self.beta1, self.beta2))
+        return {name: make(own, rate, self._device) for name, (own, rate) in groups.items()}
 
     def _train(
         self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None, ends_early: bool

@@ -74,6 +74,7 @@ from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_bat
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
 from deep_clustering.methods.history import History
+from deep_clustering.methods.optimisers import make_optimiser
 from deep_clustering.methods.restarts import Trained, best_of_restarts, derived_seed
 from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
 from deep_clustering.networks import load_module, make_encoder, module_arrays
@@ -441,11 +442,12 @@ class NeuralMixture:
     def _train(self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None) -> History:
         rows = Rows(features, self._device)
         generator = torch.Generator(self._device).manual_seed(self.seed)
-        optimiser = torch.optim.AdamW(
+        optimiser = make_optimiser(
+            torch.optim.AdamW,
             self.encoder_.parameters(),
-            lr=self.learning_rate,
+            self.learning_rate,
+            self._device,
             weight_decay=self.weight_decay,
-            fused=self._device.type == "cuda",
         )
         n_steps = self.epochs * n_batches(len(rows), self.batch_size)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=n_steps)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import pairwise_distances_argmin
 
-from deep_clustering.methods.baselines import KMeansClusterer, WardClusterer
+from deep_clustering.methods.baselines import KMeansClusterer, TSNEMixtureClusterer, WardClusterer
 from deep_clustering.methods.checkpoints import Checkpoints
 from deep_clustering.methods.training_rows import draw_rows
 from deep_clustering.options import build_kind, check_range
@@ -60,6 +60,36 @@ class WardStart:
         """Cluster of each row, shape (n_samples,), int64."""
         ward = WardClusterer(n_clusters=n_clusters, seed=seed, max_rows=self.max_rows)
         return ward.fit(features).predict(features)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TSNEStart:
+    """The partition of a Gaussian mixture on a t-SNE map of the rows as they come."""
+
+    hold: float
+    """Share of the epochs in which the partition stands in for the assignments."""
+    perplexity: float
+    """Perplexity of t-SNE."""
+    n_init: int
+    """Number of starts of the mixture."""
+    pca_dim: int
+    """Rows of more values are reduced to so many principal components before t-SNE."""
+    barnes_hut_rows: int
+    """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
+    max_rows: int
+    """Rows on the map; of more rows a draw of so many, and the others go with the nearest of these."""
+
+    def __post_init__(self) -> None:
+        check_range("hold", self.hold, 0, 1)
+        self._clusterer(2, 0)
+
+    def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
+        """Cluster of each row, shape (n_samples,), int64."""
+        return self._clusterer(n_clusters, seed).fit(features).predict(features)
+
+    def _clusterer(self, n_clusters: int, seed: int) -> TSNEMixtureClusterer:
+        options = {name: value for name, value in vars(self).items() if name != "hold"}
+        return TSNEMixtureClusterer(n_clusters=n_clusters, seed=seed, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,10 +187,15 @@ def keep_core(points: np.ndarray, partition: np.ndarray, share: float) -> np.nda
     return kept
 
 
-INPUT_STARTS: dict[str, type] = {"none": NoStart, "kmeans": KMeansStart, "ward": WardStart}
-STARTS: dict[str, type] = {**INPUT_STARTS, "overclustering": Overclustering}
+STARTS: dict[str, type] = {
+    "none": NoStart,
+    "kmeans": KMeansStart,
+    "ward": WardStart,
+    "tsne_gmm": TSNEStart,
+    "overclustering": Overclustering,
+}
 
-Start = NoStart | KMeansStart | WardStart | Overclustering
+Start = NoStart | KMeansStart | WardStart | TSNEStart | Overclustering
 
 
 def make_start(options: Mapping[str, Any]) -> Start:
