@@ -16,6 +16,8 @@ _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
 
 # A whitened latent has about as many dimensions as there are clusters, within reason.
 _LATENT = 64
+# Of data that nobody has seen no partition is held, and several trainings make up for it.
+_NO_START = {"start": {"kind": "none"}, "restarts": 3}
 
 _CATALOG = """\
 # Sparse rows stay sparse on the disk.
@@ -142,7 +144,8 @@ def _parameters(environment: Environment) -> str:
                 _dump({"ingestion": {"source": _quoted(environment.source)}}),
                 "# range: the value range of the data becomes [0, 1]; none keeps the values",
                 _dump({"features": environment.features}),
-                _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **method}}),
+                "# start: tsne_gmm is worth a try if near samples belong together; one training (restarts) will do then",
+                _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **_NO_START, **method}}),
                 _dump({"neural_mixture": method}),
             ]
         ).rstrip("\n")
