@@ -144,7 +144,7 @@ def _parameters(environment: Environment) -> str:
                 _dump({"ingestion": {"source": _quoted(environment.source)}}),
                 "# range: the value range of the data becomes [0, 1]; none keeps the values",
                 _dump({"features": environment.features}),
-                "# start: tsne_gmm is worth a try if near samples belong together; one training (restarts) will do then",
+                "# start: tsne_gmm is worth a try if near samples belong together; one training will do then",
                 _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **_NO_START, **method}}),
                 _dump({"neural_mixture": method}),
             ]
