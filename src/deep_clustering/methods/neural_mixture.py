@@ -458,8 +458,7 @@ class NeuralMixture:
         if state is None:
             partition = self._find_partition(features, neighbours, checkpoints)
             self._begin_mixing(partition)
-            self._finalise(rows)
-            history.snapshot(0, self._assign(rows, leading))
+            history.snapshot(0, self._finalise(rows)[:, 0])
             if checkpoints and checkpoints.is_due(0) and partition is not None:
                 checkpoints.save(0, self._state(optimiser, schedule, history, generator, leading, partition))
         else:
@@ -480,8 +479,7 @@ class NeuralMixture:
             leading = self._comparable(total).argmax(dim=0, keepdim=True)
             history.close_epoch(epoch + 1)
             if (epoch + 1) % self.record_every == 0 or epoch + 1 == self.epochs:
-                self._finalise(rows)
-                history.snapshot(epoch + 1, self._assign(rows, leading))
+                history.snapshot(epoch + 1, self._finalise(rows).index_select(1, leading).squeeze(1))
             if checkpoints and checkpoints.is_due(epoch + 1):
                 checkpoints.save(epoch + 1, self._state(optimiser, schedule, history, generator, leading, partition))
         self._choose_head(rows, history)
@@ -631,8 +629,7 @@ class NeuralMixture:
         best = self._comparable(log_likelihoods).argmax(dim=0, keepdim=True)
         if self.calibration == "agreement":
             self.temperature_ = choose_temperature(*(view[:, best].squeeze(1) for view in (first, second)))
-        heads = [self._assign(rows, best.new_tensor([head])) for head in range(n_candidates)]
-        history.candidates(heads, self._comparable(log_likelihoods))
+        history.candidates(self._finalise(rows)[:, :n_candidates].unbind(dim=1), self._comparable(log_likelihoods))
         if len(set(self._candidates)) > 1:
             generator = torch.Generator(self._device).manual_seed(self.seed)
             sizes = torch.tensor(self._candidates, device=self._device)
@@ -686,12 +683,14 @@ class NeuralMixture:
         return PairScore(value, value / math.log(self._n_clusters()))
 
     @torch.inference_mode()
-    def _finalise(self, rows: Rows) -> None:
-        """Normalisers of the densities over all training rows: deviation N10."""
+    def _finalise(self, rows: Rows) -> Tensor:
+        """Normalisers of the densities over all training rows (N10); returns each head's clusters, (n, heads)."""
         self.encoder_.eval()
         scores = apply_in_chunks(self._scores, rows)
         self.score_mean_, self.score_std_ = scores.mean(dim=0), scores.std(dim=0, correction=0)
-        self.log_normaliser_ = log_mean_exp(self._relevance(scores))
+        relevance = self._relevance(scores)
+        self.log_normaliser_ = log_mean_exp(relevance)
+        return self._cluster(relevance - self.log_normaliser_)
 
     def _split(self, outputs: Tensor) -> Tensor:
         """The network's outputs by head, shape (n, heads, n_clusters)."""
@@ -708,11 +707,6 @@ class NeuralMixture:
     def _log_joint(self, batch: Tensor) -> Tensor:
         """Weighted log densities log pi_k + log f_k of plain views, shape (n, heads, n_clusters)."""
         return self._relevance(self._scores(batch)) - self.log_normaliser_ + self.log_mixing_weights_
-
-    def _assign(self, rows: Rows, head: Tensor) -> Tensor:
-        return (
-            apply_in_chunks(lambda batch: self._log_joint(batch).index_select(1, head), rows).squeeze(1).argmax(dim=1)
-        )
 
     def _rows(self, features: np.ndarray) -> Rows:
         check_rows(features, "neural_mixture", self.row_shape_)
