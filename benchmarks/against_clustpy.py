@@ -1,13 +1,15 @@
 """DCAN and NMM-EM beside ClustPy's DEC and DCN: processor seconds and ACC on the same rows, one thread each.
 
     pip install clustpy
-    OMP_NUM_THREADS=1 python benchmarks/against_clustpy.py [number of seeds]
+    OMP_NUM_THREADS=1 python benchmarks/against_clustpy.py [--seeds 1] [--only DEC DCAN]
+    OMP_NUM_THREADS=1 python benchmarks/against_clustpy.py --mnist FOLDER
 
-The rows are the embedded digits, scaled to [0, 1]; DEC and DCN get them flattened and keep their default options, the
-methods of this project have the options of conf/base. Each seed runs all four by turns.
+The rows are the embedded digits, or with --mnist the 10,000 test images of the idx files in a folder as 14 x 14 pixels,
+scaled to [0, 1]. DEC and DCN get them flattened and keep their default options; the methods of this project have the
+options of the environment. Each seed runs all of them by turns.
 """
 
-import sys
+import argparse
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,14 +23,15 @@ from sklearn.datasets import load_digits
 from deep_clustering.methods import make_method
 from deep_clustering.metrics import accuracy, contingency
 from deep_clustering.settings import CONFIG_LOADER_ARGS
+from deep_clustering.sources import load_source
 
 N_CLUSTERS = 10
 
 
-def competitors(images: np.ndarray) -> dict[str, Callable[[int], np.ndarray]]:
+def competitors(images: np.ndarray, env: str) -> dict[str, Callable[[int], np.ndarray]]:
     """For each method what turns a seed into the cluster of each row."""
     conf = OmegaConfigLoader(
-        conf_source=str(Path(__file__).parents[1] / "conf"), **{**CONFIG_LOADER_ARGS, "default_run_env": "digits"}
+        conf_source=str(Path(__file__).parents[1] / "conf"), **{**CONFIG_LOADER_ARGS, "default_run_env": env}
     )
     rows = images.reshape(len(images), -1)
 
@@ -40,32 +43,49 @@ def competitors(images: np.ndarray) -> dict[str, Callable[[int], np.ndarray]]:
         return lambda seed: kind(n_clusters=N_CLUSTERS, random_state=seed, device="cpu").fit(rows).labels_
 
     return {
-        "DEC (ClustPy)": theirs(DEC),
-        "DCN (ClustPy)": theirs(DCN),
+        "DEC": theirs(DEC),
+        "DCN": theirs(DCN),
         "DCAN": ours("dcan"),
-        "DCAN, one training": ours("dcan", restarts=1),
+        "DCAN, k-means": ours("dcan", start={"kind": "kmeans", "hold": 0.25, "n_init": 10}, precision="auto"),
+        "DCAN, Ward": ours("dcan", start={"kind": "ward", "hold": 0.25, "max_rows": 10_000}, precision="auto"),
         "NMM-EM": ours("neural_mixture"),
     }
 
 
+def read_rows(mnist: str | None) -> tuple[np.ndarray, np.ndarray]:
+    """Images in [0, 1] and classes."""
+    if mnist is None:
+        digits = load_digits()
+        return (digits.images[:, None] / 16).astype(np.float32), digits.target
+    source = {"kind": "mnist", "root": mnist, "protocol": "test", "download": False}
+    loaded, _ = load_source({"source": source, "n_rows": 0})
+    pixels = loaded.samples.astype(np.float32) / 255
+    return pixels.reshape(len(pixels), 1, 14, 2, 14, 2).mean(axis=(3, 5)), loaded.labels
+
+
 def main() -> None:
     """Print one line for each method."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=1, help="number of seeds (default: %(default)s)")
+    parser.add_argument("--only", nargs="*", help="names of the methods; default: all")
+    parser.add_argument("--mnist", help="folder of MNIST's idx files")
+    given = parser.parse_args()
     torch.set_num_threads(1)
-    n_seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
-    digits = load_digits()
-    images = (digits.images[:, None] / 16).astype(np.float32)
+    images, labels = read_rows(given.mnist)
     seconds: dict[str, list[float]] = {}
     accuracies: dict[str, list[float]] = {}
-    for seed in range(n_seeds):
-        for name, fit in competitors(images).items():
+    for seed in range(given.seeds):
+        for name, fit in competitors(images, "mnist" if given.mnist else "digits").items():
+            if given.only and name not in given.only:
+                continue
             start = time.process_time()
             assignments = np.asarray(fit(seed), dtype=np.int64)
             seconds.setdefault(name, []).append(time.process_time() - start)
-            table = contingency(assignments, digits.target.astype(np.int64), N_CLUSTERS, N_CLUSTERS)
+            table = contingency(assignments, labels.astype(np.int64), N_CLUSTERS, N_CLUSTERS)
             accuracies.setdefault(name, []).append(accuracy(table))
     for name, values in seconds.items():
         listed = " ".join(f"{value:.3f}" for value in accuracies[name])
-        print(f"{name:20s} {np.mean(values):7.1f} CPU s   ACC {np.mean(accuracies[name]):.3f} ({listed})")
+        print(f"{name:14s} {np.mean(values):7.1f} CPU s   ACC {np.mean(accuracies[name]):.3f} ({listed})")
 
 
 if __name__ == "__main__":

@@ -63,9 +63,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.batching import Rows, apply_in_chunks, index_batches, resolve_device, resolve_precision
+from deep_clustering.batching import Rows, apply_in_chunks, index_batches, resolve_device
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
+from deep_clustering.methods.half_precision import training_precision
 from deep_clustering.methods.history import History
 from deep_clustering.methods.latent_mixture import (
     CLUSTERINGS,
@@ -411,7 +412,7 @@ class DCAN:
     discriminator_learning_rate: float
     """Rate of the discriminator."""
     precision: str
-    """fp32, bf16 or auto: of the encoder's passes in training; everything else is fp32."""
+    """fp32, bf16, or auto, the faster: of the encoder's passes in training; everything else is fp32."""
     restarts: int
     """Trainings from different seeds, of which the best by view_information is kept (D16)."""
     patience: int
@@ -545,7 +546,6 @@ class DCAN:
             return self._train(features, neighbours, checkpoints, ends_early)
 
     def _build(self, row_shape: tuple[int, ...]) -> None:
-        self._is_half = resolve_precision(self.precision, self._device) == "bf16"
         self.row_shape_ = tuple(row_shape)
         view_shape = self._view.output_shape(self.row_shape_)
         self.encoder_ = self._encoder_options.build(view_shape, self.latent_dim).to(self._device)
@@ -591,6 +591,9 @@ class DCAN:
         history = History("dcan")
         state = checkpoints.begin(self._identity(features)) if checkpoints else None
         if state is None:
+            view_shape = self._view.output_shape(self.row_shape_)
+            n_views = 2 * min(self.batch_size, len(rows))
+            self._precision = training_precision(self.precision, self.encoder_, (n_views, *view_shape), self._device)
             partition = self._find_partition(features, neighbours, checkpoints)
             training = self._begin(rows, partition, generator)
             history.snapshot(0, training.newest)
@@ -672,7 +675,7 @@ class DCAN:
 
     def _latent(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Latent of a training batch, whitened by its own statistics, and the correction that took."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_half):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             codes = self.encoder_(views)
         codes = codes.float()
         if not self.whitening:
@@ -913,6 +916,7 @@ class DCAN:
             "random": random_state(generator),
             "training": vars(training) | {"mixture": training.mixture._asdict()},
             "partition": partition,
+            "precision": self._precision,
         }
 
     def _restore(
@@ -923,6 +927,7 @@ class DCAN:
         generator: torch.Generator,
     ) -> tuple[_Training, Tensor | None]:
         """Take over what `_state` gave; returns it and the partition."""
+        self._precision = state["precision"]
         for name, network in self._networks().items():
             network.load_state_dict(state["networks"][name])
         for name, optimiser in optimisers.items():

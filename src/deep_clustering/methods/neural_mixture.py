@@ -70,9 +70,10 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_batches, resolve_device, resolve_precision
+from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
+from deep_clustering.methods.half_precision import training_precision
 from deep_clustering.methods.history import History
 from deep_clustering.methods.optimisers import make_optimiser
 from deep_clustering.methods.restarts import Trained, best_of_restarts, derived_seed
@@ -319,7 +320,7 @@ class NeuralMixture:
     weight_decay: float
     """AdamW's decay."""
     precision: str
-    """fp32, bf16 or auto: of the training steps' network passes; everything else is fp32."""
+    """fp32, bf16, or auto, the faster: of the training steps' network passes; everything else is fp32."""
     record_every: int
     """Epochs between snapshots of the assignments."""
 
@@ -428,7 +429,6 @@ class NeuralMixture:
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
         """A new network and uniform mixing weights for heads of so many clusters, all as wide as the widest."""
-        self._is_half = resolve_precision(self.precision, self._device) == "bf16"
         self.row_shape_ = tuple(row_shape)
         network = self._encoder_options.build(self._view.output_shape(self.row_shape_), len(sizes) * max(sizes))
         self.encoder_ = network.to(self._device)
@@ -456,6 +456,9 @@ class NeuralMixture:
         partition = None
         state = checkpoints.begin(self._identity(features)) if checkpoints else None
         if state is None:
+            view_shape = self._view.output_shape(self.row_shape_)
+            n_views = 2 * min(self.batch_size, len(rows))
+            self._precision = training_precision(self.precision, self.encoder_, (n_views, *view_shape), self._device)
             partition = self._find_partition(features, neighbours, checkpoints)
             self._begin_mixing(partition)
             history.snapshot(0, self._finalise(rows)[:, 0])
@@ -528,7 +531,7 @@ class NeuralMixture:
         history: History,
     ) -> Tensor:
         """One E-step and M-step on two views of a batch, one behind the other; returns (3) of each head."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._is_half):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             outputs = self.encoder_(views)
         scores_a, scores_b = self._split(outputs.float()).chunk(2)
         log_density_a = log_density(scores_a, self.density, self.density_scale)
@@ -785,6 +788,7 @@ class NeuralMixture:
             "random": random_state(generator),
             "leading": leading,
             "partition": partition,
+            "precision": self._precision,
         }
 
     def _restore(
@@ -796,6 +800,7 @@ class NeuralMixture:
         generator: torch.Generator,
     ) -> tuple[Tensor, Tensor | None]:
         """Take over what `_state` gave; returns leading head and partition."""
+        self._precision = state["precision"]
         self.encoder_.load_state_dict(state["encoder"])
         self.log_mixing_weights_ = state["log_mixing_weights"].to(self._device)
         self._log_shares = state["log_shares"].to(self._device)
