@@ -51,7 +51,7 @@ Deviations from the paper, or choices where it is silent
     N11 several heads are trained side by side; the one of greatest pair log-likelihood (3) on fresh views is kept
     N12 a partition may stand in for the E-step's responsibilities in the first epochs: that of the merged components
         of a mixture of more clusters (of the rows near the middle of their cluster; the others keep the E-step's),
-        or of k-means or Ward on the rows
+        or of k-means, Ward or a t-SNE map of the rows
     N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of log K is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept

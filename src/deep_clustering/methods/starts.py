@@ -76,7 +76,7 @@ class TSNEStart:
     """Rows of more values are reduced to so many principal components before t-SNE."""
     barnes_hut_rows: int
     """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
-    max_rows: int
+    map_rows: int
     """Rows on the map; of more rows a draw of so many, and the others go with the nearest of these."""
 
     def __post_init__(self) -> None:
@@ -88,8 +88,15 @@ class TSNEStart:
         return self._clusterer(n_clusters, seed).fit(features).predict(features)
 
     def _clusterer(self, n_clusters: int, seed: int) -> TSNEMixtureClusterer:
-        options = {name: value for name, value in vars(self).items() if name != "hold"}
-        return TSNEMixtureClusterer(n_clusters=n_clusters, seed=seed, **options)
+        return TSNEMixtureClusterer(
+            n_clusters=n_clusters,
+            seed=seed,
+            perplexity=self.perplexity,
+            n_init=self.n_init,
+            pca_dim=self.pca_dim,
+            barnes_hut_rows=self.barnes_hut_rows,
+            max_rows=self.map_rows,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
