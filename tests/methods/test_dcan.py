@@ -672,6 +672,15 @@ def test_rows_outside_the_core_follow_their_other_view_and_move_no_centre(tiny_o
         {"kind": "kmeans", "hold": 0.33, "n_init": 3},
         {"kind": "ward", "hold": 0.33, "max_rows": 1000},
         {
+            "kind": "tsne_gmm",
+            "hold": 0.33,
+            "map_rows": 1000,
+            "perplexity": 8.0,
+            "n_init": 3,
+            "pca_dim": 5,
+            "barnes_hut_rows": 1000,
+        },
+        {
             "kind": "overclustering",
             "components_per_cluster": 2.7,
             "epochs": 1.0,

@@ -81,7 +81,8 @@ class TSNEStart:
 
     def __post_init__(self) -> None:
         check_range("hold", self.hold, 0, 1)
-        self._clusterer(2, 0)
+        check_range("map_rows", self.map_rows, 2)
+        self._clusterer(2, 0)  # checks the rest
 
     def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
         """Cluster of each row, shape (n_samples,), int64."""
