@@ -3,10 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/feature_heads.py FEATURES.npy LABELS.npy NEIGHBOURS.npy [--seeds 5]
 
 The three files are what `kedro run --pipelines=prepare` leaves for the environment: rows, classes, and the neighbours
-of each row. Every head is linear, as NMM-EM's is in `conf/cifar10_mobilenet`, sees the same rows and pairs, and takes
-as many passes over them; labels are for the printed scores. The originals have more: other backbones, two of them at a
-time in TURTLE, layers of their own, longer schedules. So these rows say what the objectives do here, and nothing about
-published figures.
+of each row. Every head is linear, as NMM-EM's is in `conf/cifar10_mobilenet`, and sees the same rows and pairs; labels
+are for the printed scores. The originals have more: other backbones, two of them at a time in TURTLE, layers of their
+own, longer schedules. So these rows say what the objectives do here, and nothing about published figures.
 
     TEMI    Adaloglou et al., "Exploring the limits of deep image clustering using pretrained models", BMVC 2023,
             arXiv 2303.17896: student and averaged teacher, pointwise mutual information of a row and a neighbour,
@@ -42,7 +41,7 @@ def temi(
     seed: int,
     *,
     n_heads: int = 20,
-    epochs: int = 40,
+    epochs: int = 100,
     beta: float = 0.6,
     momentum: float = 0.996,
     temperature: float = 0.1,
@@ -89,7 +88,7 @@ def turtle(
     n_inner: int = 10,
     entropy_weight: float = 10.0,
     learning_rate: float = 1e-3,
-    batch: int = 2048,
+    batch: int = 1024,
 ) -> np.ndarray:
     """Cluster of each row by TURTLE-type labels, shape (n,), int64."""
     generator = torch.Generator().manual_seed(seed)
