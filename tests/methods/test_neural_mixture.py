@@ -733,7 +733,7 @@ def test_rows_outside_the_core_keep_the_responsibilities_of_the_e_step(tiny_opti
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=2, start={"kind": "none"})
     free = make_method(options).fit(blobs)
     held = make_method({**options, "start": {"kind": "kmeans", "hold": 1.0, "n_init": 1}})
-    held._start = SimpleNamespace(hold=1.0, partition=lambda rows, *_: np.full((len(rows)), -1))
+    held._start = SimpleNamespace(hold=1.0, partitions=lambda rows, *_: np.full((len(rows), 1), -1))
     held.fit(blobs)
     np.testing.assert_allclose(held.predict_proba(blobs), free.predict_proba(blobs), atol=1e-6)
 

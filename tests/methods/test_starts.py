@@ -1,9 +1,9 @@
 """Starts: each gives the partition of the method that it is named after, and refuses what that method refuses."""
 
-import numpy as np
 import pytest
+from sklearn.metrics import adjusted_rand_score
 
-from deep_clustering.methods import make_method
+from deep_clustering.methods import baselines, make_method
 from deep_clustering.methods.starts import make_start
 
 TSNE = {"perplexity": 8.0, "n_init": 3, "pca_dim": 5, "barnes_hut_rows": 1000}
@@ -17,9 +17,18 @@ STARTS = {
 @pytest.mark.parametrize("kind", STARTS)
 def test_a_start_is_the_partition_of_its_method(blobs, kind):
     of_start, of_method = STARTS[kind]
-    partition = make_start({"kind": kind, "hold": 0.5, **of_start}).partition(blobs, 3, seed=4)
-    method = make_method({"method": kind, "n_clusters": 3, "seed": 4, **of_method})
-    np.testing.assert_array_equal(partition, method.fit(blobs).predict(blobs))
+    partitions = make_start({"kind": kind, "hold": 0.5, **of_start}).partitions(blobs, [3, 2, 5], seed=4)
+    assert partitions.shape == (len(blobs), 3)
+    for partition, n_clusters in zip(partitions.T, (3, 2, 5), strict=True):
+        method = make_method({"method": kind, "n_clusters": n_clusters, "seed": 4, **of_method})
+        assert adjusted_rand_score(partition, method.fit(blobs).predict(blobs)) == 1
+
+
+def test_several_numbers_share_one_map(blobs, monkeypatch):
+    maps, original = [], baselines.tsne_map
+    monkeypatch.setattr(baselines, "tsne_map", lambda *given, **more: maps.append(1) or original(*given, **more))
+    make_start({"kind": "tsne_gmm", "hold": 0.5, "map_rows": 50, **TSNE}).partitions(blobs, [2, 3, 4], seed=0)
+    assert maps == [1]
 
 
 @pytest.mark.parametrize(

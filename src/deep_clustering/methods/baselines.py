@@ -9,7 +9,7 @@ row to them.
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -279,11 +279,20 @@ class TSNEMixtureClusterer:
             barnes_hut_rows=self.barnes_hut_rows,
             seed=self.seed,
         )
-        mixture = GaussianMixture(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(latent)
-        responsibilities = mixture.predict_proba(latent).astype(np.float32)
-        self._training = TrainingRows("tsne_gmm", flat, responsibilities)
-        self.map_ = latent.astype(np.float32)
+        self._group(latent, flat)
         return self
+
+    def _group(self, latent: np.ndarray, rows: np.ndarray) -> None:
+        """Fit the mixture on the places of rows on a map."""
+        mixture = GaussianMixture(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(latent)
+        self._training = TrainingRows("tsne_gmm", rows, mixture.predict_proba(latent).astype(np.float32))
+        self.map_ = latent.astype(np.float32)
+
+    def regrouped(self, n_clusters: int) -> Self:
+        """Another number of components on the map that was fitted."""
+        other = replace(self, n_clusters=n_clusters)
+        other._group(self.map_.astype(np.float64), self._training.rows)
+        return other
 
     def predict(self, features: np.ndarray) -> np.ndarray:
         """The component of greatest responsibility of the nearest training row."""

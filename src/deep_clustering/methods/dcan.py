@@ -639,7 +639,7 @@ class DCAN:
             many = self._start.fit_components(several, features, neighbours, checkpoints)
             partition = self._start.merge(many.transform(features), [self.n_clusters], self.seed)[:, 0]
         else:
-            partition = self._start.partition(features, self.n_clusters, self.seed)
+            partition = self._start.partitions(features, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self._device)
 
     @torch.no_grad()

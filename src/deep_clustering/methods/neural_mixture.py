@@ -504,7 +504,7 @@ class NeuralMixture:
             # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
             partitions = self._start.merge(np.sqrt(many.pair_responsibilities(features)), sizes, self.seed)
         else:
-            partitions = np.stack([self._start.partition(features, size, self.seed) for size in sizes], axis=1)
+            partitions = self._start.partitions(features, sizes, self.seed)
         if self.auxiliary_clusters:  # of which nothing is held
             of_candidates = np.broadcast_to(partitions, (len(partitions), len(self._candidates)))
             partitions = np.pad(of_candidates, ((0, 0), (0, 1)), constant_values=-1)

@@ -37,10 +37,10 @@ class KMeansStart:
         check_range("hold", self.hold, 0, 1)
         check_range("n_init", self.n_init, 1)
 
-    def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-        """Cluster of each row, shape (n_samples,), int64."""
-        kmeans = KMeansClusterer(n_clusters=n_clusters, seed=seed, n_init=self.n_init)
-        return kmeans.fit(features).predict(features)
+    def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
+        """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
+        fitted = (KMeansClusterer(n_clusters=n, seed=seed, n_init=self.n_init).fit(features) for n in n_clusters)
+        return np.stack([kmeans.predict(features) for kmeans in fitted], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,10 +56,10 @@ class WardStart:
         check_range("hold", self.hold, 0, 1)
         check_range("max_rows", self.max_rows, 2)
 
-    def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-        """Cluster of each row, shape (n_samples,), int64."""
-        ward = WardClusterer(n_clusters=n_clusters, seed=seed, max_rows=self.max_rows)
-        return ward.fit(features).predict(features)
+    def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
+        """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
+        fitted = (WardClusterer(n_clusters=n, seed=seed, max_rows=self.max_rows).fit(features) for n in n_clusters)
+        return np.stack([ward.predict(features) for ward in fitted], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +84,11 @@ class TSNEStart:
         check_range("map_rows", self.map_rows, 2)
         self._clusterer(2, 0)  # checks the rest
 
-    def partition(self, features: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-        """Cluster of each row, shape (n_samples,), int64."""
-        return self._clusterer(n_clusters, seed).fit(features).predict(features)
+    def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
+        """Cluster of each row for each number of clusters on one map, (n_samples, len(n_clusters)), int64."""
+        first = self._clusterer(n_clusters[0], seed).fit(features)
+        fitted = [first, *map(first.regrouped, n_clusters[1:])]
+        return np.stack([clusterer.predict(features) for clusterer in fitted], axis=1)
 
     def _clusterer(self, n_clusters: int, seed: int) -> TSNEMixtureClusterer:
         return TSNEMixtureClusterer(
