@@ -323,7 +323,7 @@ def test_weights_begin_with_the_shares_of_the_start(tiny_options, blobs, mixing)
     )
     partition = np.repeat([0, 1, 2], [60, 36, 24])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(KMeansStart, "partition", lambda self, features, n_clusters, seed: partition)
+        patch.setattr(KMeansStart, "partitions", lambda *_: partition[:, None])
         estimator = make_method(options).fit(blobs)
     expected = {"learned": [0.5, 0.3, 0.2], "neutral": np.array([0.25, 0.09, 0.04]) / 0.38}[mixing]
     np.testing.assert_allclose(np.exp(estimator.get_arrays()["log_mixing_weights"]), expected, rtol=1e-5)
@@ -675,7 +675,7 @@ def test_calibration_softens_the_responsibilities_and_keeps_the_clusters(tiny_op
 def test_a_held_partition_is_learned(tiny_options, blobs, monkeypatch):
     """Thirds along a feature in which the groups do not differ: nothing but the partition says where to cut."""
     crossed = np.digitize(blobs[:, 4], np.quantile(blobs[:, 4], [1 / 3, 2 / 3])).astype(np.int64)
-    monkeypatch.setattr(KMeansStart, "partition", lambda self, features, n_clusters, seed: crossed)
+    monkeypatch.setattr(KMeansStart, "partitions", lambda *_: crossed[:, None])
     options = tiny_options(
         "neural_mixture",
         "vectors",
