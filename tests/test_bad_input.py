@@ -218,7 +218,8 @@ def test_a_loss_that_is_not_finite_stops_with_method_epoch_and_term(
     module = import_module(f"deep_clustering.methods.{method}")
     loss = getattr(module, function)
     monkeypatch.setattr(module, function, lambda *terms: loss(*terms) + value)
-    found = refuse(project, f"--pipelines={method}", f"--nodes={method}.fit", params())
+    # without checkpoints, the first of which holds the partition of the start
+    found = refuse(project, f"--pipelines={method}", f"--nodes={method}.fit", params(checkpoints__every=0))
     assert re.search(rf"{method}: '{term}' became {value} in epoch 1; training stopped", found), found
 
 
