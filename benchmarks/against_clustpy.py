@@ -21,10 +21,10 @@ from clustpy.deep import DCN, DEC
 from kedro.config import OmegaConfigLoader
 from sklearn.datasets import load_digits
 
+from deep_clustering.data.sources import load_source
 from deep_clustering.methods import make_method
-from deep_clustering.metrics import accuracy, contingency
+from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.settings import CONFIG_LOADER_ARGS
-from deep_clustering.sources import load_source
 
 N_CLUSTERS = 10
 

@@ -16,11 +16,12 @@ import torch
 from torch.nn import functional as F  # noqa: N812
 from torchvision import models
 
-from deep_clustering.batching import resolve_device, resolve_precision
-from deep_clustering.features import FeatureOptions, fit_statistics, postprocess_rows
-from deep_clustering.metrics import accuracy, contingency
-from deep_clustering.pretrained.extraction import make_extractor
-from deep_clustering.pretrained.weights import locate_weights, read_weights
+from deep_clustering.data.feature_options import FeatureOptions
+from deep_clustering.data.features import fit_statistics, postprocess_rows
+from deep_clustering.data.pretrained.extraction import make_extractor
+from deep_clustering.data.pretrained.weights import locate_weights, read_weights
+from deep_clustering.scores.metrics import accuracy, contingency
+from deep_clustering.training.rows import resolve_device, resolve_precision
 
 VALUE_RANGE = (0, 255)
 

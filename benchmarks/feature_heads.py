@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.methods import make_method
-from deep_clustering.metrics import accuracy, contingency
+from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from deep_clustering.views import Affine, Photo
+from deep_clustering.training.views import Affine, Photo
 
 N_IMAGES, ROUNDS = 1024, 7
 

@@ -90,7 +90,7 @@ def test_a_version_is_chosen_by_its_name_and_the_nearest_one_is_offered(project)
 
 def test_a_defect_keeps_its_traceback(project):
     code = (
-        "import deep_clustering.evaluation as library\n"
+        "import deep_clustering.scores.evaluation as library\n"
         "def broken(*arguments): raise RuntimeError('a defect')\n"
         "library.score_clustering = broken\n"
         "from deep_clustering.__main__ import main\n"

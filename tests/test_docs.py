@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from deep_clustering.methods import dcan, neural_mixture
-from deep_clustering.networks import ENCODERS
-from deep_clustering.views import VIEWS
+from deep_clustering.training.networks import ENCODERS
+from deep_clustering.training.views import VIEWS
 
 pytest.importorskip("material", reason="mkdocs-material is not installed")
 

@@ -8,8 +8,8 @@ from tempfile import mkdtemp
 from mlflow import MlflowClient
 
 from command_line import checksums, error_of, kedro
-from deep_clustering.tracking.reading import RecordedRun, list_runs
-from deep_clustering.tracking.store import start_run
+from deep_clustering.runs.tracking.reading import RecordedRun, list_runs
+from deep_clustering.runs.tracking.store import start_run
 from pipelines.small_project import copy_project
 
 PARAMETERS = """\

@@ -11,16 +11,16 @@ from typing import Any
 
 from kedro.config import OmegaConfigLoader
 
-from deep_clustering.hooks import option_schemas
+from deep_clustering.data.sources.loading import SOURCES
 from deep_clustering.methods import METHODS
-from deep_clustering.sources.loading import SOURCES
-from deep_clustering.tracking.hook import TrackingOptions
+from deep_clustering.pipelines.parameters import option_schemas
+from deep_clustering.runs.tracking.hook import TrackingOptions
 
 # Option whose `kind` chooses further options, and where its kinds are listed.
 KINDS: dict[str, str | Mapping[str, str]] = {
     "ingestion.source": SOURCES,
-    "views": "deep_clustering.views:VIEWS",
-    "encoder": "deep_clustering.networks:ENCODERS",
+    "views": "deep_clustering.training.views:VIEWS",
+    "encoder": "deep_clustering.training.networks:ENCODERS",
     "start": "deep_clustering.methods.starts:STARTS",
 }
 

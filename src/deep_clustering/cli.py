@@ -100,7 +100,7 @@ def _one_message(command: str) -> Iterator[Path]:
 @click.option("--force", is_flag=True, help="Replace conf/NAME.")
 def new_data_command(**options: Any) -> None:  # noqa: ANN401
     """Look at your own data and write its environment conf/NAME."""
-    from deep_clustering.new_data import Request, new_data
+    from deep_clustering.own_data.command import Request, new_data
 
     with _one_message("new-data"):
         click.echo(new_data(Request(**options), Path("conf")))
@@ -121,11 +121,12 @@ def new_data_command(**options: Any) -> None:  # noqa: ANN401
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that a cell may take.")
 def sweep_command(**options: Any) -> None:  # noqa: ANN401
     """Run methods with many seeds and options; call it again to run what is missing or failed."""
+    from deep_clustering.sweep import leaderboard
     from deep_clustering.sweep.command import SweepRequest, sweep
 
     try:
         with _one_message("sweep"):
-            failed = sweep(SweepRequest(**options), Path.cwd())
+            failed = sweep(SweepRequest(**options), Path.cwd(), leaderboard.write_files)
     except KeyboardInterrupt:
         click.echo("Interrupted. What has finished is kept; the same command runs only what is missing.", err=True)
         raise SystemExit(_INTERRUPTED) from None
@@ -144,7 +145,7 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
 @click.option("--readme", type=click.Path(path_type=Path), help="Put the table between the markers in this file.")
 def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None) -> None:
     """Summarise the runs of SOURCE, a sweep's folder or its runs.csv, with 95 % intervals."""
-    from deep_clustering import leaderboard
+    from deep_clustering.sweep import leaderboard
 
     with _one_message("leaderboard"):
         if source.is_dir():
@@ -165,7 +166,7 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
 @click.option("--resamples", type=click.IntRange(0), default=200, show_default=True, help="Of the runs, for intervals.")
 def consensus_command(**options: Any) -> None:  # noqa: ANN401
     """Combine the runs of a sweep in FOLDER to one partition per method, and add it to the leaderboard."""
-    from deep_clustering import leaderboard
+    from deep_clustering.sweep import leaderboard
 
     with _one_message("consensus"):
         text = leaderboard.write_consensus(leaderboard.ConsensusRequest(**options))
@@ -181,7 +182,7 @@ def consensus_command(**options: Any) -> None:  # noqa: ANN401
 @click.option("--json", "as_json", is_flag=True, help="JSON instead of a table.")
 def runs_command(**options: Any) -> None:  # noqa: ANN401
     """List the tracked runs with their scores."""
-    from deep_clustering.run_table import show_runs
+    from deep_clustering.runs.run_table import show_runs
 
     with _one_message("runs") as project_path:
         click.echo(show_runs(project_path, **options))
@@ -193,7 +194,7 @@ def runs_command(**options: Any) -> None:  # noqa: ANN401
 @click.option("--output-folder", help="Where the new outputs go; default: beside those of the run.")
 def reproduce_command(run_id: str, tolerance: float, output_folder: str | None) -> None:
     """Repeat the tracked run RUN_ID and compare the results; exit code 1 if they differ."""
-    from deep_clustering.reproduction import Verdict, reproduce
+    from deep_clustering.runs.reproduction import Verdict, reproduce
 
     with _one_message("reproduce") as project_path:
         verdict = reproduce(project_path, run_id, tolerance, output_folder, click.echo)
@@ -205,7 +206,7 @@ def reproduce_command(run_id: str, tolerance: float, output_folder: str | None) 
 @click.argument("run_id", required=False)
 def resume_command(run_id: str | None) -> None:
     """Finish the tracked run RUN_ID, by default the newest unfinished one, without repeating what it has done."""
-    from deep_clustering.resumption import resume
+    from deep_clustering.runs.resumption import resume
 
     with _one_message("resume") as project_path:
         resume(project_path, run_id, click.echo)

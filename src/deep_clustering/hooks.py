@@ -15,16 +15,14 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.namespaces import NAMESPACES
-from deep_clustering.options import build, closest
+from deep_clustering.options import closest
+from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.pipelines.parameters import parameter_names, shadowed_globals, unknown_parameters, wrong_options
 
 logger = logging.getLogger(__name__)
 
 # The metrics of the line that ends a run.
 _SHOWN = ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance", "oracle_gap")
-
-# Parameters that conf/base reads through ${runtime_params:...}, besides those that a node takes.
-_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking", "data_folder", "output_folder", "model", "input"}
 
 
 class Preflight:
@@ -47,7 +45,7 @@ class Preflight:
         problems = [
             *unknown_parameters(runtime_params),
             *shadowed_globals(parameters, {**self._context.config_loader["globals"], **runtime_params}),
-            *wrong_options(_parameter_names(pipeline) | (set(runtime_params) & set(NAMESPACES)), parameters),
+            *wrong_options(parameter_names(pipeline) | (set(runtime_params) & set(NAMESPACES)), parameters),
             *_refused_modes(run_params),
             *_wrong_versions(run_params.get("load_versions") or {}, pipeline, catalog),
             *_missing_inputs(run_params.get("load_versions") or {}, pipeline, catalog),
@@ -56,83 +54,6 @@ class Preflight:
         if problems:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
         _settle_versions(pipeline, catalog)
-
-
-def _parameter_names(pipeline: Pipeline) -> set[str]:
-    """Top-level names of the parameters a pipeline takes."""
-    return {name.removeprefix("params:").split(".")[0] for name in pipeline.inputs() if name.startswith("params:")}
-
-
-def unknown_parameters(runtime_params: Mapping[str, Any]) -> list[str]:
-    """Parameters of the command line that nothing reads, each with the name that may have been meant."""
-    if not runtime_params:
-        return []
-    from kedro.framework.project import pipelines
-
-    known = _RUN_LEVEL.union(*(_parameter_names(pipeline) for pipeline in pipelines.values()))
-    return [
-        f"--params: unknown parameter '{name}' ({closest(name, known)})" for name in runtime_params if name not in known
-    ]
-
-
-def shadowed_globals(parameters: Mapping[str, Any], chosen: Mapping[str, Any]) -> list[str]:
-    """Values that a parameters.yml sets where the methods do not read them."""
-    return [
-        f"parameters: {name} is set to {parameters[name]!r}, where no method reads it; set it in globals.yml"
-        for name in ("seed", "n_clusters", "device")
-        if parameters[name] != chosen[name]
-    ]
-
-
-def option_schemas() -> dict[str, type]:
-    """The schema of each group of options that a node takes and that is no method's."""
-    from deep_clustering.evaluation import EvaluationOptions
-    from deep_clustering.features import FeatureOptions
-    from deep_clustering.methods.checkpoints import CheckpointOptions
-    from deep_clustering.neighbours import NeighbourOptions
-    from deep_clustering.prediction import PredictOptions
-    from deep_clustering.predictor import PredictorOptions
-    from deep_clustering.reporting.options import ReportingOptions
-    from deep_clustering.sources import IngestionOptions
-
-    return {
-        "ingestion": IngestionOptions,
-        "features": FeatureOptions,
-        "neighbours": NeighbourOptions,
-        "checkpoints": CheckpointOptions,
-        "predictor": PredictorOptions,
-        "predict": PredictOptions,
-        "evaluation": EvaluationOptions,
-        "reporting": ReportingOptions,
-    }
-
-
-def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
-    """Build every named group of options, and collect what its schema says."""
-    schemas = option_schemas()
-    problems = []
-    for name in sorted(names):
-        try:
-            if name in schemas:
-                build(schemas[name], parameters.get(name, {}), name)
-            else:
-                _check_method(name, parameters.get(name))
-        except ValueError as error:
-            problems.append(str(error))
-    return problems
-
-
-def _check_method(name: str, options: Any) -> None:  # noqa: ANN401
-    """Refuse options that no method can be made of, and a device that this machine does not have."""
-    from deep_clustering.methods import make_method
-
-    if not isinstance(options, Mapping):
-        raise ValueError(f"{name}: expected a mapping of options, got {options!r}")
-    make_method(options)
-    if "device" in options:
-        from deep_clustering.batching import resolve_device  # imports torch, as such a method has done already
-
-        resolve_device(options["device"])
 
 
 def _refused_modes(run_params: Mapping[str, Any]) -> list[str]:

@@ -3,8 +3,8 @@
 from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import METHODS
-from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.pipelines import evaluation, features, ingestion, prediction, reporting, training
+from deep_clustering.pipelines.namespaces import NAMESPACES
 
 
 def register_pipelines() -> dict[str, Pipeline]:

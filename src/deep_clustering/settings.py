@@ -3,7 +3,7 @@
 from kedro.config import OmegaConfigLoader
 
 from deep_clustering.hooks import NodeProgress, Preflight, ShowResults
-from deep_clustering.tracking import MLflowTracking
+from deep_clustering.runs.tracking import MLflowTracking
 
 HOOKS = (Preflight(), NodeProgress(), ShowResults(), MLflowTracking())
 

@@ -28,12 +28,12 @@ def load_libraries():
 
     import deep_clustering.cli
     import deep_clustering.datasets
-    import deep_clustering.evaluation
     import deep_clustering.methods.baselines
     import deep_clustering.methods.dcan
     import deep_clustering.reporting.page
-    import deep_clustering.resumption
-    import deep_clustering.tracking.store
+    import deep_clustering.runs.resumption
+    import deep_clustering.runs.tracking.store
+    import deep_clustering.scores.evaluation
 
     return mlflow, pandas, sklearn, torch, matplotlib, deep_clustering
 

@@ -10,7 +10,7 @@ from contextlib import closing
 import pytest
 
 from command_line import checksums, error_of, kedro_run, params
-from deep_clustering.tracking import store
+from deep_clustering.runs.tracking import store
 
 PASSWORD = "hush"
 

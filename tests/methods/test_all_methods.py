@@ -16,8 +16,8 @@ from scipy import sparse
 
 from deep_clustering.datasets import ModelDataset
 from deep_clustering.methods import METHODS, Clusterer, is_curve, load_method, make_method, save_method
-from deep_clustering.metrics import accuracy, contingency
-from deep_clustering.namespaces import NAMED_CONFIGURATIONS
+from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS
+from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
 ROWS = ("images", "vectors")

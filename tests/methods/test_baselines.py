@@ -16,7 +16,7 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.mixture import GaussianMixture
 
 from deep_clustering.methods import baselines, make_method
-from deep_clustering.methods.training_rows import TrainingRows, draw_rows
+from deep_clustering.methods.nearest_rows import TrainingRows, draw_rows
 
 
 def fitted(tiny_options, name, features, **changes):
@@ -231,7 +231,7 @@ def test_bounds_that_make_no_sense_are_refused(tiny_options, name, changes, mess
 def test_a_run_without_a_network_does_not_load_torch():
     """Importing it takes seconds, and the options of all methods are checked before every run."""
     code = (
-        "import sys; import deep_clustering.methods.checkpoints; from deep_clustering.methods import baselines; "
+        "import sys; import deep_clustering.training.checkpoints; from deep_clustering.methods import baselines; "
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

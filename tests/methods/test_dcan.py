@@ -31,8 +31,8 @@ from deep_clustering.methods.dcan import (
     within_share,
 )
 from deep_clustering.methods.latent_mixture import LatentMixture
-from deep_clustering.methods.restarts import derived_seed
-from deep_clustering.metrics import accuracy, contingency
+from deep_clustering.scores.metrics import accuracy, contingency
+from deep_clustering.training.restarts import derived_seed
 from waits import Waits
 
 LOSSES = ("adversarial", "euclidean", "gaussian_kl")

@@ -15,7 +15,6 @@ from scipy.stats import norm
 from sklearn.metrics import adjusted_rand_score
 
 from deep_clustering.methods import make_method, neural_mixture
-from deep_clustering.methods.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.methods.neural_mixture import (
     choose_temperature,
     consistency_loss,
@@ -28,9 +27,10 @@ from deep_clustering.methods.neural_mixture import (
     sigmoid_relevance,
     update_shares,
 )
-from deep_clustering.methods.restarts import derived_seed
 from deep_clustering.methods.starts import KMeansStart, Overclustering, keep_core
-from deep_clustering.metrics import accuracy, contingency
+from deep_clustering.scores.metrics import accuracy, contingency
+from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+from deep_clustering.training.restarts import derived_seed
 from waits import Waits
 
 DENSITIES = ("exponential", "sigmoid")

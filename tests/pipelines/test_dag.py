@@ -10,8 +10,8 @@ import pytest
 from kedro.config import OmegaConfigLoader
 
 from deep_clustering.methods import METHODS
-from deep_clustering.namespaces import NAMED_CONFIGURATIONS
 from deep_clustering.pipeline_registry import register_pipelines
+from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 from pipelines.small_project import ROOT
 

@@ -1,6 +1,6 @@
 """Engines that fail cells of a sweep, as a cluster may."""
 
-from deep_clustering.launchers import Local, WorkerDied
+from deep_clustering.sweep.launchers import Local, WorkerDied
 from deep_clustering.sweep.work import run_cell
 
 

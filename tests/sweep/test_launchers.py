@@ -7,7 +7,7 @@ import time
 import pytest
 import torch
 
-from deep_clustering.launchers import Local, Processes, WorkerDied, make_launcher
+from deep_clustering.sweep.launchers import Local, Processes, WorkerDied, make_launcher
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +60,7 @@ def test_local_runs_in_this_process():
     [
         ("proceses", 1, None, "did you mean 'processes'"),
         ("nowhere.at_all:Engine", 1, None, "expected module:Class"),
-        ("deep_clustering.launchers:Engine", 1, None, "expected module:Class"),
+        ("deep_clustering.sweep.launchers:Engine", 1, None, "expected module:Class"),
         ("local", 2, None, "one job at a time"),
         ("local", 1, 5.0, "cannot end it"),
     ],
@@ -71,4 +71,4 @@ def test_wrong_launchers_are_refused(name, jobs, timeout, message):
 
 
 def test_another_engine_is_named_by_its_place():
-    assert isinstance(make_launcher("deep_clustering.launchers:Local", 1, 1, None), Local)
+    assert isinstance(make_launcher("deep_clustering.sweep.launchers:Local", 1, 1, None), Local)

@@ -19,7 +19,7 @@ import numpy as np
 from deep_clustering.options import build, closest
 
 if TYPE_CHECKING:
-    from deep_clustering.methods.checkpoints import Checkpoints
+    from deep_clustering.training.checkpoints import Checkpoints
 
 METHODS = {
     "dcan": "deep_clustering.methods.dcan:DCAN",

@@ -20,10 +20,10 @@ from sklearn.metrics import pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
 
 from deep_clustering.checks import check_features
-from deep_clustering.methods.checkpoints import Checkpoints
-from deep_clustering.methods.training_rows import TrainingRows, dense_rows, dense_rows_like, draw_rows
+from deep_clustering.methods.nearest_rows import TrainingRows, dense_rows, dense_rows_like, draw_rows
 from deep_clustering.methods.tsne import tsne_map, tsne_needs
 from deep_clustering.options import check_choice, check_range
+from deep_clustering.training.checkpoints import Checkpoints
 
 logger = logging.getLogger(__name__)
 

@@ -70,18 +70,18 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.batching import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
-from deep_clustering.methods.half_precision import training_precision
-from deep_clustering.methods.history import History
-from deep_clustering.methods.optimisers import make_optimiser
-from deep_clustering.methods.restarts import Trained, best_of_restarts, derived_seed
 from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
-from deep_clustering.networks import load_module, make_encoder, module_arrays
 from deep_clustering.options import check_choice, check_range
-from deep_clustering.progress import epochs
-from deep_clustering.views import make_view, neighbour_table
+from deep_clustering.training.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
+from deep_clustering.training.history import History
+from deep_clustering.training.networks import load_module, make_encoder, module_arrays
+from deep_clustering.training.optimisers import make_optimiser
+from deep_clustering.training.precision import training_precision
+from deep_clustering.training.progress import epochs
+from deep_clustering.training.restarts import Trained, best_of_restarts, derived_seed
+from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
+from deep_clustering.training.views import make_view, neighbour_table
 
 OBJECTIVES = ("pair", "single", "consistency", "single_and_consistency")
 

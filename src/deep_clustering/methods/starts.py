@@ -9,9 +9,9 @@ from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import pairwise_distances_argmin
 
 from deep_clustering.methods.baselines import KMeansClusterer, TSNEMixtureClusterer, WardClusterer
-from deep_clustering.methods.checkpoints import Checkpoints
-from deep_clustering.methods.training_rows import draw_rows
+from deep_clustering.methods.nearest_rows import draw_rows
 from deep_clustering.options import build_kind, check_range
+from deep_clustering.training.checkpoints import Checkpoints
 
 # The dataclass of a method that has a start.
 Fitted = TypeVar("Fitted", bound=Any)

@@ -20,7 +20,7 @@ def write_leaderboard(
     """One self-contained HTML page: for every environment a table and the intervals of the metrics.
 
     Args:
-        table: One line for each environment, method and variant, see `deep_clustering.leaderboard.make_leaderboard`.
+        table: One line for each environment, method and variant, as `sweep.leaderboard` makes them.
         runs: One line for each run.
         baseline: Method that the others are compared with, None without any.
         notes: Sentences about runs that do not quite compare.

@@ -58,7 +58,7 @@ def check_grid(grid: Grid, root: Path) -> set[str]:
     Raises:
         ValueError: with everything that is wrong.
     """
-    from deep_clustering.hooks import shadowed_globals, unknown_parameters, wrong_options
+    from deep_clustering.pipelines.parameters import shadowed_globals, unknown_parameters, wrong_options
 
     problems = unknown_parameters(nest({**grid.params, **dict.fromkeys(grid.options)}))
     seedless: set[str] = set()

@@ -2,20 +2,22 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deep_clustering.launchers import Launcher, make_launcher
-from deep_clustering.leaderboard import write_files
-from deep_clustering.namespaces import NAMESPACES
+from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.sweep import checks, parsing
 from deep_clustering.sweep.folder import check_grid_of, open_folder
 from deep_clustering.sweep.grid import Cell, Grid
+from deep_clustering.sweep.launchers import Launcher, make_launcher
 from deep_clustering.sweep.lock import locked
 from deep_clustering.sweep.parent import following
 from deep_clustering.sweep.running import Place, run_cells
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +48,17 @@ class SweepRequest:
     """Seconds that a cell may take."""
 
 
-def sweep(request: SweepRequest, root: Path) -> list[dict[str, Any]]:
-    """Run a sweep, or what is missing of it, and write its leaderboard.
+# Sums up a folder of cells; gives the table and the files that it wrote.
+Summarise = Callable[[Path], "tuple[pd.DataFrame, list[Path]]"]
+
+
+def sweep(request: SweepRequest, root: Path, summarise: Summarise) -> list[dict[str, Any]]:
+    """Run a sweep, or what is missing of it, and sum up what it says.
 
     Args:
         request: What was asked for.
         root: Root of the project.
+        summarise: Writes the leaderboard of the folder, once all cells have ended.
 
     Returns:
         Records of the cells that failed.
@@ -69,11 +76,16 @@ def sweep(request: SweepRequest, root: Path) -> list[dict[str, Any]]:
     launcher = make_launcher(request.launcher, request.jobs, threads, request.timeout)
     check_grid_of(folder, wanted)
     with locked(folder):
-        return _run(wanted, cells, seedless, Place(root=root, folder=folder, jobs=request.jobs), launcher)
+        return _run(wanted, cells, seedless, Place(root=root, folder=folder, jobs=request.jobs), launcher, summarise)
 
 
 def _run(
-    wanted: Grid, cells: Sequence[Cell], seedless: set[str], place: Place, launcher: Launcher
+    wanted: Grid,
+    cells: Sequence[Cell],
+    seedless: set[str],
+    place: Place,
+    launcher: Launcher,
+    summarise: Summarise,
 ) -> list[dict[str, Any]]:
     """Run what is missing of a sweep that has been checked, in a folder that is ours."""
     open_folder(place.folder, wanted)
@@ -82,7 +94,7 @@ def _run(
         logger.info("%s takes no seed: it is run once, and its result is a constant", pipeline)
     with following(place.root, place.folder, wanted) as parent:
         failed = run_cells(cells, replace(place, parent=parent.run_id), launcher)
-        table, files = write_files(place.folder)
+        table, files = summarise(place.folder)
         parent.log(table, files)
     logger.info("the leaderboard: %s", os.path.relpath(files[-1]))
     return failed

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from deep_clustering.tracking.provenance import flatten, redact
+from deep_clustering.redaction import flatten, redact
 
 
 def load_parameters(root: Path, env: str, runtime_params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

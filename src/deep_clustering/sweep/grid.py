@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deep_clustering.namespaces import NAMESPACES
-from deep_clustering.tracking.provenance import redact
+from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.redaction import redact
 
 # Options that change the rows which the methods get.
 OF_DATA = ("ingestion", "features", "neighbours")

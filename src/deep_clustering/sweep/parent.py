@@ -7,14 +7,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deep_clustering.inference.mlflow_store import TrackingError, open_store, tracking_failures
 from deep_clustering.options import build
+from deep_clustering.redaction import flatten, redact_url
+from deep_clustering.runs.tracking.hook import TrackingOptions
+from deep_clustering.runs.tracking.provenance import describe_environment, describe_git
+from deep_clustering.runs.tracking.store import TrackedRun, continue_run, start_run
 from deep_clustering.sweep.configuration import load_parameters
 from deep_clustering.sweep.folder import read_json, read_records, write_json
 from deep_clustering.sweep.grid import Grid, nest, shown
-from deep_clustering.tracking.connection import TrackingError, open_store, tracking_failures
-from deep_clustering.tracking.hook import TrackingOptions
-from deep_clustering.tracking.provenance import describe_environment, describe_git, flatten, redact_url
-from deep_clustering.tracking.store import TrackedRun, continue_run, start_run
 
 if TYPE_CHECKING:
     import pandas as pd

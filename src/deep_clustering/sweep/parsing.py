@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from deep_clustering.namespaces import NAMESPACES
 from deep_clustering.options import closest
+from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.sweep.grid import refuse_repeated, root_of
 
 # What the sweep sets itself, and how to ask for it.

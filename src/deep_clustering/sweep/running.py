@@ -13,12 +13,12 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from deep_clustering.launchers import Launcher
+from deep_clustering.redaction import redact, redact_url
 from deep_clustering.sweep import work
 from deep_clustering.sweep.configuration import changed_options, options_read
 from deep_clustering.sweep.folder import FINISHED, cell_folder, data_folder, read_json, read_record, write_json
 from deep_clustering.sweep.grid import OF_DATA, Cell, nest
-from deep_clustering.tracking.provenance import redact, redact_url
+from deep_clustering.sweep.launchers import Launcher
 
 logger = logging.getLogger(__name__)
 

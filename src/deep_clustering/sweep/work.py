@@ -88,8 +88,8 @@ def _describe_run(root: Path) -> dict[str, Any]:
     """Run id, code, packages and machine."""
     from kedro.framework.project import settings
 
-    from deep_clustering.tracking import MLflowTracking
-    from deep_clustering.tracking.provenance import describe_environment, describe_git, describe_torch
+    from deep_clustering.runs.tracking import MLflowTracking
+    from deep_clustering.runs.tracking.provenance import describe_environment, describe_git, describe_torch
 
     hook = next((hook for hook in settings.HOOKS if isinstance(hook, MLflowTracking)), None)
     return {

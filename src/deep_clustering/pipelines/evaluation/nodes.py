@@ -28,9 +28,9 @@ def score(
         evaluation: Options of the evaluation.
 
     Returns:
-        Plain JSON values, see `deep_clustering.evaluation.score_clustering`.
+        Plain JSON values, see `deep_clustering.scores.evaluation.score_clustering`.
     """
-    from deep_clustering.evaluation import score_clustering
+    from deep_clustering.scores.evaluation import score_clustering
 
     return {
         "method": options["method"],

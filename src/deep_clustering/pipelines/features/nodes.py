@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from deep_clustering.preparation import Preparation
+from deep_clustering.data.preparation import Preparation
 
 
 def extract_features(
@@ -21,13 +21,13 @@ def extract_features(
         split: What each sample is for, shape (n,), uint8.
         data_card: Knows the range of the values and the fingerprint of the samples.
         vocabulary: Terms of a text's columns and their weights.
-        features: Options, see `deep_clustering.features.FeatureOptions`.
+        features: Options, see `deep_clustering.data.feature_options.FeatureOptions`.
 
     Returns:
         features: rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
         preparation: how they were made, for new samples.
     """
-    from deep_clustering.preparation import prepare
+    from deep_clustering.data.preparation import prepare
 
     return prepare(samples, split, data_card, vocabulary, features)
 
@@ -38,12 +38,12 @@ def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any])
     Args:
         features: Rows, float32, dense or CSR.
         split: What each row is for.
-        neighbours: Options, see `deep_clustering.neighbours.NeighbourOptions`.
+        neighbours: Options, see `deep_clustering.data.neighbours.NeighbourOptions`.
 
     Returns:
         Indices into the fitted rows, shape (n_fitted, k), int32; -1 where there is none.
     """
-    from deep_clustering.neighbours import find_neighbours
-    from deep_clustering.sources import select_fitted
+    from deep_clustering.data.neighbours import find_neighbours
+    from deep_clustering.data.sources import select_fitted
 
     return find_neighbours(select_fitted(features, split), neighbours)

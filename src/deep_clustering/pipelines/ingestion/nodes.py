@@ -9,7 +9,7 @@ def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray
     """Read a data set from its source.
 
     Args:
-        ingestion: Options of the source, see `deep_clustering.sources`.
+        ingestion: Options of the source, see `deep_clustering.data.sources`.
 
     Returns:
         samples: images, shape (n, channels, height, width), uint8; or vectors, (n, n_features), float32, dense or CSR.
@@ -19,7 +19,7 @@ def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray
             term, or None.
         data_card: what the data is, with its fingerprint.
     """
-    from deep_clustering.sources import load_source
+    from deep_clustering.data.sources import load_source
 
     loaded, data_card = load_source(ingestion)
     vocabulary = {"terms": loaded.vocabulary, "idf": None if loaded.idf is None else loaded.idf.tolist()}

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from deep_clustering.data.preparation import Preparation
+from deep_clustering.inference.predictor import Predictor
 from deep_clustering.methods import Model
-from deep_clustering.predictor import Predictor
-from deep_clustering.preparation import Preparation
 
 
 def fit(
@@ -23,17 +23,17 @@ def fit(
         split: What each row is for; only those to be fitted are used.
         neighbours: Nearest of the fitted rows to each of them, shape (n_fitted, k).
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
-        checkpoints: Options, see `deep_clustering.methods.checkpoints.CheckpointOptions`.
+        checkpoints: Options, see `deep_clustering.training.checkpoints.CheckpointOptions`.
 
     Returns:
         model: the fitted method as plain data.
         history: diagnostics per epoch, snapshots of the assignments, and what the fit cost.
     """
-    from deep_clustering.cost import measure_cost
+    from deep_clustering.data.sources import select_fitted
     from deep_clustering.methods import make_method, save_method
-    from deep_clustering.methods.checkpoints import CheckpointOptions, Checkpoints
     from deep_clustering.options import build
-    from deep_clustering.sources import select_fitted
+    from deep_clustering.scores.cost import measure_cost
+    from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
     estimator, rows = make_method(options), select_fitted(features, split)
     kept = Checkpoints(build(CheckpointOptions, checkpoints, "checkpoints"), options["method"])
@@ -79,13 +79,13 @@ def bundle(
         history: Diagnostics of the training, with its label-free score.
         features: Rows, shape (n_samples, ...), float32.
         split: What each row is for.
-        options: Options, see `deep_clustering.predictor.PredictorOptions`.
+        options: Options, see `deep_clustering.inference.predictor.PredictorOptions`.
 
     Returns:
         The predictor as plain data.
     """
+    from deep_clustering.inference.predictor import PredictorOptions, make_predictor
     from deep_clustering.options import build
-    from deep_clustering.predictor import PredictorOptions, make_predictor
 
     chosen = build(PredictorOptions, options, "predictor")
     return make_predictor(model, preparation, history, features, split, chosen)

@@ -1,0 +1,115 @@
+"""Samples to the rows that every method gets: scaled as they are, or seen by a pretrained network."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.data.feature_options import SCALINGS
+from deep_clustering.options import check_choice
+
+# Rows are changed in pieces, so that a memory map is never read whole into memory.
+_CHUNK = 4096
+
+
+def scale_samples(
+    samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], scaling: str
+) -> np.ndarray | sparse.csr_matrix:
+    """Samples as float32 rows.
+
+    Args:
+        samples: Images or vectors, any shape; vectors may be CSR.
+        value_range: Lowest and highest possible value.
+        scaling: range or none, see `FeatureOptions`.
+
+    Returns:
+        Rows of the same shape, float32.
+
+    Raises:
+        ValueError: if the scaling is unknown, or the range is empty.
+    """
+    check_choice("scaling", scaling, SCALINGS)
+    rows = samples.astype(np.float32)
+    if scaling == "none":
+        return rows
+    low, high = value_range
+    if not high > low:
+        raise ValueError(
+            f"features: scaling 'range' needs different values, got the range {low}..{high} (constant features)"
+        )
+    if sparse.issparse(rows):
+        if low != 0:
+            raise ValueError(
+                f"features: scaling 'range' of sparse rows needs a range from 0, got {low}..{high}; set scaling to none"
+            )
+        return rows / np.float32(high)
+    # In place: `astype` has made the copy, and a second one would be the peak of the whole ingestion.
+    rows -= np.float32(low)
+    rows /= np.float32(high - low)
+    return rows
+
+
+def fit_statistics(rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, how: str) -> dict[str, np.ndarray]:
+    """Means and deviations by which rows are centred and scaled.
+
+    Args:
+        rows: Shape (n, ...), float32.
+        is_fitted: Rows that they are taken from, shape (n,), boolean.
+        how: none, standardise or centre_l2, see `FeatureOptions`.
+
+    Returns:
+        Nothing, "mean", or "mean" and "deviation", each of the shape of a row, float64; a deviation is 1 where a
+        feature is constant.
+
+    Raises:
+        ValueError: if the rows are sparse, which centring would undo.
+    """
+    if how == "none":
+        return {}
+    if sparse.issparse(rows):
+        raise ValueError(f"features: postprocess '{how}' would make sparse rows dense; set it to none")
+    mean = _mean(rows, is_fitted)
+    return {"mean": mean, "deviation": _deviation(rows, is_fitted, mean)} if how == "standardise" else {"mean": mean}
+
+
+def postprocess_rows(
+    rows: np.ndarray | sparse.csr_matrix, statistics: Mapping[str, np.ndarray], how: str
+) -> np.ndarray | sparse.csr_matrix:
+    """Centre and scale rows in place, each by itself.
+
+    Args:
+        rows: Shape (n, ...), float32; a memory map is changed in pieces.
+        statistics: What `fit_statistics` gave.
+        how: none, standardise or centre_l2, see `FeatureOptions`.
+
+    Returns:
+        The same rows. Constant features become 0, and a row of zeros stays one.
+    """
+    if how == "none":
+        return rows
+    mean = statistics["mean"]
+    scale = 1 / statistics["deviation"] if how == "standardise" else np.ones_like(mean)
+    for start in range(0, len(rows), _CHUNK):
+        chunk = (rows[start : start + _CHUNK] - mean) * scale
+        if how == "centre_l2":
+            norm = np.linalg.norm(chunk.reshape(len(chunk), -1), axis=1)
+            chunk /= np.where(norm > 0, norm, 1).reshape(-1, *[1] * (chunk.ndim - 1))
+        rows[start : start + _CHUNK] = chunk
+    return rows
+
+
+def _mean(rows: np.ndarray, is_fitted: np.ndarray) -> np.ndarray:
+    total = np.zeros(rows.shape[1:])
+    for start in range(0, len(rows), _CHUNK):
+        total += rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]].sum(axis=0, dtype=np.float64)
+    return total / np.count_nonzero(is_fitted)
+
+
+def _deviation(rows: np.ndarray, is_fitted: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Standard deviations; 1 where a feature is constant."""
+    total = np.zeros(rows.shape[1:])
+    for start in range(0, len(rows), _CHUNK):
+        chosen = rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]]
+        total += ((chosen - mean) ** 2).sum(axis=0)
+    deviation = np.sqrt(total / np.count_nonzero(is_fitted))
+    return np.where(deviation > 0, deviation, 1)

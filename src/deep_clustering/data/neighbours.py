@@ -1,0 +1,126 @@
+"""Nearest neighbours of every row, computed once for all methods."""
+
+import hashlib
+import json
+import logging
+import os
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from sklearn.decomposition import TruncatedSVD
+from sklearn.neighbors import NearestNeighbors
+
+from deep_clustering.checks import check_rows
+from deep_clustering.data.sources.card import fingerprint
+from deep_clustering.options import build, check_choice, check_range
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeighbourOptions:
+    """Options of the neighbours."""
+
+    k: int
+    """Neighbours of each row; 0 computes none."""
+    metric: str
+    """cosine or euclidean."""
+    centre: bool
+    """Subtract the mean row first, which makes cosine tell apart rows that share a direction."""
+    projection: int
+    """Leading singular vectors that the rows are projected on first (of text: latent semantic analysis); 0 for none."""
+    mutual: bool
+    """Keep a neighbour only if each row is among the other's neighbours."""
+    cache: str
+    """Folder of the neighbours found before: the same rows and options are not searched again."""
+
+    def __post_init__(self) -> None:
+        check_range("k", self.k, 0)
+        check_range("projection", self.projection, 0)
+        check_choice("metric", self.metric, ("cosine", "euclidean"))
+
+
+def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> np.ndarray:
+    """Exact nearest neighbours of every row among the others.
+
+    Args:
+        features: Rows, shape (n_samples, ...), float; vectors may be CSR.
+        options: Fields of `NeighbourOptions`.
+
+    Returns:
+        Indices, nearest first, shape (n_samples, k), int32; -1, at the end of a line, where there is no neighbour.
+
+    Raises:
+        ValueError: if an option is wrong, k is not below the number of rows, or the rows are not finite.
+    """
+    chosen = build(NeighbourOptions, options, "neighbours")
+    n_samples = features.shape[0]
+    if chosen.k == 0:
+        return np.zeros((n_samples, 0), dtype=np.int32)
+    if chosen.k >= n_samples:
+        raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
+    n_features = int(np.prod(features.shape[1:]))
+    if chosen.projection >= n_features:
+        raise ValueError(
+            f"neighbours: projection must be below the {n_features} numbers of a row, got {chosen.projection}"
+        )
+    check_rows(features, "neighbours")
+    file = _cache_file(features, chosen)
+    if file.exists():
+        logger.info("neighbours: read from %s", file)
+        return np.load(file, allow_pickle=False)
+    table = _search(features, chosen)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_suffix(f".{uuid.uuid4().hex}.part")
+    with part.open("wb") as target:
+        np.save(target, table, allow_pickle=False)
+    os.replace(part, file)
+    return table
+
+
+def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> Path:
+    """File named after all that the neighbours depend on."""
+    what = {name: value for name, value in asdict(options).items() if name != "cache"}
+    key = hashlib.sha256(f"{fingerprint(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
+    return Path(options.cache) / f"neighbours-{key[:32]}.npy"
+
+
+def _search(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
+    # On rows of length one, Euclidean and cosine order agree; without an argument a row is not its own neighbour.
+    index = NearestNeighbors(n_neighbors=options.k, algorithm="brute").fit(_prepare(features, options))
+    table = index.kneighbors(return_distance=False).astype(np.int32)
+    return _keep_mutual(table) if options.mutual else table
+
+
+def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
+    """Dense float32 rows, centred, projected and scaled as the options want them."""
+    if isinstance(features, np.ndarray):
+        rows = features.reshape(len(features), -1).astype(np.float32)
+    else:
+        rows = features.toarray().astype(np.float32)
+    if options.centre:
+        rows -= rows.mean(axis=0)
+    if options.projection:
+        # A fixed seed: the neighbours belong to the data, not to a run.
+        rows = TruncatedSVD(options.projection, random_state=0).fit_transform(rows)
+    if options.metric == "cosine":
+        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return rows
+
+
+def _keep_mutual(table: np.ndarray) -> np.ndarray:
+    """Neighbours that name each other, moved to the front of their line; -1 behind them."""
+    n_samples, k = table.shape
+    ones = np.ones(table.size, dtype=bool)
+    graph = sparse.csr_matrix((ones, table.ravel(), np.arange(0, table.size + 1, k)), shape=(n_samples, n_samples))
+    mutual = graph.multiply(graph.T).tocsr()
+    kept = np.zeros(table.shape, dtype=bool)
+    for row in range(n_samples):
+        kept[row] = np.isin(table[row], mutual.indices[mutual.indptr[row] : mutual.indptr[row + 1]])
+    order = np.argsort(~kept, axis=1, kind="stable")
+    return np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(table, order, axis=1), -1)

@@ -1,0 +1,211 @@
+"""Images to rows: in batches, shard by shard, with what is already there left alone."""
+
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
+from deep_clustering.data.pretrained.cache import Shards, open_shards
+from deep_clustering.data.pretrained.weights import fingerprint, load_weights, locate_weights, read_weights
+from deep_clustering.training.rows import resolve_device, resolve_precision
+
+if TYPE_CHECKING:
+    from deep_clustering.data.feature_options import FeatureOptions
+
+logger = logging.getLogger(__name__)
+
+_SECONDS_BETWEEN_LINES = 5.0
+
+
+def extract_rows(
+    images: np.ndarray, value_range: Sequence[float], sha256: str, options: "FeatureOptions"
+) -> np.ndarray:
+    """Rows of all images: from the cache, or from the network and then into the cache.
+
+    Args:
+        images: Shape (n, 1 or 3, height, width), uint8.
+        value_range: Lowest and highest possible value.
+        sha256: Fingerprint of the images.
+        options: With a backbone; they have been checked.
+
+    Returns:
+        Rows, shape (n, n_features), float32; a memory map if they are many.
+
+    Raises:
+        ConnectionError: if weights cannot be downloaded.
+        ValueError: if images, weights, layer or size do not fit the backbone; nothing has been extracted then.
+    """
+    _check_images(images, value_range)
+    device = resolve_device(options.device)
+    precision = resolve_precision(options.precision, device)
+    weights = locate_weights(str(options.backbone), options.weights)
+    key = {
+        "samples": sha256,
+        "value_range": [float(value) for value in value_range],
+        "backbone": options.backbone,
+        "weights": fingerprint(weights),
+        "size": options.size,
+        "layer": options.layer,
+        "precision": precision,
+    }
+    shards = open_shards(Path(options.cache), key, len(images))
+    missing = shards.missing()
+    n_missing = sum(stop - start for start, stop in missing)
+    logger.info("features: %d of %d rows are in %s", len(images) - n_missing, len(images), shards.folder)
+    if missing:
+        extractor = make_extractor(options, value_range, weights, precision, device)
+        _extract_missing(images, extractor, shards, missing, options.batch_size)
+    return shards.read()
+
+
+def identify(options: "FeatureOptions") -> tuple[str, str]:
+    """What a backbone is here: sha256 of its weights, and the precision that it computes with.
+
+    Args:
+        options: With a backbone; they have been checked.
+
+    Raises:
+        ConnectionError: if weights cannot be downloaded.
+    """
+    weights = locate_weights(str(options.backbone), options.weights)
+    return fingerprint(weights), resolve_precision(options.precision, resolve_device(options.device))
+
+
+def open_extractor(
+    options: "FeatureOptions", value_range: Sequence[float], weights_sha256: str
+) -> Callable[[np.ndarray], np.ndarray]:
+    """The network that made rows earlier, for new images and without a cache.
+
+    Args:
+        options: With a backbone; they have been checked.
+        value_range: Values of the images that become 0 and 1.
+        weights_sha256: What `identify` gave then.
+
+    Returns:
+        Images (n, 1 or 3, height, width), uint8, to rows (n, n_features), float32.
+
+    Raises:
+        ConnectionError: if weights cannot be downloaded.
+        ValueError: if these are other weights, or they do not fit the backbone.
+    """
+    device = resolve_device(options.device)
+    weights = locate_weights(str(options.backbone), options.weights)
+    if (found := fingerprint(weights)) != weights_sha256:
+        raise ValueError(
+            f"features: weights {options.weights} of {options.backbone}: expected sha256 {weights_sha256}, got {found}"
+        )
+    extractor = make_extractor(options, value_range, weights, resolve_precision(options.precision, device), device)
+
+    def extract(images: np.ndarray) -> np.ndarray:
+        _check_images(images, value_range)
+        starts = range(0, len(images), options.batch_size)
+        return np.concatenate([extractor(images[start : start + options.batch_size]) for start in starts])
+
+    return extract
+
+
+def _check_images(images: np.ndarray, value_range: Sequence[float]) -> None:
+    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
+        got = f"{images.dtype} {images.shape}"
+        raise ValueError(
+            f"features: a backbone needs uint8 images of shape (n, channels, height, width), got {got}; set "
+            "features.backbone to null for vectors"
+        )
+    if images.shape[1] not in (1, 3):
+        raise ValueError(f"features: a backbone needs images of 1 or 3 channels, got {images.shape[1]}")
+    low, high = value_range
+    if not high > low:
+        raise ValueError(f"features: a backbone needs a range of different values, got {low}..{high}")
+
+
+def make_extractor(
+    options: "FeatureOptions",
+    value_range: Sequence[float],
+    weights: Path | None,
+    precision: str,
+    device: torch.device,
+) -> Extractor:
+    """Build the network, fill it, and try it.
+
+    Args:
+        options: With a backbone; they have been checked.
+        value_range: Values of the images that become 0 and 1.
+        weights: A file, or None for random weights.
+        precision: "bf16" or "fp32".
+        device: Where the network runs.
+
+    Returns:
+        The network on its device, in evaluation mode.
+
+    Raises:
+        ValueError: if weights, layer or size do not fit the backbone.
+    """
+    backbone = make_backbone(str(options.backbone), options.layer)
+    if weights is not None:
+        where = f"features: {weights} for {options.backbone}"
+        load_weights(backbone, read_weights(weights), where)
+    extractor = Extractor(backbone, options, value_range, precision, device).eval()
+    try:
+        extractor(np.zeros((1, 3, options.size, options.size), dtype=np.uint8))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"features: {options.backbone} cannot take images of size {options.size}: it is too small, or the network "
+            f"has a fixed one ({reason})"
+        ) from error
+    return extractor
+
+
+def _extract_missing(
+    images: np.ndarray, extractor: Extractor, shards: Shards, missing: Sequence[tuple[int, int]], batch_size: int
+) -> None:
+    n_features = extractor(images[:1]).shape[1]
+    shards.begin(n_features)
+    with _meter(sum(stop - start for start, stop in missing)) as count:
+        for start, stop in missing:
+            rows = np.empty((stop - start, n_features), dtype=np.float32)
+            # Batches end with their shard, so that a resumed run computes what an unbroken one does.
+            for first in range(start, stop, batch_size):
+                last = min(first + batch_size, stop)
+                rows[first - start : last - start] = extractor(images[first:last])
+                count(last - first)
+            if not np.isfinite(rows).all():
+                raise ValueError(f"features: the network gives NaN or infinity for images {start} to {stop - 1}")
+            shards.write((start, stop), rows)
+
+
+@contextmanager
+def _meter(n_images: int) -> Iterator[Callable[[int], object]]:
+    """Counts images: a bar on a terminal, a log line every few seconds elsewhere."""
+    if sys.stderr.isatty():
+        from tqdm import tqdm
+
+        with tqdm(total=n_images, desc="features", unit="image", dynamic_ncols=True) as bar:
+            yield bar.update
+    else:
+        yield _Lines(n_images).count
+
+
+class _Lines:
+    """Log lines that say how many images are done, how fast, and how long the rest takes."""
+
+    def __init__(self, n_images: int) -> None:
+        self._n_images, self._n_done = n_images, 0
+        self._started = self._shown = time.monotonic()
+
+    def count(self, n_images: int) -> None:
+        self._n_done += n_images
+        now = time.monotonic()
+        if now - self._shown >= _SECONDS_BETWEEN_LINES or self._n_done == self._n_images:
+            speed = self._n_done / max(now - self._started, 1e-9)
+            left = (self._n_images - self._n_done) / speed
+            line = "features: %d of %d images, %.0f images/s, %.0f s left"
+            logger.info(line, self._n_done, self._n_images, speed, left)
+            self._shown = now

@@ -1,0 +1,168 @@
+"""The user's own data: arrays in files, and folders of images."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deep_clustering.data.sources import image_files
+from deep_clustering.data.sources.array_files import LAYOUTS, arrange, class_labels, read_array, read_labels, to_float32
+from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.options import check_choice, check_range
+
+logger = logging.getLogger(__name__)
+
+# A card is read by people: it names this many of many files.
+_NAMED_FILES = 20
+_LISTED_FILES = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arrays:
+    """Images or vectors of the user in a `.npy` file, or in an archive `.npz`."""
+
+    name: str
+    """Name of the data set."""
+    samples: str
+    """File of the samples, `.npy` or `.npz`."""
+    labels: str | None
+    """Classes, only for scores: a `.npy` file, the name of an array in the same `.npz`, or null."""
+    key: str | None
+    """Name of the array of samples in a `.npz`; null takes the only one that is not `labels`."""
+    layout: str
+    """Axes of the samples: nchw, nhwc, nhw (images), vectors, or auto: found from the shape."""
+    value_range: tuple[float, float] | None
+    """Lowest and highest possible value; null: 0 to 255 for uint8, else what occurs."""
+
+    def __post_init__(self) -> None:
+        check_choice("layout", self.layout, LAYOUTS)
+        if self.value_range is not None and not self.value_range[1] > self.value_range[0]:
+            raise ValueError(f"value_range must be [lowest, highest], got {list(self.value_range)}")
+
+    def load(self) -> Samples:
+        """Read the files; an object array is refused, since it would need pickle."""
+        file = Path(self.samples).resolve()
+        raw = read_array(file, "samples", self.key, besides=self.labels)
+        samples, layout = arrange(raw, self.layout)
+        if samples.dtype not in (np.uint8, np.float32):
+            samples = to_float32(samples)
+        elif not isinstance(samples, np.memmap):
+            samples = np.ascontiguousarray(samples)
+        if self.labels is None:
+            labels, class_names = np.full(len(samples), -1, dtype=np.int64), None
+        else:
+            labels, class_names = class_labels(read_labels(file, self.labels), len(samples))
+        about = {
+            "name": self.name,
+            "source": file.name,
+            "licence": "the user's own data",
+            "class_names": class_names,
+            "value_range": self._range_of(samples),
+            "protocol": "all rows",
+            "layout": layout,
+        }
+        return Samples(samples, labels, both(len(samples)), [], about)
+
+    def _range_of(self, samples: np.ndarray) -> list[float]:
+        if self.value_range is not None:
+            return list(self.value_range)
+        if samples.dtype == np.uint8:
+            return [0.0, 255.0]
+        return [float(samples.min()), float(samples.max())] if samples.size else [0.0, 0.0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageFolder:
+    """All images below a folder, brought to one size."""
+
+    name: str
+    """Name of the data set."""
+    path: str
+    """The folder; its sub-folders are searched too."""
+    size: int | tuple[int, int]
+    """Height and width of every image in pixels, or one side for both."""
+    channels: int
+    """1 (grey) or 3 (colour)."""
+    fit: str
+    """What makes other proportions fit: crop (the centre), pad (with black) or stretch."""
+    labels: str
+    """Classes, only for scores: folders (the first sub-folder of each file's path) or none."""
+    on_error: str
+    """What to do about files that cannot be read: skip or refuse."""
+    extensions: list[str]
+    """Endings of the names of images, in small letters without the dot."""
+
+    def __post_init__(self) -> None:
+        for side in self.shape:
+            check_range("size", side, 1, 4096)
+        if self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3, got {self.channels}")
+        check_choice("fit", self.fit, image_files.FITS)
+        check_choice("labels", self.labels, ("none", "folders"))
+        check_choice("on_error", self.on_error, ("skip", "refuse"))
+        if not self.extensions:
+            raise ValueError("extensions must name at least one ending, got []")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width."""
+        return (self.size, self.size) if isinstance(self.size, int) else self.size
+
+    def load(self) -> Samples:
+        """Read every image, sorted by path; the card names the files that could not be read."""
+        root = Path(self.path).resolve()
+        found = image_files.find_images(root, self.extensions)
+        if not found.images and not found.unreadable:
+            raise ValueError(
+                f"ingestion: no images below {root}; expected names that end in {', '.join(self.extensions)}"
+                + (f", got {len(found.others)} other files ({_some(found.others)})" if found.others else "")
+            )
+        samples, files, unreadable = image_files.read_images(
+            root, found.images, shape=self.shape, channels=self.channels, fit=self.fit
+        )
+        unreadable = found.unreadable | unreadable
+        self._report(root, len(files), unreadable)
+        labels, class_names = self._classes(root, files)
+        about: dict[str, Any] = {
+            "name": self.name,
+            "source": f"folder {image_files.printable(root.name)}",
+            "licence": "the user's own data",
+            "class_names": class_names,
+            "value_range": [0.0, 255.0],
+            "protocol": "all rows",
+            "fit": self.fit,
+            "n_files": len(files),
+            "n_unreadable": len(unreadable),
+            "unreadable": [f"{file}: {reason}" for file, reason in sorted(unreadable.items())[:_NAMED_FILES]],
+            "n_other_files": len(found.others),
+            "other_files": found.others[:_NAMED_FILES],
+        }
+        if len(files) < _LISTED_FILES:
+            about["files"] = [image_files.printable(file) for file in files]
+        return Samples(samples, labels, both(len(samples)), [], about)
+
+    def _report(self, root: Path, n_read: int, unreadable: dict[str, str]) -> None:
+        if not unreadable:
+            return
+        named = "; ".join(f"{file}: {reason}" for file, reason in sorted(unreadable.items())[:_NAMED_FILES])
+        more = f"; and {len(unreadable) - _NAMED_FILES} more" if len(unreadable) > _NAMED_FILES else ""
+        message = f"{len(unreadable)} of {len(unreadable) + n_read} images below {root} cannot be read ({named}{more})"
+        if self.on_error == "refuse":
+            raise ValueError(f"ingestion: {message}; repair or remove them, or set on_error: skip")
+        if not n_read:
+            raise ValueError(f"ingestion: {message}; nothing is left to cluster")
+        logger.warning("%s; they are skipped", message)
+
+    def _classes(self, root: Path, files: list[str]) -> tuple[np.ndarray, list[str] | None]:
+        if self.labels == "none":
+            return np.full(len(files), -1, dtype=np.int64), None
+        folders = [file.partition("/")[0] if "/" in file else "" for file in files]
+        if not any(folders):
+            raise ValueError(f"ingestion: labels: folders expects a sub-folder for each class, got none below {root}")
+        return class_labels(np.array([image_files.printable(folder) for folder in folders]), len(files))
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

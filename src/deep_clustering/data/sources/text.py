@@ -1,0 +1,240 @@
+"""The user's own texts: a column of a table, or rows that are already counted."""
+
+import codecs
+import logging
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deep_clustering.data.sources.array_files import class_labels, read_array
+from deep_clustering.data.sources.prepared import existing, read_sparse
+from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.tfidf import idf_of, tfidf
+from deep_clustering.options import check_choice, check_range, closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextTable:
+    """A column of texts in a CSV, TSV, Parquet or JSON Lines file."""
+
+    name: str
+    """Name of the data set."""
+    path: str
+    """The file; its ending, .csv, .tsv, .parquet or .jsonl, says what it is."""
+    column: str
+    """Column of the texts."""
+    labels_column: str | None
+    """Column of the classes, names or whole numbers, or null; an empty cell is an unknown class."""
+    encoding: str
+    """Of the characters: utf-8, latin-1, cp1252 ...; Parquet needs none."""
+    max_terms: int
+    """Largest number of terms; the most frequent are kept."""
+    on_empty: str
+    """skip: rows without text are left out, and the data card lists them; error: they are refused."""
+
+    def __post_init__(self) -> None:
+        check_choice("ending of path", Path(self.path).suffix.lower(), _SUFFIXES)
+        check_range("max_terms", self.max_terms, 1)
+        check_choice("on_empty", self.on_empty, ("skip", "error"))
+        try:
+            "x".encode(self.encoding)
+        except (LookupError, UnicodeError) as error:
+            raise ValueError(f"encoding got '{self.encoding}', which is no text encoding of Python") from error
+
+    def load(self) -> Samples:
+        """Read the table and make its rows."""
+        file = existing(self.path, f"a table ({', '.join(_SUFFIXES)})")
+        table = _read_table(file, self.encoding)
+        texts = self._texts(_column(table, self.column, file), file)
+        kept = [index for index, text in enumerate(texts) if text is not None]
+        skipped = [index for index, text in enumerate(texts) if text is None]
+        self._handle_empty(skipped, len(texts), file)
+        rows, vocabulary = tfidf((text for text in texts if text is not None), self.max_terms)
+        n_blank = int(np.count_nonzero(np.diff(rows.indptr) == 0))
+        if n_blank:
+            logger.warning(
+                "%s: %d texts have none of the %d terms; their rows are zero", file, n_blank, len(vocabulary)
+            )
+        labels, class_names = np.full(len(kept), -1, dtype=np.int64), None
+        if self.labels_column is not None:
+            labels, class_names = encode_classes(_column(table, self.labels_column, file).iloc[kept], str(file))
+        about = {
+            "name": self.name,
+            "source": file.name,
+            "licence": "the user's own data",
+            "class_names": class_names,
+            "value_range": [0.0, float(np.sqrt(len(vocabulary)))],
+            "protocol": "all rows" if not skipped else f"all rows but {len(skipped)} without text",
+            "skipped_rows": skipped,
+            "n_rows_without_terms": n_blank,
+        }
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows))
+
+    def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
+        """The texts; None where there is none."""
+        missing = column.isna()
+        texts: list[str | None] = []
+        for index, (value, is_missing) in enumerate(zip(column, missing, strict=True)):
+            if not (is_missing or isinstance(value, str)):
+                raise ValueError(
+                    f"ingestion: {file}: column '{self.column}' must hold texts, got {value!r:.80} in row {index}"
+                )
+            texts.append(value if not is_missing and value.strip() else None)
+        return texts
+
+    def _handle_empty(self, skipped: list[int], n_rows: int, file: Path) -> None:
+        if not skipped:
+            return
+        what = f"{len(skipped)} of {n_rows} rows without text in column '{self.column}', the first is row {skipped[0]}"
+        if self.on_empty == "error":
+            raise ValueError(f"ingestion: {file}: {what} (from 0); set on_empty: skip to leave them out")
+        logger.warning("%s: left out %s", file, what)
+
+
+def _column(table: "pd.DataFrame", name: str, file: Path) -> "pd.Series":
+    names = [str(column) for column in table.columns]
+    if name not in names:
+        raise ValueError(f"ingestion: {file}: no column '{name}' ({closest(name, names)})")
+    return table.iloc[:, names.index(name)]
+
+
+def _read_table(file: Path, encoding: str) -> "pd.DataFrame":
+    import pandas as pd
+
+    kind = file.suffix.lower()
+    try:
+        if kind == ".parquet":
+            return pd.read_parquet(file, engine="pyarrow")
+        _check_encoding(file, encoding)
+        # A byte order mark would become part of the first column's name.
+        known = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
+        if kind == ".jsonl":
+            return pd.read_json(file, lines=True, dtype=False, encoding=known)
+        separator = "\t" if kind == ".tsv" else ","
+        table = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding=known)
+    except (ValueError, OSError, AttributeError, TypeError, OverflowError) as error:
+        raise ValueError(f"ingestion: {file}: cannot be read as {kind}: {str(error).strip()}") from error
+    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
+        raise ValueError(
+            f"ingestion: {file}: rows have more cells than the header; quote texts that hold {separator!r}"
+        )
+    return table
+
+
+def _check_encoding(file: Path, encoding: str) -> None:
+    """Refuse bytes that the encoding does not have, saying where they are."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    position = 0
+    with file.open("rb") as stream:
+        while True:
+            block = stream.read(_BLOCK)
+            waiting = len(decoder.getstate()[0])
+            try:
+                decoder.decode(block, final=not block)
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"byte {position - waiting + error.start} is not {encoding} ({error.reason}); set 'encoding' to "
+                    "the encoding the file was saved in, for instance latin-1 or cp1252"
+                ) from error
+            if not block:
+                return
+            position += len(block)
+
+
+def encode_classes(column: "pd.Series", where: str) -> tuple[np.ndarray, list[str]]:
+    """Classes as numbers.
+
+    Args:
+        column: Names or whole numbers; a null or blank cell, or -1, is an unknown class.
+        where: The table, for the messages.
+
+    Returns:
+        labels: 0 to n_classes - 1 in the order of the numbers or else of the names, -1 where unknown, int64.
+        class_names: the name of each class.
+
+    Raises:
+        ValueError: for values of another kind, or if no class is known.
+    """
+    names = ["" if is_null else _class_name(value) for value, is_null in zip(column, column.isna(), strict=True)]
+    if None in names:
+        wrong = column.iloc[names.index(None)]
+        raise ValueError(
+            f"ingestion: {where}: column '{column.name}' must hold names or whole numbers, got {str(wrong)[:80]!r}"
+        )
+    if not any(names):
+        raise ValueError(f"ingestion: {where}: column '{column.name}' holds no class; set labels_column: null")
+    if all(_WHOLE_NUMBER.fullmatch(name or "-1") for name in names):
+        return class_labels(np.array([int(name or "-1") for name in names], dtype=np.int64), len(names))
+    return class_labels(np.array(names, dtype=np.str_), len(names))
+
+
+# Also the -1 of arrays, an unknown class.
+_WHOLE_NUMBER = re.compile("-1|[0-9]{1,18}")
+
+
+def _class_name(value: Any) -> str | None:  # noqa: ANN401 - a cell of a table
+    """The name of a class, or None for a value that cannot be one."""
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | np.bool_ | int | np.integer):
+        return str(value)
+    # A column of whole numbers with gaps comes as floats.
+    is_whole = isinstance(value, float | np.floating) and float(value).is_integer()
+    return str(int(value)) if is_whole else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SparseArrays:
+    """Sparse rows of the user, for instance tf-idf made elsewhere."""
+
+    name: str
+    """Name of the data set."""
+    samples: str
+    """A file of `scipy.sparse.save_npz`, shape (n, n_features)."""
+    labels: str | None
+    """Classes, integers (n,) in a `.npy` file, or null."""
+    vocabulary: str | None
+    """The term of each column, one a line in a UTF-8 file, or null."""
+
+    def load(self) -> Samples:
+        """Read the files; values stay as they are."""
+        file = existing(self.samples, "sparse rows (.npz of scipy.sparse.save_npz)")
+        rows, _ = read_sparse(file)
+        n_samples, n_features = rows.shape
+        labels, class_names = np.full(n_samples, -1, dtype=np.int64), None
+        if self.labels is not None:
+            labels, class_names = class_labels(read_array(Path(self.labels).resolve(), "labels"), n_samples)
+        about = {
+            "name": self.name,
+            "source": file.name,
+            "licence": "the user's own data",
+            "class_names": class_names,
+            "value_range": [float(rows.min()), float(rows.max())] if 0 not in rows.shape else [0.0, 0.0],
+            "protocol": "all rows",
+        }
+        return Samples(rows, labels, both(n_samples), self._terms(n_features), about)
+
+    def _terms(self, n_features: int) -> list[str]:
+        if self.vocabulary is None:
+            return []
+        file = existing(self.vocabulary, "terms, one a line")
+        try:
+            terms = file.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except UnicodeDecodeError as error:
+            raise ValueError(f"ingestion: {file}: expected UTF-8 text, got other bytes ({error})") from error
+        if len(terms) != n_features:
+            raise ValueError(
+                f"ingestion: {file}: expected one term for each of the {n_features} columns, got {len(terms)}"
+            )
+        return terms

@@ -1,0 +1,1 @@
+"""From new rows of anybody to clusters."""

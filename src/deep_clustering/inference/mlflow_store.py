@@ -1,0 +1,126 @@
+"""Where runs are tracked, and how a store is opened: quietly, and never migrated to another schema unasked."""
+
+import logging
+import os
+import sqlite3
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from deep_clustering.redaction import redact_url
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+# How long somebody waits for a dead server, and what MLflow would do unasked: report usage over the network,
+# draw progress bars, print links, warn when git is missing. A value set by the user wins.
+_ENVIRONMENT = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "GIT_PYTHON_REFRESH": "quiet",
+}
+_WARNINGS = ("(?s).*An input example was not provided", "(?s).*loader strategy is deprecated")
+
+
+class TrackingError(click.ClickException):
+    """The tracking store cannot be used; Kedro's command line shows the message without a traceback."""
+
+
+def store_uri(project_path: Path) -> str:
+    """URI of the store: `MLFLOW_TRACKING_URI`, or else `mlflow.db` in the project."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project_path / 'mlflow.db').as_posix()}"
+
+
+def sqlite_path(uri: str) -> Path | None:
+    """File of an SQLite store; None for a store of another kind."""
+    path = uri.removeprefix("sqlite:///")
+    return None if path == uri else Path(path)
+
+
+def import_quietly() -> logging.Logger:
+    """Import MLflow, and return its logger."""
+    for key, value in _ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    import mlflow  # noqa: F401  it sets up its loggers
+
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message=message)
+    return logging.getLogger("mlflow")
+
+
+def tracking_failures() -> tuple[type[Exception], ...]:
+    """What a store that fails raises."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError)
+
+
+def check_schema(uri: str) -> None:
+    """Refuse an SQLite store of another MLflow; MLflow itself would migrate one that lacks tables, for good.
+
+    Args:
+        uri: URI of the store. One that is not SQLite is left to its server.
+
+    Raises:
+        TrackingError: saying how to upgrade the store, or that MLflow is the older of the two.
+        sqlite3.Error: if the file is no database.
+    """
+    path = sqlite_path(uri)
+    if path is None or not path.exists():
+        return
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as store:
+        tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "alembic_version" not in tables:
+            return
+        found = [version for (version,) in store.execute("SELECT version_num FROM alembic_version")]
+    from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision
+
+    expected = _get_latest_schema_revision()
+    if found in ([], [expected]):
+        return
+    from alembic.script import ScriptDirectory
+
+    known = {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
+    if set(found) <= known:
+        remedy = f"keep a copy of it and upgrade it:\n    mlflow db upgrade {redact_url(uri)}"
+    else:
+        remedy = "a newer MLflow wrote it: install that version"
+    raise TrackingError(f"{path}: has the schema {', '.join(found)}, MLflow expects {expected}; {remedy}")
+
+
+@contextmanager
+def open_store(project_path: Path) -> Iterator["MlflowClient"]:
+    """Open the store to read it.
+
+    Args:
+        project_path: Root of the project.
+
+    Yields:
+        A client of the store.
+
+    Raises:
+        TrackingError: if there is no store, it is of another schema, or it fails meanwhile.
+    """
+    uri = store_uri(project_path)
+    path = sqlite_path(uri)
+    if path is not None and not path.exists():
+        raise TrackingError(f"no runs are tracked yet: there is no {path}; `kedro run` makes it")
+    logger = import_quietly()
+    logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
+    try:
+        check_schema(uri)
+        from mlflow import MlflowClient
+
+        yield MlflowClient(tracking_uri=uri)
+    except tracking_failures() as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise TrackingError(f"cannot read the tracking store {redact_url(uri)}: {redact_url(reason)}") from error
+    finally:
+        logger.setLevel(logging.WARNING)

@@ -1,0 +1,178 @@
+"""A fitted method with everything between raw rows and their clusters, in one file without pickle."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from deep_clustering.data import tensor_files
+from deep_clustering.data.preparation import Preparation, Rows, open_preparation
+from deep_clustering.data.sources.samples import select_fitted
+from deep_clustering.inference.raw_rows import as_samples
+from deep_clustering.methods import Model, label_free_score, load_method, log_density
+from deep_clustering.options import check_range
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictorOptions:
+    """The parameter block `predictor`."""
+
+    outlier_quantile: float
+    """Share of the training rows, those of least density, below which a row is an outlier."""
+
+    max_rows: int
+    """Most rows that a served model takes at once; 0 takes any number."""
+
+    def __post_init__(self) -> None:
+        check_range("outlier_quantile", self.outlier_quantile, 0, 1)
+        check_range("max_rows", self.max_rows, 0)
+
+
+class Score(NamedTuple):
+    """How good a training is without labels."""
+
+    name: str
+    direction: str
+    """max or min: what is better."""
+    value: float
+
+
+class Predictor(NamedTuple):
+    """What turns raw rows into clusters, as plain data."""
+
+    model: Model
+    preparation: Preparation
+    threshold: float | None
+    """Log density below which a row is an outlier, in nats; None for a method without densities."""
+    max_rows: int
+    """Most rows that are taken at once where it is served; 0: any number."""
+    score: Score | None
+
+
+def make_predictor(
+    model: Model,
+    preparation: Preparation,
+    history: Mapping[str, np.ndarray],
+    features: Rows,
+    split: np.ndarray,
+    options: PredictorOptions,
+) -> Predictor:
+    """Join a fitted method and the preparation of its rows.
+
+    Args:
+        model: The fitted method.
+        preparation: How raw samples became its rows.
+        history: What the training noted, with its label-free score.
+        features: The rows, shape (n_samples, ...).
+        split: What each row is for, shape (n_samples,).
+        options: What counts as an outlier, and how many rows are taken.
+
+    Returns:
+        The predictor.
+    """
+    densities = log_density(load_method(model), select_fitted(features, split))
+    rule = label_free_score(model.method)
+    score = None if rule is None else Score(*rule, float(history[f"final_{rule[0]}"]))
+    threshold = None if densities is None else float(np.quantile(densities, options.outlier_quantile))
+    return Predictor(model, preparation, threshold, options.max_rows, score)
+
+
+class Assigner:
+    """A predictor ready to work: the method rebuilt, a backbone loaded."""
+
+    def __init__(self, predictor: Predictor, weights: str | None = None) -> None:
+        """Rebuild the method on the device that this machine has.
+
+        Args:
+            predictor: The plain data.
+            weights: Where the backbone's weights are now, if not where they were.
+
+        Raises:
+            ConnectionError: if weights cannot be downloaded.
+            ValueError: if weights are missing or others, or the method is unknown to this version.
+        """
+        model = predictor.model
+        here = {"device": "auto"} if "device" in model.options else {}
+        self._predictor = predictor
+        self._method = load_method(model._replace(options={**model.options, **here}))
+        self._prepare = open_preparation(predictor.preparation, weights)
+
+    def assign(self, rows: Any) -> "pd.DataFrame":  # noqa: ANN401
+        """Assign raw rows to clusters, one alone as in any batch.
+
+        Args:
+            rows: In any form that `as_samples` takes.
+
+        Returns:
+            A row for each: `cluster`, int64; `probability`, its responsibility; `log_density`, in nats, NaN for a
+            method without densities; `is_outlier`, whether that lies below the predictor's threshold.
+
+        Raises:
+            ValueError: if the rows are not what the method was fitted to.
+        """
+        import pandas as pd
+
+        features = self._prepare(as_samples(self._predictor.preparation, rows))
+        clusters = np.asarray(self._method.predict(features), dtype=np.int64)
+        responsibilities = np.asarray(self._method.predict_proba(features), dtype=np.float64)
+        found = log_density(self._method, features)
+        densities = np.full(len(clusters), np.nan) if found is None else np.asarray(found, dtype=np.float64)
+        threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
+        return pd.DataFrame(
+            {
+                "cluster": clusters,
+                "probability": responsibilities.max(axis=1),
+                "log_density": densities,
+                "is_outlier": densities < threshold,
+            }
+        )
+
+
+def to_bytes(predictor: Predictor) -> bytes:
+    """A predictor as a safetensors file, with everything but its arrays as JSON in the header."""
+    plain = {
+        "method": predictor.model.method,
+        "options": predictor.model.options,
+        "preparation": predictor.preparation.to_plain(),
+        "threshold": predictor.threshold,
+        "max_rows": predictor.max_rows,
+        "score": predictor.score,
+    }
+    arrays = {f"model/{name}": array for name, array in predictor.model.arrays.items()}
+    arrays |= {f"preparation/{name}": array for name, array in predictor.preparation.arrays.items()}
+    return tensor_files.to_bytes(arrays, {"predictor": json.dumps(plain)})
+
+
+def from_bytes(content: bytes) -> Predictor:
+    """What `to_bytes` wrote.
+
+    Args:
+        content: All of a file.
+
+    Returns:
+        The predictor.
+
+    Raises:
+        SafetensorError: if the file is damaged.
+        ValueError: if it is of another kind.
+    """
+    arrays, header = tensor_files.from_bytes(content)
+    if "predictor" not in header:
+        raise ValueError("expected a predictor, got a safetensors file of something else")
+    plain = json.loads(header["predictor"])
+    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "preparation": {}}
+    for name, array in arrays.items():
+        part, _, rest = name.partition("/")
+        parts[part][rest] = array
+    return Predictor(
+        Model(plain["method"], plain["options"], parts["model"]),
+        Preparation.from_plain(plain["preparation"], parts["preparation"]),
+        plain["threshold"],
+        plain["max_rows"],
+        None if plain["score"] is None else Score(*plain["score"]),
+    )

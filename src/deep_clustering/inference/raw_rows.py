@@ -1,0 +1,175 @@
+"""Raw rows of somebody else, in any of the usual forms, to the samples that a preparation takes."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.data.preparation import Preparation, Rows
+from deep_clustering.data.sources.prepared import check_sparse
+from deep_clustering.data.sources.tfidf import as_csr, weigh_texts
+
+TEXT_COLUMN = "text"
+
+
+def as_samples(preparation: Preparation, rows: Any) -> Rows:  # noqa: ANN401
+    """Check rows and bring them to the shape and type of the training samples.
+
+    Args:
+        preparation: How the training samples were prepared.
+        rows: Images, shape (n, channels, height, width), with the channels last or, if grey, without them; vectors,
+            dense or sparse; a table or array with a column for each number; for texts also a table or mapping with
+            the column `text`, or an array of strings. At least one row.
+
+    Returns:
+        Images, uint8, or vectors, float32, dense or CSR.
+
+    Raises:
+        ValueError: saying what was got and what is expected.
+    """
+    texts = _texts_of(rows)
+    if texts is not None:
+        return _weigh(preparation, texts)
+    if isinstance(rows, Mapping):
+        raise ValueError(f"rows: got named arrays {', '.join(map(str, rows))}; expected {describe_rows(preparation)}")
+    if sparse.issparse(rows):
+        return _as_vectors(preparation, rows)
+    values = _numbers(preparation, rows)
+    if preparation.dtype != "uint8":
+        return _as_vectors(preparation, values)
+    check_shape(preparation, values.shape)
+    _check_pixels(preparation, values)
+    return np.ascontiguousarray(_channels_first(preparation, values), dtype=np.uint8)
+
+
+def count_rows(rows: Any) -> int:  # noqa: ANN401
+    """Number of rows in any form that `as_samples` takes; 0 for anything else."""
+    if isinstance(rows, Mapping):
+        return count_rows(rows.get(TEXT_COLUMN))
+    return int(rows.shape[0]) if getattr(rows, "shape", ()) else len(rows) if isinstance(rows, list) else 0
+
+
+def example_rows(preparation: Preparation) -> Any:  # noqa: ANN401
+    """One row of the kind expected, made up, so that no training sample leaves with a model."""
+    import pandas as pd
+
+    if preparation.takes_texts:
+        return pd.DataFrame({TEXT_COLUMN: [" ".join(preparation.terms[:3])]})
+    shape = (1, *preparation.row_shape)
+    if preparation.dtype == "uint8":
+        return np.full(shape, max(0, math.ceil(preparation.value_range[0])), dtype=np.uint8)
+    return np.zeros(shape, dtype=np.float32)
+
+
+def describe_rows(preparation: Preparation) -> str:
+    """What rows are expected, in words."""
+    width = math.prod(preparation.row_shape)
+    if preparation.dtype == "uint8":
+        shape = ", ".join(map(str, preparation.row_shape))
+        low, high = preparation.value_range
+        return f"images of shape (n, {shape}) or {width} columns, whole numbers from {low:g} to {high:g}"
+    if preparation.takes_texts:
+        return f"texts in a column '{TEXT_COLUMN}', or tf-idf rows of {width} columns"
+    return f"rows of {width} numbers"
+
+
+def check_shape(preparation: Preparation, shape: Sequence[int]) -> None:
+    """Refuse rows whose shape does not fit, for instance from the header of a file.
+
+    Args:
+        preparation: How the training samples were prepared.
+        shape: Shape of all rows, (n, ...).
+
+    Raises:
+        ValueError: saying what was got and what is expected.
+    """
+    if len(shape) < 2 or tuple(shape[1:]) not in _row_shapes(preparation):
+        raise ValueError(f"rows: got shape {tuple(shape)}; expected {describe_rows(preparation)}")
+    if shape[0] == 0:
+        raise ValueError(f"rows: got none; expected at least one, {describe_rows(preparation)}")
+
+
+def _row_shapes(preparation: Preparation) -> set[tuple[int, ...]]:
+    """The shapes that a row may have."""
+    shape = preparation.row_shape
+    shapes = {shape, (math.prod(shape),)}
+    if len(shape) == 3:
+        shapes |= {(*shape[1:], shape[0])} | ({shape[1:]} if shape[0] == 1 else set())
+    return shapes
+
+
+def _channels_first(preparation: Preparation, values: np.ndarray) -> np.ndarray:
+    shape = preparation.row_shape
+    if values.shape[1:] != shape and values.shape[1:] == (*shape[1:], shape[0]):
+        values = values.transpose(0, 3, 1, 2)
+    return values.reshape(-1, *shape)
+
+
+def _check_pixels(preparation: Preparation, values: np.ndarray) -> None:
+    low, high = preparation.value_range
+    if values.min() < max(low, 0) or values.max() > min(high, 255) or not np.array_equal(values, np.rint(values)):
+        got = f"from {values.min():g} to {values.max():g}"
+        kind = "" if np.array_equal(values, np.rint(values)) else "fractions "
+        raise ValueError(f"rows: got {kind}{got}; expected {describe_rows(preparation)}")
+
+
+def _as_vectors(preparation: Preparation, values: Any) -> Rows:  # noqa: ANN401
+    if preparation.dtype == "uint8":
+        values = values.toarray()
+        check_shape(preparation, values.shape)
+        _check_pixels(preparation, values)
+        return values.reshape(-1, *preparation.row_shape).astype(np.uint8)
+    check_shape(preparation, values.shape)
+    if not sparse.issparse(values):
+        vectors = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
+        return as_csr(vectors) if preparation.is_sparse else vectors
+    csr = as_csr(check_sparse(values))
+    _check_finite(csr.data, lambda place: int(np.searchsorted(csr.indptr, place, side="right")) - 1)
+    return csr if preparation.is_sparse else csr.toarray()
+
+
+def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
+    """Rows as an array of finite numbers."""
+    try:
+        values = np.asarray(rows)
+        if values.dtype.kind not in "buif":
+            values = values.astype(np.float64)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"rows: not numbers ({error}); expected {describe_rows(preparation)}") from error
+    if values.dtype.kind == "f":
+        width = max(1, values.size // max(1, len(values))) if values.ndim else 1
+        with np.errstate(over="ignore"):
+            _check_finite(values.astype(np.float32, copy=False).ravel(), lambda place: place // width)
+    return values
+
+
+def _check_finite(values: np.ndarray, row_of: Any) -> None:  # noqa: ANN401
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if len(wrong):
+        raise ValueError(f"rows: got NaN or infinity, first in row {row_of(int(wrong[0]))}; expected finite numbers")
+
+
+def _texts_of(rows: Any) -> Sequence[Any] | None:  # noqa: ANN401
+    """The texts, if rows are texts."""
+    import pandas as pd
+
+    if isinstance(rows, pd.DataFrame | Mapping) and TEXT_COLUMN in rows:
+        return np.atleast_1d(np.asarray(rows[TEXT_COLUMN], dtype=object)).tolist()
+    if isinstance(rows, np.ndarray | list):
+        values = np.asarray(rows, dtype=object) if isinstance(rows, list) else rows
+        if values.ndim == 1 and len(values) and any(isinstance(value, str) for value in values.tolist()):
+            return values.tolist()
+    return None
+
+
+def _weigh(preparation: Preparation, texts: Sequence[Any]) -> Rows:
+    if not preparation.takes_texts:
+        raise ValueError(f"rows: got texts; expected {describe_rows(preparation)}")
+    if not texts:
+        raise ValueError(f"rows: got none; expected at least one, {describe_rows(preparation)}")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str) or not text.strip():
+            raise ValueError(f"rows: got {text!r:.80} in row {index} of column '{TEXT_COLUMN}'; expected a text")
+    return weigh_texts(texts, preparation.terms, preparation.arrays["idf"])

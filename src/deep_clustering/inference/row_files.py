@@ -1,0 +1,191 @@
+"""New rows in files and folders, in pieces: what is wrong with them as a whole is said before the first piece."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from deep_clustering.data.preparation import Preparation
+from deep_clustering.data.sources.array_files import is_sparse_file, read_array
+from deep_clustering.data.sources.image_files import find_images, printable, read_images
+from deep_clustering.data.sources.prepared import read_sparse
+from deep_clustering.inference.raw_rows import TEXT_COLUMN, check_shape, describe_rows
+from deep_clustering.options import closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+IMAGES = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pgm", "ppm")
+TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
+ARRAYS = (".npy", ".npz")
+
+_NAMED_FILES = 5
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+# What damaged tables make the readers of pandas and pyarrow raise.
+_UNREADABLE = (ValueError, OSError, TypeError, AttributeError, OverflowError)
+
+
+class Piece(NamedTuple):
+    """Some of the rows."""
+
+    ids: Sequence[Any]
+    """Row numbers from 0, or paths of files relative to their folder."""
+    rows: Any
+    """In a form that `as_samples` takes."""
+
+
+def open_rows(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    """Look at new rows, and give them piece by piece.
+
+    Args:
+        path: A `.npy` or `.npz` array, a sparse `.npz` of scipy, a table `.csv`, `.tsv`, `.parquet` or `.jsonl`, or a
+            folder of images.
+        preparation: What rows the model takes.
+        n_rows: Most rows in a piece.
+
+    Returns:
+        The pieces in order. Images are decoded when their piece is asked for.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file is of another kind or damaged, empty, or of rows of another shape.
+    """
+    if path.is_dir():
+        return _folder_pieces(path, preparation, n_rows)
+    check_input(path)
+    if path.suffix.lower() in ARRAYS:
+        rows = read_sparse(path)[0] if is_sparse_file(path) else read_array(path, "rows")
+        check_shape(preparation, rows.shape)
+        return (_array_piece(rows, start, n_rows) for start in range(0, rows.shape[0], n_rows))
+    return _table_pieces(path, preparation, n_rows)
+
+
+def check_input(path: Path) -> None:
+    """Refuse what is neither a folder nor a file of a known kind.
+
+    Args:
+        path: What was named.
+
+    Raises:
+        FileNotFoundError: if there is nothing.
+        ValueError: if its ending is not known.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"predict: no file or folder at {path}")
+    if path.is_file() and path.suffix.lower() not in (*ARRAYS, *TABLES):
+        raise ValueError(
+            f"predict: {path}: expected a folder of images or a file that ends in {', '.join((*ARRAYS, *TABLES))}"
+        )
+
+
+def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401
+    piece = rows[start : start + n_rows]
+    return Piece(range(start, start + piece.shape[0]), piece)
+
+
+def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    if preparation.dtype != "uint8":
+        raise ValueError(f"predict: {root} is a folder of images; expected {describe_rows(preparation)}")
+    found = find_images(root, IMAGES)
+    if not found.images:
+        raise ValueError(f"predict: no images below {root}; expected names that end in {', '.join(IMAGES)}")
+    return _decoded(root, found.images, preparation, n_rows)
+
+
+def _decoded(root: Path, files: Sequence[str], preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    channels, height, width = preparation.row_shape
+    unreadable: dict[str, str] = {}
+    for start in range(0, len(files), n_rows):
+        images, read, damaged = read_images(
+            root, files[start : start + n_rows], shape=(height, width), channels=channels, fit=preparation.fit
+        )
+        unreadable |= damaged
+        if len(images):
+            yield Piece([printable(file) for file in read], images)
+    if unreadable:
+        named = "; ".join(f"{file}: {reason}" for file, reason in list(unreadable.items())[:_NAMED_FILES])
+        message = f"{len(unreadable)} of {len(files)} images below {root} cannot be read ({named})"
+        if len(unreadable) == len(files):
+            raise ValueError(f"predict: {message}; nothing is left")
+        logger.warning("%s; they have no row in the result", message)
+
+
+def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    try:
+        tables = _tables(path, n_rows)
+        first = next(tables, None)
+    except _UNREADABLE as error:
+        raise ValueError(f"predict: {path}: cannot be read as {path.suffix}: {str(error).strip()}") from error
+    if first is None or not len(first):
+        raise ValueError(f"predict: {path}: no rows; expected at least one, {describe_rows(preparation)}")
+    if not _has_texts(first, preparation, path):
+        _refuse_missing_header(first, path)
+        check_shape(preparation, (1, len(first.columns)))
+    return _from_tables(first, tables, path)
+
+
+def _has_texts(table: "pd.DataFrame", preparation: Preparation, path: Path) -> bool:
+    if TEXT_COLUMN in table.columns:
+        return True
+    if preparation.takes_texts and len(table.columns) != preparation.row_shape[0]:
+        names = [str(name) for name in table.columns]
+        raise ValueError(
+            f"predict: {path}: no column '{TEXT_COLUMN}' ({closest(TEXT_COLUMN, names[:_NAMED_FILES])}); expected "
+            f"{describe_rows(preparation)}"
+        )
+    return False
+
+
+def _refuse_missing_header(table: "pd.DataFrame", path: Path) -> None:
+    """Refuse a first line of numbers, which would be lost; columns numbered in order are a header."""
+    names = [str(name) for name in table.columns]
+    if path.suffix.lower() in (".csv", ".tsv") and names not in (
+        [str(i + first) for i in range(len(names))] for first in (0, 1)
+    ):
+        try:
+            np.array(names, dtype=np.float64)
+        except ValueError:
+            return
+        raise ValueError(f"predict: {path}: the first line holds numbers; expected the names of the columns")
+
+
+def _from_tables(first: "pd.DataFrame", rest: "Iterator[pd.DataFrame]", path: Path) -> Iterator[Piece]:
+    start = 0
+    table: pd.DataFrame | None = first
+    while table is not None:
+        yield Piece(range(start, start + len(table)), table)
+        start += len(table)
+        try:
+            table = next(rest, None)
+        except _UNREADABLE as error:
+            raise ValueError(f"predict: {path}: cannot be read behind row {start - 1}: {str(error).strip()}") from error
+
+
+def _tables(path: Path, n_rows: int) -> "Iterator[pd.DataFrame]":
+    import pandas as pd
+
+    kind = path.suffix.lower()
+    if kind == ".parquet":
+        import pyarrow.parquet as pq
+
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(n_rows):
+                yield batch.to_pandas()
+        return
+    if kind == ".jsonl":
+        reader: Any = pd.read_json(path, lines=True, dtype=False, chunksize=n_rows, encoding="utf-8")
+    else:
+        # A cell such as "null" is a text; an empty one among numbers is found by whoever checks the rows.
+        is_text = TEXT_COLUMN in pd.read_csv(path, sep=_SEPARATORS[kind], nrows=0, encoding="utf-8-sig").columns
+        texts: dict[str, Any] = {"dtype": str, "keep_default_na": False} if is_text else {}
+        reader = pd.read_csv(path, sep=_SEPARATORS[kind], chunksize=n_rows, encoding="utf-8-sig", **texts)
+    with reader:
+        for table in reader:
+            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
+                raise ValueError("rows have more cells than the header")
+            yield table

@@ -1,0 +1,166 @@
+"""Environments of the configuration: how a folder conf/<name> is named, filled and replaced."""
+
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from deep_clustering.own_data.suggestions import schedule
+
+_RESERVED = ("base", "local")
+_FILES = ("globals.yml", "parameters.yml", "catalog.yml")
+
+# A whitened latent has about as many dimensions as there are clusters, within reason.
+_LATENT = 64
+# Of data that nobody has seen no partition is held, and several trainings make up for it.
+_NO_START = {"start": {"kind": "none"}, "restarts": 3}
+
+_CATALOG = """\
+# Sparse rows stay sparse on the disk.
+samples:
+  type: deep_clustering.datasets.SparseDataset
+  filepath: ${runtime_params:data_folder,data}/03_primary/${globals:data_set}/samples.npz
+  versioned: true
+  validator: {class: deep_clustering.validators.samples, on: [load, save], skip_load_after_save: true}
+  metadata: {kedro-viz: {layer: primary}}
+
+features:
+  type: deep_clustering.datasets.SparseDataset
+  filepath: ${runtime_params:data_folder,data}/04_feature/${globals:data_set}/features.npz
+  versioned: true
+  validator: {class: deep_clustering.validators.features, on: [load, save], skip_load_after_save: true}
+  metadata: {kedro-viz: {layer: feature}}
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """What an environment of new data changes in conf/base."""
+
+    name: str
+    """Name of the folder and of the data set."""
+    n_clusters: int
+    """Number of clusters."""
+    source: dict[str, Any]
+    """Options of the source."""
+    features: dict[str, Any]
+    """Options of the features."""
+    views: dict[str, Any]
+    """Options of the views of both methods."""
+    encoder: dict[str, Any]
+    """Options of the encoder of both methods."""
+    n_samples: int
+    """Number of rows, for the number of epochs."""
+    is_sparse: bool
+    """Whether the rows are CSR."""
+
+
+class _Quoted(str):
+    """Text that YAML shall keep as text, whatever it looks like."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes `_Quoted` in double quotes, and equal lists twice: the aliases of YAML are hard to edit."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ANN401 - any value of YAML
+        return True
+
+
+_Dumper.add_representer(
+    _Quoted, lambda dumper, text: dumper.represent_scalar("tag:yaml.org,2002:str", str(text), style='"')
+)
+
+
+def check_name(name: str) -> None:
+    """Refuse a name that cannot be a folder of conf.
+
+    Args:
+        name: Name of the environment.
+
+    Raises:
+        ValueError: saying what it may be made of.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", name):
+        raise ValueError(
+            f"new-data: the name must be 1 to 64 letters, digits, - and _, the first a letter or digit, got '{name}'"
+        )
+    if name.lower() in _RESERVED:
+        raise ValueError(f"new-data: '{name}' is reserved; Kedro has its own use for conf/base and conf/local")
+
+
+def write_environment(environment: Environment, conf: Path, *, replace: bool) -> list[Path]:
+    """Write conf/<name>: all files of it or none.
+
+    Args:
+        environment: What to write.
+        conf: The folder of environments.
+        replace: Whether a folder of that name may be replaced; files in it of other names are kept.
+
+    Returns:
+        The files.
+
+    Raises:
+        FileNotFoundError: if there is no conf, as outside a project.
+        FileExistsError: if the folder exists and may not be replaced.
+    """
+    folder = conf / environment.name
+    if not conf.is_dir():
+        raise FileNotFoundError(f"new-data: no folder {conf.resolve()}; run this in the project's root")
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and replace)):
+        raise FileExistsError(f"new-data: {folder} exists; choose another name, or replace it with --force")
+    texts = {"globals.yml": _globals(environment), "parameters.yml": _parameters(environment)}
+    if environment.is_sparse:
+        texts["catalog.yml"] = _CATALOG
+    with tempfile.TemporaryDirectory(prefix=f".{environment.name}.", dir=conf) as workplace:
+        new = Path(workplace, "new")
+        if folder.exists():
+            shutil.copytree(folder, new, ignore=lambda at, _: _FILES if Path(at) == folder else ())
+        else:
+            new.mkdir()
+        for name, text in texts.items():
+            (new / name).write_text(text, encoding="utf-8")
+        if folder.exists():
+            folder.rename(Path(workplace, "old"))
+        new.rename(folder)
+    return [folder / name for name in texts]
+
+
+def _globals(environment: Environment) -> str:
+    values = {"data_set": _Quoted(environment.name), "n_clusters": environment.n_clusters}
+    return "# Written by kedro new-data; edit it as you like.\n" + _dump(values)
+
+
+def _parameters(environment: Environment) -> str:
+    method = {"views": environment.views, "encoder": environment.encoder, **schedule(environment.n_samples)}
+    return (
+        "\n".join(
+            [
+                "# Written by kedro new-data; edit it as you like. Everything else is in conf/base.",
+                "# The classes in src/deep_clustering/sources say what each option of a source is.",
+                _dump({"ingestion": {"source": _quoted(environment.source)}}),
+                "# range: the value range of the data becomes [0, 1]; none keeps the values",
+                _dump({"features": environment.features}),
+                "# start: tsne_gmm is worth a try if near samples belong together; one training will do then",
+                _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **_NO_START, **method}}),
+                _dump({"neural_mixture": method}),
+            ]
+        ).rstrip("\n")
+        + "\n"
+    )
+
+
+def _quoted(value: Any) -> Any:  # noqa: ANN401 - any value of YAML
+    """The same value with its texts quoted, and `${`, which OmegaConf would resolve, escaped."""
+    if isinstance(value, dict):
+        return {key: item if key == "kind" else _quoted(item) for key, item in value.items()}
+    if isinstance(value, str) and re.fullmatch(r"[a-z_]+", value) is None:
+        return _Quoted(value.replace("${", "\\${"))
+    return value
+
+
+def _dump(values: dict[str, Any]) -> str:
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, default_flow_style=None, width=1000, allow_unicode=True)

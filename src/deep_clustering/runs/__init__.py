@@ -1,0 +1,1 @@
+"""What is tracked of a run, and what is done with tracked runs."""

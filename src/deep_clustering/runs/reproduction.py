@@ -1,0 +1,234 @@
+"""`kedro reproduce`: run a tracked run again and compare what comes out."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from kedro.io.core import generate_timestamp
+
+from deep_clustering.runs import repeating
+from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
+from deep_clustering.runs.tracking.results import Results, read_results
+from deep_clustering.scores.metrics import accuracy, contingency
+
+# Share of rows in the same cluster, up to a renaming of the clusters, from which two clusterings count as one.
+MIN_AGREEMENT = 0.99
+
+REPRODUCES = "deep_clustering.reproduces"
+RESUMES = "deep_clustering.resumes"
+
+_FOLDERS = ("data_folder", "output_folder")
+_SHOWN = ("acc", "nmi", "ari", "log_likelihood")
+
+
+class Verdict(IntEnum):
+    """How well a repetition agrees; the worst of its parts counts."""
+
+    IDENTICAL = 0
+    WITHIN_TOLERANCE = 1
+    DIFFERENT = 2
+
+    def __str__(self) -> str:
+        return self.name.lower().replace("_", " ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """One method, then and now."""
+
+    method: str
+    verdict: Verdict
+
+    agreement: float | None
+    """Share of rows in the same cluster up to a renaming, in [0, 1]; None if a run left no assignments."""
+
+    metrics: Mapping[str, tuple[float | None, float | None]]
+    """Each metric then and now."""
+
+
+def reproduce(
+    project_path: Path, run_id: str, tolerance: float, output_folder: str | None, say: Callable[[str], None]
+) -> Verdict | None:
+    """Repeat a tracked run and compare the results.
+
+    Args:
+        project_path: Root of the project.
+        run_id: Id of the run or its beginning.
+        tolerance: Largest absolute difference of a metric that passes.
+        output_folder: Where the new outputs go; None for where the recorded ones went.
+        say: Shows a line to the user.
+
+    Returns:
+        The verdict; None if the recorded run left nothing to compare with.
+
+    Raises:
+        click.ClickException: before any work, if the run cannot be repeated.
+    """
+    run = find_run(project_path, run_id)
+    if RESUMES in run.tags:
+        say(f"run {run.run_id} continued run {run.tags[RESUMES]}: the whole of it is repeated")
+        run = find_run(project_path, run.tags[RESUMES])
+    if run.status == "RUNNING":
+        raise click.ClickException(f"run {run.run_id} has not ended yet; it can be reproduced when it has")
+    parts = [run, *reversed(list_runs(project_path, tags={RESUMES: run.run_id}))]
+    recorded = _merged([read_results(project_path, part) for part in parts])
+    params = repeating.own_params(run)
+    chosen = {} if output_folder is None else {"output_folder": output_folder}
+    plan = repeating.plan_run(project_path, run, {**params, **chosen})
+    versions = repeating.input_versions(plan, plan.pipeline, run.load_versions, run)
+    _say_plan(project_path, run, plan, say)
+    version = generate_timestamp()
+    repeating.run_again(
+        project_path,
+        run,
+        params={**_without_lost_folders(params, project_path, say), **chosen},
+        selection=run.selection,
+        load_versions=versions,
+        version=version,
+        role="reproduces",
+    )
+    tags = {REPRODUCES: run.run_id, "kedro.save_version": version}
+    found = list_runs(project_path, tags=tags)
+    if not found:
+        raise click.ClickException(f"the run has finished with version {version}, but the tracking store lost it")
+    return _judge(parts, recorded, found[0], read_results(project_path, found[0]), tolerance, say)
+
+
+def _merged(parts: list[dict[str, Results]]) -> dict[str, Results]:
+    """What a run and its continuations left of each method, together."""
+    merged: dict[str, Results] = {}
+    for name, later in (item for part in parts for item in part.items()):
+        earlier = merged.get(name, later)
+        merged[name] = Results(
+            assignments=earlier.assignments if later.assignments is None else later.assignments,
+            metrics=earlier.metrics if later.metrics is None else later.metrics,
+        )
+    return merged
+
+
+def _say_plan(project_path: Path, run: RecordedRun, plan: repeating.Plan, say: Callable[[str], None]) -> None:
+    say(f"reproducing run {run.run_id} ({run.name}, {run.status})")
+    changes = [
+        *repeating.changes_of_code(run, project_path),
+        *repeating.describe_changes("parameter", repeating.changed_params(run, plan)),
+        *repeating.changes_of_machine(run),
+    ]
+    for change in changes or ["code, packages, parameters and machine are as they were"]:
+        say(f"  {change}")
+
+
+def _without_lost_folders(params: Mapping[str, Any], project_path: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Let a run that needs nothing from a folder that is gone write to the project's own instead."""
+    kept = dict(params)
+    for name in _FOLDERS:
+        if name in kept and not (project_path / str(kept[name])).exists():
+            say(f"  {name}: {kept[name]} is gone; the project's own is used")
+            del kept[name]
+    return kept
+
+
+def _judge(
+    parts: list[RecordedRun],
+    recorded: Mapping[str, Results],
+    new: RecordedRun,
+    results: Mapping[str, Results],
+    tolerance: float,
+    say: Callable[[str], None],
+) -> Verdict | None:
+    comparisons = [compare(name, then, results.get(name), tolerance) for name, then in sorted(recorded.items())]
+    data = {name: digest for part in parts for name, digest in part.data_sha256.items()}
+    verdicts = [comparison.verdict for comparison in comparisons]
+    for name in sorted(data.keys() & new.data_sha256.keys()):
+        is_same = data[name] == new.data_sha256[name]
+        verdicts.append(Verdict.IDENTICAL if is_same else Verdict.DIFFERENT)
+        if not is_same:
+            say(f"the data differ: sha256 of {name} was {data[name]}, now {new.data_sha256[name]}")
+    for line in table(comparisons):
+        say(line)
+    verdict = max(verdicts, default=Verdict.IDENTICAL)
+    is_unfinished = not comparisons and all(part.status != "FINISHED" for part in parts)
+    if not verdicts or (is_unfinished and verdict < Verdict.DIFFERENT):
+        say(f"run {parts[0].run_id} left nothing to compare with; run {new.run_id} has finished")
+        return None
+    say(f"{verdict}: run {new.run_id} against run {parts[0].run_id}")
+    return verdict
+
+
+def compare(method: str, then: Results, now: Results | None, tolerance: float) -> Comparison:
+    """Compare what two runs left of a method.
+
+    Args:
+        method: Name of the method.
+        then: The recorded results.
+        now: The new ones; None if there are none.
+        tolerance: Largest absolute difference of a metric that passes.
+
+    Returns:
+        Identical if assignments and metrics are equal; within tolerance if every metric is, or if the assignments
+        agree up to a renaming of the clusters on `MIN_AGREEMENT` of the rows; different otherwise.
+    """
+    now = now or Results(assignments=None, metrics=None)
+    old_metrics, new_metrics = then.metrics or {}, now.metrics or {}
+    metrics = {name: (old_metrics.get(name), new_metrics.get(name)) for name in sorted({*old_metrics, *new_metrics})}
+    agreement = _agreement(then.assignments, now.assignments)
+    is_close = bool(metrics) and all(
+        old is not None and new is not None and abs(old - new) <= tolerance for old, new in metrics.values()
+    )
+    if _is_equal(then.assignments, now.assignments) and then.metrics == now.metrics:
+        verdict = Verdict.IDENTICAL
+    elif is_close or (agreement is not None and agreement >= MIN_AGREEMENT):
+        verdict = Verdict.WITHIN_TOLERANCE
+    else:
+        verdict = Verdict.DIFFERENT
+    return Comparison(method=method, verdict=verdict, agreement=agreement, metrics=metrics)
+
+
+def _is_equal(then: np.ndarray | None, now: np.ndarray | None) -> bool:
+    if then is None or now is None:
+        return then is now
+    return np.array_equal(then, now)
+
+
+def _agreement(then: np.ndarray | None, now: np.ndarray | None) -> float | None:
+    if then is None or now is None:
+        return None
+    if then.shape != now.shape:
+        return 0.0
+    n_clusters = int(max(then.max(), now.max())) + 1
+    return accuracy(contingency(then, now, n_clusters, n_clusters))
+
+
+def table(comparisons: list[Comparison]) -> list[str]:
+    """One line for each method: agreement of the assignments, the main metrics, the largest difference of any."""
+    if not comparisons:
+        return []
+    rows = [["method", "same rows", *_SHOWN, "largest difference", "verdict"]]
+    for comparison in comparisons:
+        share = "-" if comparison.agreement is None else f"{comparison.agreement:.2%}"
+        shown = [_change(*comparison.metrics.get(name, (None, None))) for name in _SHOWN]
+        rows.append([comparison.method, share, *shown, _largest(comparison), str(comparison.verdict)])
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _change(then: float | None, now: float | None) -> str:
+    if then is None and now is None:
+        return "-"
+    texts = ["-" if value is None else f"{value:.3f}" for value in (then, now)]
+    return texts[0] if then == now else "->".join(texts)
+
+
+def _largest(comparison: Comparison) -> str:
+    pairs = {
+        name: abs(old - new)
+        for name, (old, new) in comparison.metrics.items()
+        if old is not None and new is not None and old != new
+    }
+    if not pairs:
+        return "0"
+    name = max(pairs, key=pairs.__getitem__)
+    return f"{pairs[name]:.2g} ({name})"

@@ -1,0 +1,140 @@
+"""`kedro resume`: finish a run that failed or was killed, without repeating what it had finished.
+
+All outputs of a run carry one version, and those of its continuation carry the same: whoever loads a version gets
+scores, assignments and model of one run, whether it was interrupted or not.
+"""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+from kedro.io import AbstractVersionedDataset
+from kedro.pipeline import Pipeline
+
+from deep_clustering.runs import repeating
+from deep_clustering.runs.reproduction import RESUMES
+from deep_clustering.runs.tracking.process import is_alive
+from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
+
+UNFINISHED = ("FAILED", "KILLED", "died")
+
+
+def resume(project_path: Path, run_id: str | None, say: Callable[[str], None]) -> None:
+    """Run what is missing of an unfinished run, in its version.
+
+    Args:
+        project_path: Root of the project.
+        run_id: Id of the run or its beginning; None for the newest unfinished one.
+        say: Shows a line to the user.
+
+    Raises:
+        click.ClickException: before any work, if the run still runs or cannot be continued.
+    """
+    run = _newest_unfinished(project_path) if run_id is None else find_run(project_path, run_id)
+    if run is None:
+        say("no tracked run is unfinished")
+        return
+    if RESUMES in run.tags:
+        run = find_run(project_path, run.tags[RESUMES])
+    for part in [run, *list_runs(project_path, tags={RESUMES: run.run_id})]:
+        _refuse_running(part)
+    params = repeating.own_params(run)
+    plan = repeating.plan_run(project_path, run, params)
+    missing = unfinished_part(plan, run.save_version)
+    if not missing.nodes:
+        say(f"run {run.run_id} ({run.name}): all its outputs are there, in version {run.save_version}")
+        return
+    finished = plan.pipeline - missing
+    _refuse_mixture(run, plan, finished)
+    own = dict.fromkeys(finished.all_outputs(), run.save_version)
+    versions = repeating.input_versions(plan, missing, {**run.load_versions, **own}, run)
+    _say_plan(project_path, run, plan, missing, say)
+    for name in sorted(missing.all_outputs()):
+        _set_aside(repeating.version_path(plan, name, run.save_version))
+    repeating.run_again(
+        project_path,
+        run,
+        params={**params, "checkpoints": {**params.get("checkpoints", {}), "resume": "auto"}},
+        selection={"node_names": [node.name for node in missing.nodes]},
+        load_versions=versions,
+        version=run.save_version,
+        role="resumes",
+    )
+    say(f"run {run.run_id} is complete, in version {run.save_version}")
+
+
+def _newest_unfinished(project_path: Path) -> RecordedRun | None:
+    runs = list_runs(project_path)
+    continued = {run.tags.get(RESUMES) for run in runs if run.status == "FINISHED"}
+    unfinished = (run for run in runs if run.status in UNFINISHED)
+    found = next((run for run in unfinished if run.tags.get(RESUMES, run.run_id) not in continued), None)
+    return found and find_run(project_path, found.run_id)
+
+
+def _refuse_running(run: RecordedRun) -> None:
+    if run.status != "RUNNING":
+        return
+    process, host = run.tags.get("process.id", "unknown"), run.tags.get("process.host", "unknown")
+    if is_alive(run.tags):
+        raise click.ClickException(f"run {run.run_id} still runs here, as process {process}")
+    raise click.ClickException(
+        f"run {run.run_id} says that it runs on host {host} as process {process}, which cannot be seen from here. "
+        "If it is dead, resume it there, or start it anew by kedro run"
+    )
+
+
+def unfinished_part(plan: repeating.Plan, version: str) -> Pipeline:
+    """The nodes of which an output is missing in a version, and all behind them.
+
+    An output that is not versioned counts as missing: nobody knows which run it is of.
+
+    Args:
+        plan: The whole run.
+        version: Version of its outputs.
+
+    Returns:
+        What is left to run; empty if nothing is.
+    """
+    there = {
+        name
+        for name in plan.pipeline.all_outputs()
+        if isinstance(plan.catalog.get(name), AbstractVersionedDataset)
+        and repeating.version_path(plan, name, version).exists()
+    }
+    starts = [node.name for node in plan.pipeline.nodes if not there.issuperset(node.outputs)]
+    return plan.pipeline.from_nodes(*starts) if starts else Pipeline([])
+
+
+def _refuse_mixture(run: RecordedRun, plan: repeating.Plan, finished: Pipeline) -> None:
+    """Refuse to go on behind nodes that would compute something else now."""
+    read = {name.removeprefix("params:") for name in finished.inputs() if name.startswith("params:")}
+    changed = repeating.changed_params(run, plan).items()
+    computing = {*read, "data_set"} - {"checkpoints"}  # these place and continue a training, and change no result
+    mixed = {name: pair for name, pair in changed if name.partition(".")[0] in computing}
+    if mixed:
+        lines = [f"    {line}" for line in repeating.describe_changes("parameter", mixed)]
+        raise click.ClickException(
+            f"run {run.run_id}: what it has finished was computed with other parameters than the configuration has "
+            "now; restore them, or start anew by kedro run\n" + "\n".join(lines)
+        )
+
+
+def _say_plan(
+    project_path: Path, run: RecordedRun, plan: repeating.Plan, missing: Pipeline, say: Callable[[str], None]
+) -> None:
+    say(f"resuming run {run.run_id} ({run.name}, {run.status}), version {run.save_version}")
+    say(f"  {len(missing.nodes)} of {len(plan.pipeline.nodes)} nodes are left: {_names(missing)}")
+    params = repeating.describe_changes("parameter", repeating.changed_params(run, plan))
+    for change in (*repeating.changes_of_code(run, project_path), *params):
+        say(f"  warning: changed since: {change}")
+
+
+def _names(pipeline: Pipeline) -> str:
+    return ", ".join(node.name for node in pipeline.nodes)
+
+
+def _set_aside(path: Path) -> None:
+    """Make room for an output that is computed again; the former file stays beside it until somebody deletes it."""
+    if path.exists():
+        os.replace(path, path.with_name(f"{path.name}.unfinished"))

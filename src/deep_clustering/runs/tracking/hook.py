@@ -1,0 +1,287 @@
+"""The hook: which moments of a Kedro run are written to MLflow.
+
+A catalog entry says what its data set is to MLflow:
+
+    metadata:
+      mlflow: scores      metrics `<method>.<metric>`, curves over epochs and numbers of clusters, and the file
+              history     metrics `<method>.train.<column>`, one step per epoch
+              artifact    the file
+              data_card   the run's data set, and the file
+              model       an MLflow model that predicts, called `<method>_model`; registered as
+                          `<data set>-<method>`
+"""
+
+import atexit
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
+from kedro.pipeline.node import Node
+
+from deep_clustering.inference.mlflow_store import TrackingError, tracking_failures
+from deep_clustering.options import build, check_choice
+from deep_clustering.redaction import flatten, redact, redact_url, to_text
+from deep_clustering.runs.tracking import provenance, records
+from deep_clustering.runs.tracking.process import describe_process
+from deep_clustering.runs.tracking.store import TrackedRun, start_run
+from deep_clustering.scores.cost import peak_memory
+
+logger = logging.getLogger(__name__)
+
+MAX_ERROR = 500
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingOptions:
+    """The parameter block `tracking`."""
+
+    enabled: bool
+    """Whether runs are tracked."""
+
+    experiment: str
+    """Name of the MLflow experiment."""
+
+    log_model: bool
+    """Whether fitted models are stored as MLflow models."""
+
+    register: bool
+    """Whether stored models become versions of a registered model, the best of them its champion."""
+
+    on_error: str
+    """What a store that cannot be opened does to the run: stop, before anything is computed, or warn."""
+
+    parent: str | None = None
+    """Id of the MLflow run that this one is a part of; a sweep sets it."""
+
+    tags: dict[str, Any] = field(default_factory=dict)
+    """Further tags of the run; nested names are joined by dots."""
+
+    def __post_init__(self) -> None:
+        check_choice("on_error", self.on_error, ("stop", "warn"))
+
+
+@dataclass(kw_only=True)
+class _Tracked:
+    """What is known about the run in progress."""
+
+    run: TrackedRun
+    options: TrackingOptions
+    catalog: CatalogProtocol
+    previous_sigterm: Any
+    process: int = field(default_factory=os.getpid)
+    started: dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    data_set: str
+    cards: set[str] = field(default_factory=set)
+
+
+class MLflowTracking:
+    """Kedro hooks that record each run in MLflow; register an instance in `HOOKS` of settings.py.
+
+    Before the first node an unusable store stops the run, or is warned of, as the option `on_error` says. Later
+    failures cost a warning, never a training.
+    """
+
+    def __init__(self) -> None:
+        """Wait for a run."""
+        self._lock = threading.RLock()  # ThreadRunner calls hooks from its threads
+        self._tracked: _Tracked | None = None
+        self.last_run_id: str | None = None
+        self._parameters: Mapping[str, Any] = {}
+        self._save_version = ""
+        self._project_path = Path.cwd()
+        self._data_set = ""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Keep the project's root and the name of the data set."""
+        self._project_path = Path(context.project_path).resolve()
+        self._data_set = str(context.config_loader["globals"]["data_set"])
+
+    @hook_impl
+    def after_catalog_created(self, parameters: Mapping[str, Any], save_version: str) -> None:
+        """Keep parameters and save version; they reach no later hook."""
+        self._parameters = parameters
+        self._save_version = save_version
+
+    @hook_impl
+    def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Start the MLflow run with parameters and provenance.
+
+        Raises:
+            TrackingError: if the store cannot be used, unless `on_error` is warn.
+            ValueError: if the block `tracking` or a catalog entry's `mlflow` is wrong.
+        """
+        self._finish("KILLED")  # a run of this process that ended neither well nor in an error
+        self.last_run_id = None
+        settings = self._parameters.get("parameters", {})
+        options = build(TrackingOptions, settings.get("tracking", {}), "parameters: tracking")
+        if not options.enabled:
+            return
+        records.check_kinds(pipeline, catalog)
+        if "ParallelRunner" in str(run_params.get("runner")):
+            logger.warning("the processes of ParallelRunner report nothing to MLflow: no metrics, no files")
+        name = records.run_name(run_params, self._data_set, settings["seed"])
+        versions = records.input_versions(pipeline, catalog) | (run_params.get("load_versions") or {})
+        tags = self._describe(run_params, versions)
+        if options.parent is not None:
+            tags["mlflow.parentRunId"] = options.parent
+        tags |= flatten(options.tags)
+        try:
+            run = start_run(self._project_path, options.experiment, name, tags)
+        except TrackingError as error:
+            if options.on_error == "stop":
+                raise
+            logger.warning("this run is not tracked: %s", error.message.splitlines()[0])
+            return
+        self.last_run_id = run.run_id
+        self._tracked = _Tracked(
+            run=run,
+            options=options,
+            catalog=catalog,
+            data_set=self._data_set,
+            previous_sigterm=_exit_on_sigterm(),
+        )
+        atexit.register(self._finish, "KILLED")
+        used = {"data_set": self._data_set, **records.used_parameters(pipeline, self._parameters)}
+        self._write("parameters", lambda tracked: tracked.run.log_params(used))
+
+    @hook_impl
+    def before_node_run(self, node: Node) -> None:
+        """Start the node's clock."""
+        with self._lock:
+            if self._tracked is not None:
+                self._tracked.started[node.name] = time.perf_counter()
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Stop the node's clock."""
+        with self._lock:
+            if self._tracked is not None:
+                self._tracked.seconds[node.name] = time.perf_counter() - self._tracked.started[node.name]
+
+    @hook_impl
+    def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Record the data card also in runs that start from stored data."""
+        self._write(dataset_name, lambda tracked: _track_card(tracked, dataset_name, data, is_saved=False))
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Record what the catalog entry's `metadata: {mlflow: ...}` asks for."""
+        self._write(dataset_name, lambda tracked: _track(tracked, dataset_name, data))
+
+    @hook_impl
+    def after_pipeline_run(self) -> None:
+        """End the run as FINISHED."""
+        self._finish("FINISHED")
+
+    @hook_impl
+    def on_pipeline_error(self, error: Exception) -> None:
+        """End the run as FAILED, with the reason."""
+        reason = redact_url(f"{type(error).__name__}: {error}")[:MAX_ERROR]
+        self._write("the error", lambda tracked: tracked.run.log_tags({"error": reason}))
+        self._finish("FAILED")
+
+    def _describe(self, run_params: Mapping[str, Any], load_versions: Mapping[str, str]) -> dict[str, str]:
+        command = provenance.command_to_repeat(run_params, load_versions)
+        git = provenance.describe_git(self._project_path)
+        runtime_params = run_params.get("runtime_params") or {}
+        return {
+            "kedro.pipeline": provenance.pipeline_name(run_params),
+            "kedro.env": run_params.get("env") or "default",
+            "kedro.runtime_params": to_text(redact(runtime_params)),
+            "kedro.selection": json.dumps(provenance.selection_of(run_params)),
+            "kedro.save_version": self._save_version,
+            "kedro.load_versions": to_text(load_versions),
+            "kedro.command": command,
+            "deep_clustering.project": self._project_path.name,
+            "mlflow.source.name": command,
+            "mlflow.source.type": "LOCAL",
+            **({} if git["git.sha"] == provenance.UNKNOWN else {"mlflow.source.git.commit": git["git.sha"]}),
+            **git,
+            **provenance.describe_environment(),
+            **describe_process(),
+        }
+
+    def _write(self, what: str, action: Callable[[_Tracked], None]) -> None:
+        """Let `action` write to the run, if there is one; a store that fails now must not end a training."""
+        with self._lock:
+            if self._tracked is None or self._tracked.process != os.getpid():
+                return
+            try:
+                action(self._tracked)
+            except tracking_failures() as error:
+                reason = redact_url(f"{type(error).__name__}: {error}".splitlines()[0])
+                logger.warning("MLflow did not take %s: %s", what, reason)
+
+    def _finish(self, status: str) -> None:
+        with self._lock:
+            if self._tracked is None or self._tracked.process != os.getpid():
+                return
+            self._write("run times and memory", _log_machine)
+            self._write(f"the status {status}", lambda tracked: tracked.run.finish(status))
+            tracked, self._tracked = self._tracked, None
+        atexit.unregister(self._finish)
+        if tracked.previous_sigterm is not None:
+            signal.signal(signal.SIGTERM, tracked.previous_sigterm)
+        run = tracked.run
+        logger.info("tracked as run %s (%s)", run.name, run.run_id)
+        logger.info("in %s; `make ui` shows it", run.uri)
+        if status != "FINISHED":
+            logger.info("to continue it: kedro resume %s", run.run_id[:8])
+
+
+def _track(tracked: _Tracked, name: str, data: Any) -> None:  # noqa: ANN401
+    kind = records.mlflow_kind(tracked.catalog, name)
+    method = records.method_of(tracked.catalog, name)
+    if kind == "scores":
+        tracked.run.log_metrics(records.score_points(method, data))
+    elif kind == "history":
+        tracked.run.log_metrics(records.history_points(method, data))
+    elif kind == "model" and tracked.options.log_model:
+        model_id = tracked.run.log_model(f"{method}_model", records.file_path(tracked.catalog, name), data)
+        if tracked.options.register:
+            tracked.run.register_model(f"{tracked.data_set}-{method}", model_id, data)
+    if kind in ("scores", "artifact"):
+        tracked.run.log_file(records.file_path(tracked.catalog, name), method)
+    _track_card(tracked, name, data, is_saved=True)
+
+
+def _track_card(tracked: _Tracked, name: str, card: Any, *, is_saved: bool) -> None:  # noqa: ANN401
+    if name in tracked.cards or records.mlflow_kind(tracked.catalog, name) != "data_card":
+        return
+    tracked.cards.add(name)
+    tracked.run.log_data_card(card)
+    tracked.run.log_file(records.file_path(tracked.catalog, name, is_saved=is_saved), "")
+
+
+def _log_machine(tracked: _Tracked) -> None:
+    seconds = [(f"wall_seconds.{node}", value, 0) for node, value in tracked.seconds.items()]
+    memory = [(name, value, 0) for name, value in peak_memory().items()]
+    tracked.run.log_metrics([*seconds, *memory])
+    tracked.run.log_tags(provenance.describe_torch())
+
+
+def _exit_on_sigterm() -> Any:  # noqa: ANN401
+    """Let a polite kill run the exit handlers; returns the handler to restore, or None."""
+    is_ours = threading.current_thread() is threading.main_thread()
+    if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        return None
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        sys.exit(128 + number)
+
+    return signal.signal(signal.SIGTERM, leave)

@@ -1,0 +1,73 @@
+"""What a tracked run left of each method: the artifacts that tell whether another run equals it."""
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from deep_clustering.inference.mlflow_store import TrackingError, open_store
+from deep_clustering.redaction import redact_url
+from deep_clustering.runs.tracking.reading import RecordedRun
+
+if TYPE_CHECKING:
+    import numpy as np
+    from mlflow import MlflowClient
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """What a run left of one method; None for what it did not make."""
+
+    assignments: "np.ndarray | None"
+    """Cluster of each row, shape (n_samples,)."""
+
+    metrics: Mapping[str, float] | None
+    """Final scores by name."""
+
+
+def read_results(project_path: Path, run: RecordedRun) -> dict[str, Results]:
+    """Read the assignments and scores that a run left.
+
+    Args:
+        project_path: Root of the project.
+        run: The run.
+
+    Returns:
+        Results by method; a method without any is left out.
+
+    Raises:
+        TrackingError: if an artifact that the run must have is gone or cannot be read.
+    """
+    with open_store(project_path) as client, tempfile.TemporaryDirectory() as folder:
+        names = {item.path for item in client.list_artifacts(run.run_id) if item.is_dir} | set(run.scored)
+        results = {}
+        for method in sorted(names):
+            files = {item.path for item in client.list_artifacts(run.run_id, method)}
+            expected = {f"{method}/scores.json"} if method in run.scored else set()
+            if expected and not run.selection:
+                expected |= {f"{method}/assignments.npy"}
+            for file in sorted(expected - files):
+                uri = client.get_run(run.run_id).info.artifact_uri
+                raise TrackingError(f"run {run.run_id}: its artifact {file} is gone from {redact_url(str(uri))}")
+            result = _read_method(client, run.run_id, method, files, folder)
+            if result.assignments is not None or result.metrics is not None:
+                results[method] = result
+        return results
+
+
+def _read_method(client: "MlflowClient", run_id: str, method: str, files: set[str], folder: str) -> Results:
+    import numpy as np
+
+    assignments, scores = f"{method}/assignments.npy", f"{method}/scores.json"
+    values: dict[str, Any] = {"assignments": None, "metrics": None}
+    try:
+        if assignments in files:
+            values["assignments"] = np.load(client.download_artifacts(run_id, assignments, folder), allow_pickle=False)
+        if scores in files:
+            text = Path(client.download_artifacts(run_id, scores, folder)).read_text(encoding="utf-8")
+            values["metrics"] = json.loads(text)["metrics"]
+    except (ValueError, KeyError, TypeError, EOFError) as error:
+        raise TrackingError(f"run {run_id}: an artifact of {method} is damaged: {error}") from error
+    return Results(**values)

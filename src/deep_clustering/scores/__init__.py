@@ -1,0 +1,1 @@
+"""What is said of a clustering in figures."""

@@ -1,0 +1,194 @@
+"""A run's scores: label-free always, against ground truth where it is known."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from deep_clustering.checks import check_labels
+from deep_clustering.data.sources.samples import ASSIGNED, FITTED
+from deep_clustering.methods import is_curve
+from deep_clustering.options import build, check_range
+from deep_clustering.scores import metrics
+from deep_clustering.scores.cost import costs_of
+from deep_clustering.scores.number_of_clusters import describe_selection, selection_metrics
+
+logger = logging.getLogger(__name__)
+
+# Equally wide bins of confidence in the calibration error.
+_CONFIDENCE_BINS = 15
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationOptions:
+    """Options of the evaluation."""
+
+    silhouette_samples: int
+    """Samples used for the silhouette at most."""
+
+    def __post_init__(self) -> None:
+        check_range("silhouette_samples", self.silhouette_samples, 10)
+
+
+def score_clustering(
+    assignments: np.ndarray,
+    representation: Mapping[str, np.ndarray],
+    history: Mapping[str, np.ndarray],
+    labels: np.ndarray,
+    split: np.ndarray,
+    data_card: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Everything that is said of a clustering in figures.
+
+    Args:
+        assignments: Cluster of each sample, shape (n_samples,).
+        representation: "latent" and "responsibilities" of each sample.
+        history: Columns per epoch, snapshots of the assignments, candidates, a selection and costs.
+        labels: Class of each sample, -1 where unknown; unknown samples count only in the label-free scores.
+        split: What each sample is for: the final scores are of those assigned, the curves of those fitted.
+        data_card: Says how many classes there are.
+        options: Fields of `EvaluationOptions`.
+
+    Returns:
+        "metrics", "collapsed", "warnings", "occupancy", "contingency", "reliability" (None without labels or of a hard
+        clustering), "selection" (None unless the number of clusters was a range), "curves" and "cost", all plain JSON
+        values.
+
+    Raises:
+        ValueError: if labels, assignments or options do not fit.
+    """
+    evaluation = build(EvaluationOptions, options, "evaluation")
+    check_labels(labels, len(assignments), "evaluation")
+    n_clusters = representation["responsibilities"].shape[1]
+    curves = {
+        "history": _columns(history),
+        "snapshots": _snapshot_curves(history, labels[(split & FITTED) > 0], n_clusters, data_card),
+    }
+    oracle_gap = _oracle_gap(history, labels[(split & FITTED) > 0], n_clusters, data_card)
+    is_assigned = (split & ASSIGNED) > 0
+    assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
+    responsibilities = representation["responsibilities"][is_assigned]
+    counts = metrics.occupancy(assignments, n_clusters)
+    warnings = metrics.collapse_warnings(counts)
+    for warning in warnings:
+        logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
+    values = _label_free(assignments, latent, history, counts, evaluation)
+    known = labels >= 0
+    contingency, table, n_classes = None, None, None
+    if known.any():
+        n_classes = int(data_card["n_classes"])
+        values = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes) | values
+        values |= oracle_gap
+        contingency = _contingency(assignments[known], labels[known], n_clusters, data_card)
+        if not metrics.is_hard(responsibilities):
+            is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
+            table = metrics.reliability(responsibilities[known].max(axis=1), is_right, _CONFIDENCE_BINS)
+            values["ece"] = metrics.expected_calibration_error(table)
+    selection = describe_selection(history, n_clusters, n_classes)
+    if selection:
+        values |= selection_metrics(selection)
+    return {
+        "n_samples": len(assignments),
+        "n_clusters": n_clusters,
+        "metrics": values,
+        "collapsed": bool(warnings),
+        "warnings": warnings,
+        "occupancy": counts.tolist(),
+        "contingency": contingency,
+        "reliability": _plain(table) if table else None,
+        "selection": selection,
+        "curves": curves,
+        "cost": costs_of(history),
+    }
+
+
+def _label_free(
+    assignments: np.ndarray,
+    latent: np.ndarray,
+    history: Mapping[str, np.ndarray],
+    counts: np.ndarray,
+    evaluation: EvaluationOptions,
+) -> dict[str, float]:
+    values: dict[str, float | None] = {
+        **metrics.occupancy_scores(counts),
+        "silhouette": metrics.silhouette(latent, assignments, evaluation.silhouette_samples, seed=0),
+    }
+    snapshots = history["snapshot_assignments"]
+    if len(snapshots) >= 2:
+        n_clusters = _n_clusters(snapshots[-2:], len(counts))
+        values["stability"] = 1 - metrics.churn(snapshots[-2], snapshots[-1], n_clusters)
+    # The last epoch's value of each diagnostic that says how good the fit is.
+    for name in ("log_likelihood", "agreement", "within_share", "js_divergence"):
+        if len(history.get(name, ())):
+            values[name] = float(history[name][-1])
+    values |= {
+        name.removeprefix("final_"): float(value) for name, value in history.items() if name.startswith("final_")
+    }
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _contingency(
+    assignments: np.ndarray, labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
+) -> dict[str, Any]:
+    counts = metrics.contingency(assignments, labels, n_clusters, int(data_card["n_classes"]))
+    return {
+        "counts": counts.tolist(),
+        "class_names": list(data_card["class_names"]),
+        "matched_class": metrics.match_clusters(counts).tolist(),
+    }
+
+
+def _plain(table: metrics.Reliability) -> dict[str, list[float | None]]:
+    return {name: [None if np.isnan(v) else v for v in column.tolist()] for name, column in table._asdict().items()}
+
+
+def _n_clusters(assignments: np.ndarray, kept: int) -> int:
+    """Number of clusters of assignments of the training, where there may be more of them than were kept."""
+    return max(kept, int(assignments.max(initial=-1)) + 1)
+
+
+def _scores(
+    assignments: np.ndarray, labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
+) -> dict[str, float]:
+    n_classes = int(data_card["n_classes"])
+    return metrics.labelled_scores(assignments, labels, _n_clusters(assignments, n_clusters), n_classes)
+
+
+def _oracle_gap(
+    history: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
+) -> dict[str, float]:
+    """What the choice without labels among a fit's candidates cost: the best accuracy minus the chosen one's."""
+    candidates, known = history.get("candidate_assignments", np.zeros((0, 0))), labels >= 0
+    if len(candidates) < 2 or not known.any():
+        return {}
+    accuracies = [_scores(candidate[known], labels[known], n_clusters, data_card)["acc"] for candidate in candidates]
+    chosen = int(np.argmax(history["candidate_scores"]))
+    return {"candidate_acc_mean": float(np.mean(accuracies)), "oracle_gap": max(accuracies) - accuracies[chosen]}
+
+
+def _columns(history: Mapping[str, np.ndarray]) -> dict[str, list[float]]:
+    return {name: column.tolist() for name, column in history.items() if is_curve(name)}
+
+
+def _snapshot_curves(
+    history: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
+) -> dict[str, list[float]]:
+    """Scores of each snapshot, which may have more clusters than were kept.
+
+    Churn is the share of samples that moved since the snapshot before.
+    """
+    snapshots, known = history["snapshot_assignments"], labels >= 0
+    n_clusters = _n_clusters(snapshots, n_clusters)
+    curves: dict[str, list[float]] = {"epoch": history["snapshot_epoch"].tolist(), "n_occupied": [], "churn": []}
+    for index, snapshot in enumerate(snapshots):
+        before = snapshots[index - 1] if index else snapshot
+        curves["n_occupied"].append(int((metrics.occupancy(snapshot, n_clusters) > 0).sum()))
+        curves["churn"].append(metrics.churn(before, snapshot, n_clusters))
+        if known.any():
+            scores = _scores(snapshot[known], labels[known], n_clusters, data_card)
+            for name in ("acc", "nmi", "ari"):
+                curves.setdefault(name, []).append(scores[name])
+    return curves

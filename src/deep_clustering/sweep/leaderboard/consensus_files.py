@@ -1,0 +1,150 @@
+"""The files of a consensus: a table of rows for each, consensus.json and consensus.md, and lines of the leaderboard."""
+
+import logging
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deep_clustering.scores.consensus import Consensus
+from deep_clustering.sweep.folder import FINISHED, read_json, write_json
+from deep_clustering.sweep.leaderboard.consensus import ConsensusRequest, Group, describe_group, find_groups
+from deep_clustering.sweep.leaderboard.consensus_inputs import cell_of
+from deep_clustering.sweep.leaderboard.markdown import number
+
+logger = logging.getLogger(__name__)
+
+_JSON, _MARKDOWN = "consensus.json", "consensus.md"
+
+
+def write_consensus(request: ConsensusRequest) -> str:
+    """Make the consensuses of a sweep and write them into its folder.
+
+    Args:
+        request: What was asked for.
+
+    Returns:
+        A Markdown table of them; consensus.md has their runs as well.
+
+    Raises:
+        ValueError: if something is wrong with the request or the folder; former files stay as they were.
+    """
+    summaries = []
+    for group in find_groups(request):
+        summary, consensus = describe_group(group, request)
+        file = Path(group.env) / "consensus" / f"{_file_name(group)}-{request.kind}.parquet"
+        _write_rows(request.folder / file, consensus)
+        summaries.append({**summary, "file": file.as_posix()})
+        logger.info("%s: %s", group.title, _outcome(summary))
+    write_json(request.folder / _JSON, {"consensus": summaries})
+    (request.folder / _MARKDOWN).write_text(to_markdown(summaries), encoding="utf-8")
+    return to_table(summaries)
+
+
+def leaderboard_lines(folder: Path, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The consensuses of a sweep as lines of its leaderboard.
+
+    Args:
+        folder: The sweep's folder.
+        records: Its cells.
+
+    Returns:
+        One line for each consensus in consensus.json; one that is not of all the finished runs is left out.
+    """
+    lines = []
+    for summary in (read_json(folder / _JSON) or {}).get("consensus", []):
+        method, variant = summary["method"], summary["variant"]
+        of_method = {
+            record["id"]
+            for record in records
+            if record["status"] == FINISHED
+            and record["env"] == summary["env"]
+            and (summary["across"] or (record["pipeline"], record["variant"]) == (method, variant))
+        }
+        if of_method != {run["id"] for run in summary["runs"]}:
+            logger.warning("%s: %s is not of all runs by now: repeat kedro consensus", folder / _JSON, summary["name"])
+            continue
+        facts = {name: summary[name] for name in ("env", "variant", "data_set", "data_sha256", "protocol")}
+        facts |= {"method": summary["name"], "seed": None, "status": FINISHED, "consensus_of": len(of_method)}
+        lines.append({**facts, **summary["metrics"], **summary["cost"]})
+    return lines
+
+
+def to_markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """One table of all consensuses, and one for each with its runs."""
+    parts = [_HEAD, to_table(summaries)]
+    for summary in summaries:
+        heading = f"{summary['env']}: {summary['name']}" + (f", {summary['variant']}" if summary["variant"] else "")
+        score = summary["label_free_score"] or "score"
+        head = ["run", score, "weight", "NMI with the consensus", "ARI", "ACC"]
+        parts += [f"\n## {heading}\n\n", _table(head, [_run_row(run) for run in summary["runs"]])]
+    return "".join(parts)
+
+
+def to_table(summaries: Sequence[Mapping[str, Any]]) -> str:
+    """A Markdown table with a line for each consensus."""
+    return _table(["env", "method", *_COLUMNS], [_summary_row(summary) for summary in summaries])
+
+
+_HEAD = """# Consensus of the runs
+
+Runs weigh by their label-free score where there is one. Agreement is the mean share of the weight that puts a row where
+the consensus does. What the consensus adds is its ACC minus that of the run which the label-free score would choose,
+and minus the mean of the runs, each with a 95 % bootstrap interval over the draw of the runs.
+
+"""
+_COLUMNS = ("ACC", "NMI", "ARI", "agreement", "over the label-free choice", "over the mean run")
+
+
+def _summary_row(summary: Mapping[str, Any]) -> list[str]:
+    name = summary["name"] + (f", {summary['variant']}" if summary["variant"] else "")
+    scores = [number(summary["metrics"].get(metric)) for metric in ("acc", "nmi", "ari")]
+    gain = summary["gain"] or {}
+    gains = [_gain(gain.get(name)) for name in ("over_choice", "over_mean")]
+    return [summary["env"], name, *scores, number(summary["agreement"]), *gains]
+
+
+def _run_row(run: Mapping[str, Any]) -> list[str]:
+    values = (run["score"], run["weight"], run["nmi_with_consensus"], run["ari_with_consensus"], run["acc"])
+    return [run["id"], *map(number, values)]
+
+
+def _gain(gain: Mapping[str, float] | None) -> str:
+    return "" if gain is None else f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+
+
+def _outcome(summary: Mapping[str, Any]) -> str:
+    acc = summary["metrics"].get("acc")
+    return f"{summary['name']}, agreement {summary['agreement']:.3f}" + ("" if acc is None else f", acc {acc:.3f}")
+
+
+def _file_name(group: Group) -> str:
+    if len(group.parts) > 1:
+        return "all-methods"
+    return cell_of({**group.records[0], "seed": None}).id
+
+
+def _write_rows(path: Path, consensus: Consensus) -> None:
+    """One line for each row: its cluster, the weight that agrees, and the largest mean posterior."""
+    import pandas as pd
+
+    table = pd.DataFrame(
+        {
+            "cluster": consensus.assignments,
+            "agreement": consensus.agreement,
+            "probability": consensus.responsibilities.max(axis=1),
+        }
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
+    try:
+        table.to_parquet(temporary, engine="pyarrow", index=False)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

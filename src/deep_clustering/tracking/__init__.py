@@ -1,6 +1,0 @@
-"""MLflow tracking by a Kedro hook: one MLflow run per Kedro run; mlflow is imported when one starts."""
-
-from deep_clustering.tracking.connection import TrackingError
-from deep_clustering.tracking.hook import MLflowTracking
-
-__all__ = ["MLflowTracking", "TrackingError"]

@@ -1,0 +1,63 @@
+"""Whether the training of a network pays in half precision, found by trying."""
+
+import copy
+import logging
+import time
+
+import torch
+from torch import nn
+
+from deep_clustering.training.rows import resolve_precision
+
+logger = logging.getLogger(__name__)
+
+# Passes that are timed in each precision, by turns; the fastest of each counts, so that other programs do not.
+_TURNS = 3
+# Below this gain nothing is given up for it: the choice is then the same on every run, whatever else runs beside.
+_LEAST_GAIN = 1.2
+
+
+def training_precision(name: str, network: nn.Module, shape: tuple[int, ...], device: torch.device) -> str:
+    """Precision of the passes of a network in training.
+
+    Args:
+        name: "fp32", "bf16", or "auto": bf16 if the device computes with it and a training step is faster by a fifth.
+        network: The network, on the device; a copy of it is tried, so that neither weights nor statistics move.
+        shape: Of a batch of views.
+        device: Where it is.
+
+    Returns:
+        "bf16" or "fp32".
+    """
+    if name != "auto" or resolve_precision(name, device) == "fp32":
+        return resolve_precision(name, device)
+    trial = copy.deepcopy(network).train()
+    views = torch.zeros(shape, device=device)
+    seconds = {"fp32": float("inf"), "bf16": float("inf")}
+    for _ in range(1 + _TURNS):  # the first turn pays for what is set up only once
+        for precision in seconds:
+            seconds[precision] = min(seconds[precision], _seconds_of_a_pass(trial, views, precision))
+    chosen = "bf16" if seconds["fp32"] >= _LEAST_GAIN * seconds["bf16"] else "fp32"
+    logger.info(
+        "precision: %s (a pass takes %.1f ms in fp32 and %.1f ms in bf16)",
+        chosen,
+        1e3 * seconds["fp32"],
+        1e3 * seconds["bf16"],
+    )
+    return chosen
+
+
+def _seconds_of_a_pass(network: nn.Module, views: torch.Tensor, precision: str) -> float:
+    """Time of one forward and backward pass."""
+    _wait_for(views.device)
+    began = time.perf_counter()
+    with torch.autocast(views.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        outputs = network(views)
+    outputs.float().sum().backward()
+    _wait_for(views.device)
+    return time.perf_counter() - began
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,61 @@
+"""The environments of the image data sets: every option is known, and the methods fit the images."""
+
+from pathlib import Path
+
+import pytest
+from kedro.config import OmegaConfigLoader
+
+from deep_clustering.data.sources import load_source
+from deep_clustering.methods import make_method
+from deep_clustering.settings import CONFIG_LOADER_ARGS
+from deep_clustering.training.networks import make_encoder
+from deep_clustering.training.views import make_view
+
+CONF = Path(__file__).parents[3] / "conf"
+SHAPES = {
+    "mnist": (1, 28, 28),
+    "fashion_mnist": (1, 28, 28),
+    "usps": (1, 16, 16),
+    "cifar10": (3, 32, 32),
+    "cifar100": (3, 32, 32),
+    "stl10": (3, 96, 96),
+}
+
+
+def load(env: str) -> OmegaConfigLoader:
+    return OmegaConfigLoader(conf_source=str(CONF), **{**CONFIG_LOADER_ARGS, "default_run_env": env})
+
+
+@pytest.mark.parametrize("env", SHAPES)
+def test_each_environment_names_all_options_and_a_folder_of_its_own(env, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    conf = load(env)
+    ingestion = conf["parameters"]["ingestion"]
+    assert conf["globals"]["data_set"] == ingestion["source"]["kind"] == env
+    assert ingestion["source"]["protocol"] == "train+test"
+    folder = tmp_path / "data" / "01_raw" / env
+    with pytest.raises(FileNotFoundError, match=r"ingestion\.source\.download=true") as caught:
+        load_source(ingestion)
+    assert str(folder) in str(caught.value)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("env", [*SHAPES, "cifar10_gpu"])
+@pytest.mark.parametrize("method", ["neural_mixture", "dcan"])
+def test_methods_fit_the_images(env, method):
+    parameters = load(env)["parameters"]
+    options, shape = parameters[method], SHAPES[parameters["ingestion"]["source"]["kind"]]
+    make_method(options)
+    assert options["n_clusters"] == (20 if env == "cifar100" else 10)
+    network = make_encoder(options["encoder"]).build(make_view(options["views"]).output_shape(shape), 10)
+    assert network is not None
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [("protocol", "training", "protocol got 'training'"), ("labels", "all", "labels got 'all'"), ("rot", 1, "'root'")],
+)
+def test_a_wrong_option_is_refused_before_anything_is_read(option, value, message):
+    ingestion = load("cifar100")["parameters"]["ingestion"]
+    with pytest.raises(ValueError, match=message):
+        load_source({**ingestion, "source": {**ingestion["source"], option: value}})

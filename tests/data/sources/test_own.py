@@ -1,0 +1,214 @@
+"""The user's own arrays: all types and layouts, labels of all kinds, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import sparse
+
+from deep_clustering.data.sources import array_files, load_source
+from deep_clustering.data.sources.array_files import arrange, class_labels, to_float32
+from deep_clustering.data.sources.loading import make_source
+
+
+def load_array(path: Path, **changes):
+    options = {"name": "mine", "samples": str(path), "labels": None, "key": None, "layout": "auto", "value_range": None}
+    return load_source({"source": {"kind": "arrays", **options, **changes}, "n_rows": 0})
+
+
+def save(path: Path, array) -> Path:
+    np.save(path, array)
+    return path
+
+
+# Layouts
+
+
+@pytest.mark.parametrize(
+    ("shape", "layout"),
+    [((5, 4), "vectors"), ((5, 6, 7), "nhw"), ((5, 3, 6, 7), "nchw"), ((5, 6, 7, 3), "nhwc"), ((5, 6, 7, 1), "nhwc")],
+)
+def test_the_layout_is_found_from_the_shape(shape, layout):
+    assert arrange(np.zeros(shape, dtype=np.uint8), "auto")[1] == layout
+
+
+@pytest.mark.parametrize("shape", [(5, 3, 6, 3), (5, 1, 1, 1), (5, 4, 6, 7), (5,), (), (2, 2, 2, 2, 2)])
+def test_a_shape_that_could_be_anything_is_refused(shape):
+    with pytest.raises(ValueError, match="ingestion: samples"):
+        arrange(np.zeros(shape, dtype=np.uint8), "auto")
+
+
+def test_four_channels_are_refused_with_a_way_out():
+    with pytest.raises(ValueError, match=r"gives 4 channels; expected 1 or 3 .*layout: vectors"):
+        arrange(np.zeros((5, 6, 7, 4), dtype=np.uint8), "nhwc")
+    assert arrange(np.zeros((5, 6, 7, 4), dtype=np.uint8), "vectors")[0].shape == (5, 168)
+
+
+@given(
+    images=st.sampled_from([1, 3]).flatmap(
+        lambda n_channels: arrays(
+            np.uint8, st.tuples(st.integers(1, 4), st.just(n_channels), st.integers(4, 6), st.integers(4, 6))
+        )
+    )
+)
+def test_one_image_in_any_layout_is_one_image(images):
+    for layout, stored in (("nchw", images), ("nhwc", np.moveaxis(images, 1, -1))):
+        for asked in (layout, "auto"):
+            arranged, taken = arrange(stored, asked)
+            assert taken == layout
+            np.testing.assert_array_equal(arranged, images)
+    if images.shape[1] == 1:
+        np.testing.assert_array_equal(arrange(images[:, 0], "auto")[0], images)
+    np.testing.assert_array_equal(arrange(images, "vectors")[0], images.reshape(len(images), -1))
+
+
+# Types of numbers
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, ">f4", np.int8, np.int64, np.uint16, bool, np.uint8])
+def test_vectors_of_any_number_become_float32(tmp_path, dtype):
+    rows = np.arange(12).reshape(4, 3).astype(dtype)
+    loaded, card = load_array(save(tmp_path / "rows.npy", rows))
+    assert loaded.samples.dtype == np.float32
+    np.testing.assert_array_equal(loaded.samples, rows.astype(float))
+    assert card["layout"] == "vectors"
+
+
+@given(rows=arrays(np.int32, (5, 2), elements=st.integers(-(2**31), 2**31 - 1)))
+def test_what_float32_keeps_is_close_compared_with_the_spread(rows):
+    spread = np.ptp(rows.astype(np.float64), axis=0)
+    loss = np.abs(rows.astype(np.float32).astype(np.float64) - rows)
+    if ((loss > spread / 1024) & (spread > 0)).any():
+        with pytest.raises(ValueError, match="lose their differences in float32"):
+            to_float32(rows)
+    else:
+        np.testing.assert_array_equal(to_float32(rows), rows.astype(np.float32))
+
+
+def test_times_in_seconds_are_refused_but_differences_are_not():
+    times = np.array([[1.7e9], [1.7e9 + 20], [1.7e9 + 60]])
+    with pytest.raises(ValueError, match=r"1 of 1 columns .* column 0 .*subtract the mean"):
+        to_float32(times)
+    np.testing.assert_array_equal(to_float32(times - 1.7e9), [[0], [20], [60]])
+    np.testing.assert_array_equal(to_float32(np.full((3, 1), 0.1)), np.full((3, 1), np.float32(0.1)))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (np.array([[1.0], [np.nan]]), "must be finite, got NaN or infinity first in row 1"),
+        (np.array([[1.0], [1e300]]), "must fit float32 .* first in row 1"),
+        (np.array([[1e-60], [2e-60]]), "lose their differences"),
+        (np.array([[2**60], [2**60 + 1]]), r"within \+-2\^53"),
+        (np.array([["a"]]), "must be numbers, got <U1"),
+        (np.array([[1j]]), "must be numbers, got complex"),
+    ],
+)
+def test_numbers_that_cannot_be_kept_are_refused(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        load_array(save(tmp_path / "rows.npy", rows))
+
+
+def test_the_value_range_can_be_given(tmp_path):
+    path = save(tmp_path / "bits.npy", np.eye(8, dtype=np.uint8)[:, None, None].repeat(8, axis=2))
+    assert load_array(path)[1]["value_range"] == [0, 255]
+    assert load_array(path, value_range=[0, 1])[1]["value_range"] == [0, 1]
+    with pytest.raises(ValueError, match=r"value_range must be \[lowest, highest\], got \[1.0, 1.0\]"):
+        load_array(path, value_range=[1, 1])
+
+
+def test_a_large_file_is_mapped(tmp_path, monkeypatch):
+    path = save(tmp_path / "rows.npy", np.eye(4, dtype=np.float32))
+    assert not isinstance(load_array(path)[0].samples, np.memmap)
+    monkeypatch.setattr(array_files, "MAPPED_BYTES", 1)
+    mapped = load_array(path)[0].samples
+    assert isinstance(mapped, np.memmap)
+    np.testing.assert_array_equal(mapped, np.eye(4))
+
+
+# Archives
+
+
+@pytest.fixture
+def archive(tmp_path) -> Path:
+    path = tmp_path / "all.npz"
+    np.savez(path, rows=np.eye(4, dtype=np.float32), kinds=np.array(["b", "a", "b", ""]))
+    return path
+
+
+def test_an_archive_holds_samples_and_labels(archive):
+    for changes in ({"key": "rows", "labels": "kinds"}, {"labels": "kinds"}):
+        loaded, card = load_array(archive, **changes)
+        np.testing.assert_array_equal(loaded.samples, np.eye(4))
+        assert loaded.labels.tolist() == [1, 0, 1, -1]
+        assert card["class_names"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "expected one array of samples, got kinds, rows; name it with 'key'"),
+        ({"key": "row"}, "no array 'row' of samples in it; it has: kinds, rows"),
+        ({"key": "rows", "labels": "kind"}, "no array 'kind' in it; it has: kinds, rows"),
+    ],
+)
+def test_a_wrong_name_in_an_archive_is_told(archive, changes, message):
+    with pytest.raises(ValueError, match=message):
+        load_array(archive, **changes)
+
+
+def test_python_objects_are_refused_with_a_way_out(tmp_path):
+    objects = np.array([{"a": 1}, None], dtype=object)
+    np.save(tmp_path / "rows.npy", objects, allow_pickle=True)
+    np.savez(tmp_path / "rows.npz", rows=objects)
+    for name in ("rows.npy", "rows.npz"):
+        with pytest.raises(ValueError, match="an array of Python objects, which needs pickle; save text as"):
+            load_array(tmp_path / name)
+
+
+def test_a_sparse_file_is_told_its_source(tmp_path):
+    sparse.save_npz(tmp_path / "rows.npz", sparse.eye(4, format="csr"))
+    with pytest.raises(ValueError, match="got a sparse matrix of scipy; use kind: sparse_arrays"):
+        load_array(tmp_path / "rows.npz")
+
+
+@pytest.mark.parametrize("content", [b"", b"1,2,3", b"PK\x03\x04" + bytes(30)])
+@pytest.mark.parametrize("name", ["rows.npy", "rows.npz"])
+def test_another_kind_of_file_is_told(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name}: expected a \.np"):
+        load_array(tmp_path / name)
+
+
+# Labels
+
+
+@given(names=st.lists(st.sampled_from(["", "ant", "bee", "cow", "Zoë"]), min_size=1, max_size=20))
+def test_text_labels_become_numbers_that_say_the_same(names):
+    labels, class_names = class_labels(np.array(names), len(names))
+    assert class_names == sorted(set(names) - {""})
+    assert [class_names[label] if label >= 0 else "" for label in labels] == names
+
+
+@given(labels=arrays(np.int16, st.integers(1, 30), elements=st.integers(-1, 50)))
+def test_gaps_in_labels_are_closed_and_names_kept(labels):
+    numbered, class_names = class_labels(labels, len(labels))
+    assert sorted(set(numbered[numbered >= 0])) == list(range(len(class_names)))
+    assert [int(class_names[label]) if label >= 0 else -1 for label in numbered] == labels.tolist()
+
+
+def test_booleans_and_bytes_are_classes_too():
+    labels, class_names = class_labels(np.array([True, False, True]), 3)
+    assert (labels.tolist(), class_names) == ([1, 0, 1], ["False", "True"])
+    labels, class_names = class_labels(np.array([b"x", b"", b"a"]), 3)
+    assert (labels.tolist(), class_names) == ([1, -1, 0], ["a", "x"])
+
+
+def test_the_environment_to_edit_by_hand_names_every_option():
+    conf = Path(__file__).parents[3] / "conf/own/parameters.yml"
+    source = make_source(yaml.safe_load(conf.read_text())["ingestion"]["source"])
+    assert source.samples == "data/01_raw/own/samples.npy"

@@ -1,0 +1,84 @@
+"""Scaling of samples to the rows of the methods."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from deep_clustering.data.feature_options import FeatureOptions
+from deep_clustering.data.features import scale_samples
+from deep_clustering.options import build
+
+IMAGES = arrays(np.uint8, (3, 1, 4, 4))
+
+
+@given(IMAGES)
+def test_bytes_are_divided_by_their_range(images):
+    rows = scale_samples(images, [0.0, 255.0], "range")
+    assert rows.dtype == np.float32
+    assert rows.shape == images.shape
+    np.testing.assert_allclose(rows, images / 255, atol=1e-7)
+    assert rows.min() >= 0
+    assert rows.max() <= 1
+
+
+@given(arrays(np.float32, (5, 3), elements=st.floats(-100, 100, width=32)))
+def test_the_ends_of_the_range_become_zero_and_one(samples):
+    samples[0, 0], samples[1, 1] = -100, 100
+    rows = scale_samples(samples, [-100.0, 100.0], "range")
+    assert (rows[0, 0], rows[1, 1]) == (0, 1)
+    np.testing.assert_allclose(rows * 200 - 100, samples, atol=1e-4)
+
+
+@given(IMAGES)
+def test_no_scaling_keeps_the_values_as_single_precision(images):
+    rows = scale_samples(images, [0.0, 0.0], "none")
+    assert rows.dtype == np.float32
+    np.testing.assert_array_equal(rows, images)
+
+
+@pytest.mark.parametrize("scaling", ["range", "none"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_input_is_untouched_and_not_shared(scaling, dtype):
+    samples = np.arange(12).reshape(3, 4).astype(dtype)
+    copy = samples.copy()
+    rows = scale_samples(samples, [0.0, 11.0], scaling)
+    rows += 1
+    np.testing.assert_array_equal(samples, copy)
+
+
+@pytest.mark.parametrize("value_range", [[3.0, 3.0], [4.0, 3.0], [float("nan"), 1.0]])
+def test_an_empty_range_is_refused(value_range):
+    with pytest.raises(ValueError, match=r"features: scaling 'range' needs different values, got the range .*constant"):
+        scale_samples(np.full((3, 2), 3, dtype=np.float32), value_range, "range")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"scaling": "rang"}, r"features: scaling got 'rang' \(did you mean 'range'\?\)"),
+        ({"scaling": None}, "features: 'scaling' got None"),
+        ({"sizes": 3}, r"features: unknown option 'sizes' \(did you mean 'size'\?\)"),
+    ],
+)
+def test_wrong_options_are_refused(parameters, change, message):
+    with pytest.raises(ValueError, match=message):
+        build(FeatureOptions, parameters["features"] | change, "features")
+
+
+def test_a_missing_option_is_refused(parameters):
+    options = {name: value for name, value in parameters["features"].items() if name != "scaling"}
+    with pytest.raises(ValueError, match="features: missing option 'scaling'"):
+        build(FeatureOptions, options, "features")
+
+
+def test_an_unknown_scaling_is_refused():
+    with pytest.raises(ValueError, match=r"scaling got 'rang' \(did you mean 'range'\?\)"):
+        scale_samples(np.zeros((2, 2), dtype=np.float32), [0.0, 1.0], "rang")
+
+
+def test_the_projects_options_scale_the_digits(parameters):
+    images = np.array([[[[0, 16], [8, 4]]]], dtype=np.uint8)
+    rows = scale_samples(images, [0.0, 16.0], parameters["features"]["scaling"])
+    np.testing.assert_array_equal(rows, [[[[0, 1], [0.5, 0.25]]]])

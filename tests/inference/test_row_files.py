@@ -1,0 +1,127 @@
+"""New rows in files: every kind gives the same rows, and what is wrong is said before the first piece."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import sparse
+from test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
+
+from deep_clustering.inference.raw_rows import as_samples
+from deep_clustering.inference.row_files import open_rows
+
+IMAGES = np.random.default_rng(0).integers(0, 17, (7, 1, 2, 3), dtype=np.uint8)
+FLAT = pd.DataFrame(IMAGES.reshape(7, 6), columns=[f"pixel {i}" for i in range(6)])
+
+WRITERS = {
+    "images.npy": lambda path: np.save(path, IMAGES),
+    "flat.npy": lambda path: np.save(path, FLAT.to_numpy()),
+    "images.npz": lambda path: np.savez(path, samples=IMAGES),
+    "sparse.npz": lambda path: sparse.save_npz(path, sparse.csr_matrix(FLAT.to_numpy())),
+    "table.csv": lambda path: FLAT.to_csv(path, index=False),
+    "table.tsv": lambda path: FLAT.to_csv(path, index=False, sep="\t"),
+    "numbered.csv": lambda path: FLAT.set_axis(range(6), axis=1).to_csv(path, index=False),
+    "table.parquet": lambda path: FLAT.to_parquet(path),
+    "table.jsonl": lambda path: FLAT.to_json(path, orient="records", lines=True),
+}
+
+
+def joined(pieces, preparation):
+    pieces = list(pieces)
+    samples = [as_samples(preparation, piece.rows) for piece in pieces]
+    ids = [one for piece in pieces for one in piece.ids]
+    return ids, samples
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_kind_of_file_gives_the_same_images(tmp_path, name):
+    WRITERS[name](tmp_path / name)
+    ids, samples = joined(open_rows(tmp_path / name, GREY, 3), GREY)
+    assert [len(piece) for piece in samples] == [3, 3, 1]
+    assert ids == list(range(7))
+    np.testing.assert_array_equal(np.concatenate(samples), IMAGES)
+
+
+@pytest.mark.parametrize("name", ["texts.csv", "texts.tsv", "texts.parquet", "texts.jsonl"])
+def test_every_kind_of_table_gives_the_same_texts(tmp_path, name):
+    texts = pd.DataFrame({"source": range(4), "text": [*CORPUS[:3], "null"]})
+    writers = {
+        ".csv": lambda path: texts.to_csv(path, index=False),
+        ".tsv": lambda path: texts.to_csv(path, index=False, sep="\t"),
+        ".parquet": texts.to_parquet,
+        ".jsonl": lambda path: texts.to_json(path, orient="records", lines=True),
+    }
+    writers[(tmp_path / name).suffix](tmp_path / name)
+    ids, samples = joined(open_rows(tmp_path / name, TEXTS, 3), TEXTS)
+    assert ids == [0, 1, 2, 3]
+    expected = as_samples(TEXTS, texts["text"].tolist()).toarray()
+    np.testing.assert_array_equal(sparse.vstack(samples).toarray(), expected)
+
+
+def write_images(folder):
+    (folder / "more").mkdir(parents=True)
+    for index, image in enumerate(IMAGES):
+        Image.fromarray(image[0]).save(folder / ("more" if index % 2 else "") / f"{index}.png")
+
+
+def test_a_folder_is_read_piece_by_piece(tmp_path, monkeypatch):
+    write_images(tmp_path / "folder")
+    opened = []
+    original = Image.open
+    monkeypatch.setattr(Image, "open", lambda path, **rest: opened.append(path) or original(path, **rest))
+    pieces = open_rows(tmp_path / "folder", GREY, 4)
+    assert not opened
+    first = next(pieces)
+    assert len(opened) == 4
+    second = next(pieces)
+    assert [*first.ids, *second.ids] == ["0.png", "2.png", "4.png", "6.png", "more/1.png", "more/3.png", "more/5.png"]
+    found = np.concatenate([first.rows, second.rows])
+    np.testing.assert_array_equal(found, IMAGES[[0, 2, 4, 6, 1, 3, 5]])
+    assert next(pieces, None) is None
+
+
+def test_damaged_images_are_named_and_left_out(tmp_path, caplog):
+    write_images(tmp_path / "folder")
+    (tmp_path / "folder" / "2.png").write_bytes(b"no image")
+    ids, _ = joined(open_rows(tmp_path / "folder", GREY, 4), GREY)
+    assert "2.png" not in ids
+    assert len(ids) == 6
+    assert "1 of 7 images below" in caplog.text
+    assert "2.png: not an image" in caplog.text
+
+
+def write(path, content):
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "given", "message"),
+    [
+        (lambda tmp: tmp / "none.npy", GREY, "no file or folder at"),
+        (lambda tmp: write(tmp / "rows.txt", b"1 2"), GREY, r"ends in .npy, .npz, .csv"),
+        (lambda tmp: write(tmp / "rows.npy", b"1 2"), GREY, "expected a .npy array of numbers"),
+        (lambda tmp: write(tmp / "rows.npz", b"1 2"), GREY, "expected a .npz archive"),
+        (lambda tmp: write(tmp / "rows.parquet", b"1 2"), GREY, "cannot be read as .parquet"),
+        (lambda tmp: write(tmp / "rows.jsonl", b"{"), GREY, "cannot be read as .jsonl"),
+        (lambda tmp: write(tmp / "rows.csv", b""), GREY, "cannot be read as .csv"),
+        (lambda tmp: write(tmp / "rows.csv", b"\xff\xfe,b\n"), GREY, "cannot be read as .csv"),
+        (lambda tmp: write(tmp / "rows.csv", b"a,b,c,d,e,f\n"), GREY, "no rows; expected at least one"),
+        (lambda tmp: write(tmp / "rows.csv", b"a,b\n1,2\n"), GREY, r"got shape \(1, 2\); expected images"),
+        (lambda tmp: write(tmp / "rows.csv", b"0,0,5,9,1,1\n0,0,5,9,1,1\n"), GREY, "the first line holds numbers"),
+        (lambda tmp: write(tmp / "rows.csv", b"a,b,c,d,e,f\n1,2,3,4,5,6,7\n"), GREY, "more cells than the header"),
+        (lambda tmp: write(tmp / "rows.csv", b"body\noil\n"), TEXTS, r"no column 'text' \(known: body\)"),
+        (lambda tmp: tmp, VECTORS, "is a folder of images; expected rows of 3 numbers"),
+        (lambda tmp: tmp, COLOUR, "no images below"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_at_once(tmp_path, make, given, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        open_rows(make(tmp_path), given, 3)
+
+
+@pytest.mark.parametrize("shape", [(4, 7), (0, 6), (6,), (2, 1, 3, 3)])
+def test_arrays_of_another_shape_are_refused_at_once(tmp_path, shape):
+    np.save(tmp_path / "rows.npy", np.zeros(shape))
+    with pytest.raises(ValueError, match=r"rows: got (shape|none)"):
+        open_rows(tmp_path / "rows.npy", GREY, 3)

@@ -1,0 +1,296 @@
+"""`kedro new-data`: what it writes for each kind of data, what it shows, what it refuses, and that the result runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from click.testing import CliRunner
+from hypothesis import given
+from hypothesis import strategies as st
+from kedro.config import OmegaConfigLoader
+from kedro.framework.session import KedroSession
+from kedro.framework.startup import bootstrap_project
+from PIL import Image
+from scipy import sparse
+
+from deep_clustering.cli import cli
+from deep_clustering.datasets import JSONDataset
+from deep_clustering.own_data.environments import Environment, check_name, write_environment
+from deep_clustering.settings import CONFIG_LOADER_ARGS
+from pipelines.small_project import copy_project, run, versions
+
+N_ROWS = 24
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    root = copy_project(tmp_path / "project")
+    monkeypatch.chdir(root)
+    return root
+
+
+def new_data(*arguments: object, succeeds: bool = True) -> str:
+    result = CliRunner().invoke(cli, ["new-data", *map(str, arguments)])
+    assert (result.exit_code == 0) is succeeds, result.output
+    assert result.exception is None or isinstance(result.exception, SystemExit)
+    return result.output
+
+
+def parameters(root: Path, env: str) -> dict:
+    return OmegaConfigLoader(str(root / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+
+
+def paint_folder(folder: Path, mode: str = "RGB") -> None:
+    rng = np.random.default_rng(0)
+    for index in range(N_ROWS):
+        kind = folder / ("bright" if index % 2 else "dark")
+        kind.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 90, (20 + index, 30, 3)) + 150 * (index % 2)
+        Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(kind / f"{index:02}.png")
+
+
+def write_table(file: Path) -> None:
+    kinds = (("goal match team player", "sport"), ("bank market price stock", "money"))
+    lines = [f'"{kinds[index % 2][0]} number{index % 5}",{kinds[index % 2][1]}' for index in range(N_ROWS)]
+    file.write_text("\n".join(["words,topic", *lines]) + "\n")
+
+
+SMALL = {"epochs": 2, "batch_size": 16, "record_every": 1}
+
+
+def assign(root: Path, env: str, method: str) -> np.ndarray:
+    """Assignments of a method on an environment, with two epochs and the networks that were written."""
+    bootstrap_project(root)
+    changes = {"tracking": {"enabled": False}, method: SMALL}
+    with KedroSession.create(project_path=root, env=env, runtime_params=changes) as session:
+        session.run(pipeline_names=[method], to_nodes=[f"{method}.assign"])
+    return np.load(versions(root, "assignments.npy")[-1])
+
+
+# From data to clusters
+
+
+def test_a_folder_of_images_becomes_an_environment_that_runs(project):
+    paint_folder(project / "data/01_raw/pets")
+    (project / "data/01_raw/pets/dark/empty.png").write_bytes(b"")
+    (project / "data/01_raw/pets/list.txt").write_text("x")
+    shown = new_data("pets", "--images", "data/01_raw/pets", "--labels", "folders")
+    assert shown.splitlines()[-1] == "kedro run --env=pets --pipelines=dcan"
+    for seen in ("25 files", "bright/01.png", "1 of 25", "dark/empty.png (not an image)", "list.txt", "3 x 30 x 30"):
+        assert seen in shown
+    source = parameters(project, "pets")["ingestion"]["source"]
+    assert source["path"] == "data/01_raw/pets"
+    assert (source["channels"], source["size"], source["labels"]) == (3, [30, 30], "folders")
+    run(project, "dcan", env="pets", ingestion={"n_rows": 0}, dcan=SMALL)
+    scores = JSONDataset(filepath=str(versions(project, "scores.json")[-1])).load()
+    assert (scores["data_set"], scores["n_samples"], scores["n_clusters"]) == ("pets", N_ROWS, 2)
+    assert "acc" in scores["metrics"]
+
+
+def test_an_array_becomes_an_environment_that_runs(project):
+    rows = np.random.default_rng(0).normal(size=(N_ROWS, 6))
+    np.savez("data.npz", vectors=rows, kinds=np.array(["a", "b", "c"]).repeat(8))
+    shown = new_data("mine", "--array", "data.npz", "--key", "vectors", "--labels", "kinds")
+    for seen in ("float64 24 x 6", "layout vectors", f"{rows.min():g} to {rows.max():g}", "3 classes", "noise"):
+        assert seen in shown
+    assignments = assign(project, "mine", "neural_mixture")
+    assert assignments.shape == (N_ROWS,)
+    assert assignments.max() < 3
+
+
+def test_a_table_of_texts_becomes_an_environment_that_runs(project):
+    write_table(project / "notes.csv")
+    shown = new_data("notes", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
+    for seen in ("24 rows of 13 values", "goal", "0 rows without text", "none: not needed", "dropout", "catalog.yml"):
+        assert seen in shown
+    assignments = assign(project, "notes", "dcan")
+    assert assignments.shape == (N_ROWS,)
+    assert assignments.max() < 2
+    assert versions(project, "features.npz")
+
+
+def test_a_sparse_matrix_becomes_an_environment_that_keeps_it_sparse(project):
+    matrix = sparse.random(N_ROWS, 40, 0.2, "csr", rng=np.random.default_rng(0))
+    sparse.save_npz("counts.npz", matrix)
+    np.save("labels.npy", np.arange(N_ROWS) % 4)
+    shown = new_data("counts", "--array", "counts.npz", "--labels", "labels.npy")
+    for seen in ("24 rows of 40 values, 8.0 of them not zero", "4 classes"):
+        assert seen in shown
+    assert parameters(project, "counts")["n_clusters"] == 4
+    run(project, "prepare", env="counts", ingestion={"n_rows": 0})
+    features = sparse.load_npz(versions(project, "features.npz")[-1])
+    np.testing.assert_array_equal(features.toarray(), matrix.astype(np.float32).toarray())
+
+
+# What is written
+
+
+def test_grey_images_get_one_channel_and_a_folder_outside_its_whole_path(project, tmp_path):
+    paint_folder(tmp_path / "scans", "L")
+    shown = new_data("scans", "--images", tmp_path / "scans")
+    source = parameters(project, "scans")["ingestion"]["source"]
+    assert (source["channels"], source["labels"]) == (1, "none")
+    assert source["path"] == str(tmp_path / "scans")
+    assert "--labels folders would score" in shown
+
+
+def test_the_size_of_images_can_be_asked_for(project):
+    paint_folder(project / "pets")
+    new_data("pets", "--images", "pets", "--size", "12")
+    changed = parameters(project, "pets")
+    assert changed["ingestion"]["source"]["size"] == [12, 12]
+    assert changed["dcan"]["views"]["size"] == 16
+
+
+def test_small_grey_levels_of_an_array_get_their_range(project):
+    images = np.random.default_rng(0).integers(0, 17, (N_ROWS, 8, 8), dtype=np.uint8)
+    images[0, 0, 0] = 16
+    np.save("images.npy", images)
+    new_data("small", "--array", "images.npy")
+    source = parameters(project, "small")["ingestion"]["source"]
+    assert (source["layout"], source["value_range"]) == ("nhw", [0.0, 16.0])
+
+
+def test_a_column_and_a_path_of_strange_names_survive_yaml(project):
+    folder = project / 'a "b" ${oops} #1'
+    folder.mkdir()
+    (folder / "1e5.csv").write_text("1e5\nred apple\ngreen pear\n")
+    new_data("strange", "--text", folder / "1e5.csv", "--column", "1e5")
+    source = parameters(project, "strange")["ingestion"]["source"]
+    assert source["path"] == 'a "b" ${oops} #1/1e5.csv'
+    assert source["column"] == "1e5"
+
+
+def test_what_looks_like_a_number_is_a_name(project):
+    np.save("rows.npy", np.eye(5))
+    new_data("007", "--array", "rows.npy")
+    assert yaml.safe_load((project / "conf/007/globals.yml").read_text())["data_set"] == "007"
+    assert parameters(project, "007")["ingestion"]["source"]["name"] == "007"
+
+
+def test_an_environment_is_replaced_only_by_force_and_other_files_stay(project):
+    write_table(project / "notes.csv")
+    np.save("rows.npy", np.eye(5))
+    new_data("mine", "--text", "notes.csv", "--column", "words")
+    (project / "conf/mine/mlflow.yml").write_text("mine: 1\n")
+    before = {path.name: path.read_text() for path in (project / "conf/mine").iterdir()}
+    assert "conf/mine exists; choose another name, or replace it with --force" in new_data(
+        "mine", "--array", "rows.npy", succeeds=False
+    )
+    assert {path.name: path.read_text() for path in (project / "conf/mine").iterdir()} == before
+    new_data("mine", "--array", "rows.npy", "--force")
+    # The catalog of sparse rows would not fit the array.
+    assert sorted(path.name for path in (project / "conf/mine").iterdir()) == [
+        "globals.yml",
+        "mlflow.yml",
+        "parameters.yml",
+    ]
+    assert (project / "conf/mine/mlflow.yml").read_text() == "mine: 1\n"
+
+
+def test_a_write_that_fails_leaves_everything_as_it_was(project, monkeypatch):
+    np.save("rows.npy", np.eye(5))
+    new_data("mine", "--array", "rows.npy")
+    before = sorted((path, path.is_file() and path.read_text()) for path in (project / "conf").rglob("*"))
+    monkeypatch.setattr(Path, "write_text", lambda *_, **__: (_ for _ in ()).throw(OSError(28, "No space left")))
+    for name in ("mine", "other"):
+        assert "No space left" in new_data(name, "--array", "rows.npy", "--force", succeeds=False)
+    assert sorted((path, path.is_file() and path.read_text()) for path in (project / "conf").rglob("*")) == before
+
+
+def test_columns_of_different_scales_are_standardised(project):
+    rows = np.random.default_rng(0).normal(size=(N_ROWS, 5))
+    rows[:, 3] *= 1000
+    np.save("rows.npy", rows)
+    assert "column 3 varies far more" in new_data("mixed", "--array", "rows.npy")
+    changed = parameters(project, "mixed")
+    assert changed["features"]["postprocess"] == "standardise"
+    assert changed["dcan"]["views"]["scale"] == 0.5
+
+
+def test_files_are_listed_in_the_order_they_are_read(tmp_path):
+    environment = Environment(
+        name="x",
+        n_clusters=100,
+        source={"kind": "digits"},
+        features={"scaling": "none"},
+        views={"kind": "noise", "scale": 1.0},
+        encoder={"kind": "mlp", "hidden": [8]},
+        n_samples=10,
+        is_sparse=True,
+    )
+    files = write_environment(environment, tmp_path, replace=False)
+    assert [file.name for file in files] == ["globals.yml", "parameters.yml", "catalog.yml"]
+    written = [yaml.safe_load(file.read_text()) for file in files]
+    assert written[0] == {"data_set": "x", "n_clusters": 100}
+    assert written[1]["dcan"]["latent_dim"] == 64
+    assert set(written[2]) == {"samples", "features"}
+
+
+# What is refused
+
+
+@pytest.mark.parametrize("name", ["base", "local", "Base", "", "a b", "../x", "-x", ".x", "a/b", "é", "x" * 65])
+def test_a_name_that_is_no_folder_is_refused(name):
+    with pytest.raises(ValueError, match=r"^new-data: "):
+        check_name(name)
+
+
+@given(name=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9_-]{0,9}", fullmatch=True))
+def test_letters_digits_and_lines_make_a_name(name):
+    if name.lower() not in ("base", "local"):
+        check_name(name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "expected one of --images, --array and --text, got none"),
+        (["--images", ".", "--array", "x.npy"], "got --images and --array"),
+        (["--text", "x.csv"], "--text needs --column"),
+        (["--array", "x.npy", "--column", "c"], "--column belongs to --text"),
+        (["--images", ".", "--labels", "x.npy"], "must be folders or none"),
+        (["--images", "nowhere"], "ingestion: no folder of images"),
+        (["--images", "conf"], "no readable images"),
+        (["--array", "nowhere.npy"], "no file of samples"),
+        (["--array", "nan.npy"], "got NaN or infinity first in row 1"),
+        (["--array", "one.npy"], "at least 2 rows, got 1"),
+        (["--array", "none.npy"], "is empty, got shape (0, 3)"),
+        (["--array", "eye.npy", "--n-clusters", "6"], "--n-clusters must be 2 to 5, got 6"),
+        (["--array", "eye.npy", "--layout", "vector"], "did you mean 'vectors'"),
+        (["--array", "eye.npy", "--labels", "one.npy"], "ingestion: "),
+        (["--text", "notes.csv", "--column", "word"], "did you mean 'words'"),
+    ],
+)
+def test_a_request_that_cannot_work_is_told_and_writes_nothing(project, arguments, message):
+    np.save("eye.npy", np.eye(5))
+    np.save("nan.npy", np.array([[1.0], [np.nan]], dtype=np.float32))
+    np.save("one.npy", np.ones((1, 3)))
+    np.save("none.npy", np.ones((0, 3)))
+    write_table(project / "notes.csv")
+    output = new_data("mine", *arguments, succeeds=False)
+    assert output.startswith("Error: ")
+    assert message in output
+    assert "Traceback" not in output
+    assert not (project / "conf/mine").exists()
+
+
+def test_outside_a_project_nothing_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("eye.npy", np.eye(5))
+    assert "run this in the project's root" in new_data("mine", "--array", "eye.npy", succeeds=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["eye.npy"]
+
+
+def test_the_command_needs_no_torch(project):
+    np.save("eye.npy", np.eye(5))
+    code = (
+        "import sys; from deep_clustering.cli import cli;"
+        "cli.main(['new-data', 'mine', '--array', 'eye.npy'], standalone_mode=False);"
+        "sys.exit(','.join({'torch', 'mlflow', 'matplotlib'} & set(sys.modules)) or 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

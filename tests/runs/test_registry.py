@@ -1,0 +1,110 @@
+"""Who becomes champion, in a real store."""
+
+import pytest
+from test_raw_rows import preparation
+
+from deep_clustering.inference.mlflow_store import TrackingError
+from deep_clustering.inference.predictor import Predictor, Score
+from deep_clustering.inference.stored import read_predictor
+from deep_clustering.methods import Model
+from deep_clustering.runs.tracking.registry import register
+from deep_clustering.runs.tracking.store import start_run
+from tracked_project import client_of, make_project
+
+NAME = "digits-dcan"
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return make_project(tmp_path / "project")
+
+
+@pytest.fixture
+def add(root):
+    """Function (score, data, options) that registers a model and returns (version, champion)."""
+    client = client_of(root)
+    run = start_run(root, "registry", "some", {})
+    experiment = client.get_experiment_by_name("registry").experiment_id
+
+    def add_one(score, data="a" * 64, direction="max", **options):
+        logged = client.create_logged_model(experiment, name="dcan_model", source_run_id=run.run_id)
+        judged = None if score is None else Score("quality", direction, score)
+        predictor = Predictor(Model("dcan", options, {}), preparation((3,), data_sha256=data), None, 0, judged)
+        version = register(client, NAME, logged.model_id, run.run_id, predictor)
+        return int(version), int(client.get_registered_model(NAME).aliases["champion"])
+
+    return add_one
+
+
+def test_the_best_score_on_the_same_data_is_champion(add):
+    assert add(0.5) == (1, 1)
+    assert add(0.4) == (2, 1)
+    assert add(0.5) == (3, 1)
+    assert add(0.6) == (4, 4)
+
+
+def test_less_is_better_where_the_method_says_so(add):
+    assert [add(score, direction="min")[1] for score in (0.5, 0.6, 0.4)] == [1, 1, 3]
+
+
+def test_without_scores_the_first_stays(add):
+    assert [add(None)[1] for _ in range(3)] == [1, 1, 1]
+
+
+def test_scores_on_other_data_are_not_compared(add, caplog):
+    assert add(0.5)[1] == 1
+    assert add(0.9, data="b" * 64)[1] == 1
+    assert "digits-dcan version 1 was fitted to other samples" in caplog.text
+
+
+def test_scores_with_other_options_are_not_compared(add, caplog):
+    assert add(0.5, n_clusters=4, seed=0)[1] == 1
+    assert add(0.9, n_clusters=5, seed=0)[1] == 1
+    assert "digits-dcan version 1 was fitted with other options" in caplog.text
+    assert add(0.6, n_clusters=4, seed=1)[1] == 3
+
+
+def test_a_champion_without_score_is_not_displaced(add, caplog):
+    assert add(None)[1] == 1
+    assert add(0.9)[1] == 1
+    assert "version 1 has no quality to compare with" in caplog.text
+
+
+def test_an_alias_that_was_taken_away_is_given_anew(root, add):
+    add(0.5)
+    client_of(root).delete_registered_model_alias(NAME, "champion")
+    assert add(0.1) == (2, 2)
+
+
+def test_a_version_knows_its_run_model_data_and_score(root, add):
+    add(0.25)
+    version = client_of(root).get_model_version(NAME, "1")
+    assert client_of(root).get_run(version.run_id).info.run_name == "some"
+    assert version.source.startswith((root / "mlartifacts").as_uri())
+    tags = {"data.sha256.samples": "a" * 64, "score.name": "quality", "score.value": "0.25"}
+    assert tags.items() <= version.tags.items()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("models:/digits-dcn@champion", r"no registered model 'digits-dcn' \(did you mean 'digits-dcan'\?\)"),
+        ("models:/digits-dcan@champoin", r"has no alias 'champoin' \(did you mean 'champion'\?\)"),
+        ("models:/digits-dcan/7", r"has no version 7 \(known: 1\)"),
+        ("runs:/nothing/dcan_model", "Run with id=nothing not found"),
+        ("models:/digits-dcan", "expected models:/<name>@<alias> or <name>/<version>"),
+    ],
+)
+def test_models_that_are_not_there_are_named(root, add, model, message):
+    add(0.5)
+    with pytest.raises(TrackingError, match=message):
+        read_predictor(root, model)
+
+
+def test_files_that_are_no_predictors_are_named(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"none")
+    with pytest.raises(ValueError, match=r"model.safetensors: expected a predictor, got a file of another kind"):
+        read_predictor(tmp_path, str(tmp_path / "model.safetensors"))
+    with pytest.raises(ValueError, match=r"no predictor at .*; expected models:/<data set>-<method>@champion"):
+        read_predictor(tmp_path, str(tmp_path / "digits-dcan"))

@@ -1,0 +1,189 @@
+"""`kedro resume`: finished work is kept, everything behind what is missing runs, and all of it is one version."""
+
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from command_line import checksums, error_of, kedro
+from deep_clustering.datasets import JSONDataset
+from deep_clustering.runs.tracking.process import describe_process
+from deep_clustering.runs.tracking.reading import find_run, list_runs
+from pipelines.small_project import versions
+from tracked_project import PARAMETERS, client_of, make_project, refuse, tracked_run, write_parameters
+
+
+def _fail(*arguments, **named):
+    raise ValueError("out of luck")
+
+
+@pytest.fixture(scope="module")
+def failed(tmp_path_factory):
+    """A project whose only run failed when it should have been scored."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        patch.setattr("deep_clustering.scores.evaluation.score_clustering", _fail)
+        root = make_project(tmp_path_factory.mktemp("failed") / "project")
+        run = tracked_run(root, "--pipelines=kmeans", "--params=seed=3")
+    assert run.status == "FAILED"
+    return root, run
+
+
+@pytest.fixture
+def project(failed, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return shutil.copytree(failed[0], tmp_path / "project")
+
+
+@pytest.fixture
+def run(failed):
+    return failed[1]
+
+
+def file_of(root, name, version):
+    (path,) = (path for path in versions(root, name) if path.parent.name == version)
+    return path
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_finished_work_is_kept_and_the_rest_gets_the_same_version(project, run, is_named, monkeypatch):
+    before = checksums(project / "data")
+    monkeypatch.setattr("deep_clustering.pipelines.training.nodes.fit", _fail)
+    result = kedro(project, "resume", *([run.run_id[:8]] if is_named else []))
+    assert result.exit_code == 0, result.output
+    after = checksums(project / "data")
+    assert before.items() <= after.items()
+    assert {path.split("/")[-2] for path in after} == {run.save_version}
+    new = list_runs(project, last=1)[0]
+    assert new.tags["deep_clustering.resumes"] == run.run_id
+    assert (new.status, new.params["seed"], new.scored) == ("FINISHED", "3", ("kmeans",))
+    assert kedro(project, "resume").output == "no tracked run is unfinished\n"
+    assert f"all its outputs are there, in version {run.save_version}" in kedro(project, "resume", run.run_id).output
+
+
+def test_a_continued_run_equals_one_that_was_never_interrupted(project, run):
+    assert kedro(project, "resume").exit_code == 0
+    continued = list_runs(project, last=1)[0]
+    result = kedro(project, "reproduce", continued.run_id)
+    assert result.exit_code == 0, result.output
+    assert f"run {continued.run_id} continued run {run.run_id}: the whole of it is repeated" in result.output
+    new = list_runs(project, last=1)[0]
+    assert f"identical: run {new.run_id} against run {run.run_id}" in result.output.splitlines()
+    whole = JSONDataset(filepath=str(file_of(project, "scores.json", new.save_version))).load()
+    pieced = JSONDataset(filepath=str(file_of(project, "scores.json", run.save_version))).load()
+    assert whole["metrics"] == pieced["metrics"]
+
+
+def test_a_run_made_in_between_does_not_leak_into_it(project, run):
+    between = tracked_run(project, "--pipelines=kmeans", "--params=n_clusters=4")
+    result = kedro(project, "resume", run.run_id)
+    assert result.exit_code == 0, result.output
+    scores = JSONDataset(filepath=str(file_of(project, "scores.json", run.save_version))).load()
+    assignments = np.load(file_of(project, "assignments.npy", run.save_version))
+    assert scores["n_clusters"] == 10
+    assert scores["occupancy"] == np.bincount(assignments, minlength=10).tolist()
+    assert versions(project, "scores.json")[-1].parent.name == between.save_version
+
+
+def test_a_half_saved_node_runs_again_and_its_outputs_stay_beside_the_new_ones(project, run):
+    saved = file_of(project, "assignments.npy", run.save_version)
+    before = np.load(saved)
+    file_of(project, "representation.npz", run.save_version).unlink()
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert "nodes are left: kmeans.assign, " in result.output
+    np.testing.assert_array_equal(np.load(saved), before)
+    with saved.with_name("assignments.npy.unfinished").open("rb") as aside:
+        np.testing.assert_array_equal(np.load(aside), before)
+
+
+def test_everything_behind_a_missing_output_runs_again(project, run):
+    file_of(project, "model.safetensors", run.save_version).unlink()
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    left = next(line for line in result.output.splitlines() if "nodes are left" in line)
+    assert set(left.partition("left: ")[2].split(", ")) == {
+        "kmeans.fit",
+        "kmeans.assign",
+        "kmeans.bundle",
+        "evaluation.score_kmeans",
+        "evaluation.project_kmeans",
+        "evaluation.pick_members_kmeans",
+        "evaluation.report_kmeans",
+    }
+
+
+def test_a_second_failure_is_continued_too(project, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("deep_clustering.reporting.write_report", _fail)
+        assert "out of luck" in error_of(kedro(project, "resume"))
+    assert len(versions(project, "scores.json")) == 1
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert "1 of 10 nodes are left: evaluation.report_kmeans" in result.output
+    assert file_of(project, "report.html", run.save_version)
+    assert kedro(project, "resume").output == "no tracked run is unfinished\n"
+
+
+def test_parameters_of_finished_nodes_must_be_as_they_were(project, run):
+    write_parameters(project, PARAMETERS.replace("n_init: 2", "n_init: 3"))
+    message = refuse(project, "resume", run.run_id)
+    assert "computed with other parameters than the configuration has now" in message
+    assert "    parameter kmeans.n_init: 2, now 3" in message
+
+
+def test_parameters_of_what_is_left_may_be_corrected(project, run):
+    write_parameters(project, PARAMETERS + "evaluation: {silhouette_samples: 20}\n")
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert "  warning: changed since: parameter evaluation.silhouette_samples: 5000, now 20" in result.output
+
+
+def test_other_code_or_packages_are_a_warning(project, run):
+    packages = '{"numpy": "1.0"}'
+    client_of(project).set_tag(run.run_id, "python.packages", packages)
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert f"  warning: changed since: package numpy: 1.0, now {np.__version__}" in result.output
+
+
+def test_a_run_that_still_lives_is_refused(project, run):
+    client_of(project).update_run(run.run_id, "RUNNING")
+    process = describe_process()["process.id"]  # the run's process is this one
+    assert refuse(project, "resume", run.run_id) == f"run {run.run_id} still runs here, as process {process}"
+    assert kedro(project, "resume").output == "no tracked run is unfinished\n"
+
+
+def test_a_run_on_another_host_is_refused(project, run):
+    client = client_of(project)
+    client.update_run(run.run_id, "RUNNING")
+    client.set_tag(run.run_id, "process.host", "elsewhere")
+    assert "says that it runs on host elsewhere as process" in refuse(project, "resume", run.run_id)
+
+
+def test_a_run_whose_process_died_is_the_newest_unfinished_one(project, run):
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    client = client_of(project)
+    client.update_run(run.run_id, "RUNNING")
+    client.set_tag(run.run_id, "process.id", str(process.pid))
+    client.set_tag(run.run_id, "process.start", "0-0 1")
+    assert find_run(project, run.run_id).status == "died"
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"resuming run {run.run_id} (kmeans digits seed 3, died)")
+
+
+def test_a_vanished_input_from_outside_the_run_is_named(project, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("deep_clustering.scores.evaluation.score_clustering", _fail)
+        partial = tracked_run(project, "--pipelines=kmeans", "--from-nodes=kmeans.assign")
+    assert partial.load_versions["samples"] == run.save_version
+    samples = file_of(project, "samples.npy", run.save_version)
+    history = file_of(project, "history.npz", run.save_version)
+    history.unlink()
+    message = f"run {partial.run_id}: its input 'kmeans_history' is gone: there is no {history}"
+    assert refuse(project, "resume", partial.run_id) == message
+    assert samples.exists()

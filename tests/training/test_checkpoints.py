@@ -1,0 +1,237 @@
+"""Checkpoints: what is read back is what was written, and a killed training ends as an unbroken one."""
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deep_clustering.methods import make_method
+from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints, fingerprint
+
+STATE = {
+    "weights": {"layer.weight": torch.arange(6.0).reshape(2, 3), "flag": torch.tensor([True, False])},
+    "optimiser": {0: {"step": torch.tensor(3.0)}, "groups": [{"lr": 1e-3, "betas": [0.9, 0.999], "name": None}]},
+    "seed": 2**40,
+}
+IDENTITY = {"method": "any", "options": {"epochs": 3, "views": {"kind": "noise"}}, "rows": "abc"}
+
+
+def checkpoints(folder: Path, name: str = "any", every: int = 1, resume: bool | str = True) -> Checkpoints:
+    return Checkpoints(CheckpointOptions(every=every, resume=resume, folder=str(folder)), name)
+
+
+def begun(folder: Path, identity: dict = IDENTITY, **options) -> Checkpoints:
+    one = checkpoints(folder, **options)
+    one.begin(identity)
+    return one
+
+
+def assert_same(one, other) -> None:
+    if isinstance(one, torch.Tensor):
+        assert one.dtype == other.dtype
+        assert torch.equal(one, other)
+    elif isinstance(one, dict):
+        assert list(one) == list(other)
+        for key in one:
+            assert_same(one[key], other[key])
+    elif isinstance(one, list):
+        assert len(one) == len(other)
+        for first, second in zip(one, other, strict=True):
+            assert_same(first, second)
+    else:
+        assert one == other
+
+
+def files(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.safetensors"))
+
+
+def test_what_is_read_is_what_was_written(tmp_path):
+    begun(tmp_path).save(1, STATE)
+    assert_same(checkpoints(tmp_path).begin(IDENTITY), STATE)
+
+
+def test_the_two_newest_are_kept_and_the_newest_is_read(tmp_path):
+    one = begun(tmp_path)
+    for epoch in (1, 2, 10):
+        one.save(epoch, {"epoch": epoch})
+    assert [path.name for path in files(tmp_path)] == ["epoch-000002.safetensors", "epoch-000010.safetensors"]
+    assert checkpoints(tmp_path).begin(IDENTITY) == {"epoch": 10}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+def test_a_checkpoint_cut_short_gives_way_to_the_one_before(tmp_path, caplog, share):
+    one = begun(tmp_path)
+    one.save(1, STATE)
+    one.save(2, STATE)
+    newest = files(tmp_path)[-1]
+    content = newest.read_bytes()
+    newest.write_bytes(content[: int(share * len(content))])
+    with caplog.at_level(logging.WARNING):
+        assert_same(checkpoints(tmp_path).begin(IDENTITY), STATE)
+    assert "epoch-000002.safetensors is cut short or damaged" in caplog.text
+
+
+def test_without_resume_the_training_begins_anew_and_old_checkpoints_go(tmp_path):
+    begun(tmp_path).save(1, STATE)
+    assert checkpoints(tmp_path, resume=False).begin(IDENTITY) is None
+    assert files(tmp_path) == []
+
+
+def test_without_any_checkpoint_the_training_begins_anew(tmp_path):
+    assert checkpoints(tmp_path).begin(IDENTITY) is None
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"options": {"epochs": 4, "views": {"kind": "noise"}}}, "options.epochs was 3, is 4"),
+        ({"options": {"epochs": 3, "views": {"kind": "dropout"}}}, "options.views.kind was 'noise', is 'dropout'"),
+        ({"rows": "xyz"}, "rows was 'abc', is 'xyz'"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused_by_what_differs(tmp_path, changed, message):
+    begun(tmp_path).save(1, STATE)
+    with pytest.raises(ValueError, match=message):
+        checkpoints(tmp_path).begin(IDENTITY | changed)
+    assert len(files(tmp_path)) == 1  # what was saved stays
+
+
+def test_a_checkpoint_of_another_version_of_the_code_is_refused(tmp_path, monkeypatch):
+    begun(tmp_path).save(1, STATE)
+    monkeypatch.setattr("deep_clustering.training.checkpoints.__version__", "99")
+    with pytest.raises(ValueError, match=r"deep_clustering was '.*', is '99'"):
+        checkpoints(tmp_path).begin(IDENTITY)
+
+
+def test_auto_passes_over_a_checkpoint_of_another_training(tmp_path):
+    begun(tmp_path).save(1, STATE)
+    assert checkpoints(tmp_path, resume="auto").begin(IDENTITY | {"rows": "xyz"}) is None
+    assert_same(checkpoints(tmp_path, resume="auto").begin(IDENTITY), STATE)
+
+
+def test_two_trainings_do_not_see_each_other(tmp_path):
+    one, other = begun(tmp_path), begun(tmp_path, IDENTITY | {"rows": "xyz"}, resume=False)
+    one.save(1, {"epoch": 1})
+    other.save(2, {"epoch": 2})
+    other.clear()
+    assert checkpoints(tmp_path).begin(IDENTITY) == {"epoch": 1}
+
+
+@pytest.mark.parametrize(("every", "due"), [(0, []), (1, [0, 1, 2, 3, 4]), (2, [0, 2, 4])])
+def test_a_checkpoint_is_due_every_so_many_epochs(tmp_path, every, due):
+    one = checkpoints(tmp_path, every=every)
+    assert [epoch for epoch in range(5) if one.is_due(epoch)] == due
+
+
+def test_fingerprint_tells_rows_apart(digits):
+    assert fingerprint(digits) == fingerprint(digits.copy())
+    changed = digits.copy()
+    changed[7, 0, 0, 0] += 1
+    assert fingerprint(changed) != fingerprint(digits)
+    assert fingerprint(digits[:100]) != fingerprint(digits)
+
+
+# The methods
+
+KILLED = """
+import json, os, signal, sys
+import numpy as np, torch
+torch.set_num_threads(1)
+from deep_clustering.methods import make_method
+from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+
+class Killed(Checkpoints):
+    def within(self, name):
+        return Killed(self._options, f"{self._name}/{name}")
+
+    def save(self, epoch, state):
+        super().save(epoch, state)
+        if sys.argv[4] in self._name + "@" + str(epoch):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+options = CheckpointOptions(every=1, resume=True, folder=sys.argv[3])
+make_method(json.loads(sys.argv[1])).fit(np.load(sys.argv[2]), None, Killed(options, "training"))
+"""
+
+
+def with_start(options: dict) -> dict:
+    start = {
+        "kind": "overclustering",
+        "components_per_cluster": 1.2,
+        "epochs": 0.67,
+        "hold": 0.33,
+        "core": 0.8,
+        "max_rows": 1000,
+    }
+    return options | {"epochs": 3, "start": start}
+
+
+SWITCHED_ON = {
+    "neural_mixture": {"mixing": "learned", "heads": 2},
+    "dcan": {"reconstruction_weight": 0.1, "positives": "sample", "clustering": "gmm"},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "changes", "moment"),
+    [
+        *((method, {}, moment) for method in SWITCHED_ON for moment in ("training/components@1", "training@0")),
+        *((method, {}, "training@2") for method in SWITCHED_ON),
+        *(
+            (method, {"restarts": 2}, moment)
+            for method in SWITCHED_ON
+            for moment in ("training/restart_1@2", "training@1")
+        ),
+    ],
+)
+def test_a_killed_training_ends_with_the_same_weights_as_an_unbroken_one(
+    tiny_options, digits, tmp_path, method, changes, moment
+):
+    options = with_start(tiny_options(method, **SWITCHED_ON[method], **changes))
+    np.save(tmp_path / "rows.npy", digits)
+    arguments = [json.dumps(options), str(tmp_path / "rows.npy"), str(tmp_path / "checkpoints"), moment]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    assert files(tmp_path / "checkpoints")
+    unbroken = make_method(options).fit(digits)
+    resumed = make_method(options).fit(digits, None, checkpoints(tmp_path / "checkpoints", "training"))
+    for name, array in unbroken.get_arrays().items():
+        np.testing.assert_array_equal(resumed.get_arrays()[name], array, err_msg=name)
+    for name, array in unbroken.history_.items():
+        np.testing.assert_array_equal(resumed.history_[name], array, err_msg=name)
+    assert files(tmp_path / "checkpoints") == []  # a finished training leaves none
+
+
+@pytest.mark.parametrize("method", SWITCHED_ON)
+def test_a_resumed_training_does_not_repeat_finished_epochs(tiny_options, digits, tmp_path, monkeypatch, method):
+    options = tiny_options(method, epochs=4, start={"kind": "none"})
+    estimator = make_method(options)
+    steps = []
+
+    class Stop(Exception):  # noqa: N818
+        pass
+
+    original = type(estimator)._step
+
+    def counted(self, *args):
+        steps.append(1)
+        if len(steps) > 2 * 3 + 1:  # three batches an epoch: in the third epoch
+            raise Stop
+        return original(self, *args)
+
+    monkeypatch.setattr(type(estimator), "_step", counted)
+    with pytest.raises(Stop):
+        estimator.fit(digits, None, checkpoints(tmp_path))
+    steps.clear()
+    monkeypatch.setattr(type(estimator), "_step", lambda self, *args: steps.append(1) or original(self, *args))
+    make_method(options).fit(digits, None, checkpoints(tmp_path))
+    assert len(steps) == 2 * 3

@@ -1,0 +1,80 @@
+"""The training history: means per epoch, snapshots, and the stop at values that are not finite."""
+
+import numpy as np
+import pytest
+import torch
+
+from deep_clustering.training.history import History
+
+
+def test_columns_are_the_means_of_each_epochs_batches():
+    history = History("x")
+    terms = np.random.default_rng(0).normal(size=(3, 4, 2))  # epochs, batches, terms
+    for epoch, batches in enumerate(terms):
+        for loss, share in batches:
+            history.add(loss=torch.tensor(loss), share=torch.tensor(share))
+        history.close_epoch(epoch + 1)
+    arrays = history.arrays()
+    np.testing.assert_array_equal(arrays["epoch"], [1, 2, 3])
+    np.testing.assert_allclose(arrays["loss"], terms[:, :, 0].mean(axis=1), rtol=1e-5)
+    np.testing.assert_allclose(arrays["share"], terms[:, :, 1].mean(axis=1), rtol=1e-5)
+    assert arrays["loss"].dtype == np.float64
+
+
+def test_terms_of_the_whole_epoch_stand_beside_the_means_of_its_batches():
+    history = History("x")
+    for epoch, share in enumerate([0.25, 0.75]):
+        for loss in (1.0, 2.0):
+            history.add(loss=torch.tensor(loss + epoch))
+        history.close_epoch(epoch + 1, share=torch.tensor(share), count=torch.tensor(3))
+    assert history.column("loss") == [1.5, 2.5]
+    assert history.column("share") == [0.25, 0.75]
+    np.testing.assert_array_equal(history.arrays()["count"], [3, 3])
+    history.add(loss=torch.tensor(1.0))
+    with pytest.raises(FloatingPointError, match="x: 'share' became nan in epoch 3"):
+        history.close_epoch(3, share=torch.tensor(float("nan")), count=torch.tensor(3))
+
+
+def test_snapshots_keep_epoch_and_clusters():
+    history = History("x")
+    history.snapshot(0, torch.tensor([0, 1, 2]))
+    history.snapshot(5, torch.tensor([2, 1, 2]))
+    np.testing.assert_array_equal(history.newest_snapshot(), [2, 1, 2])
+    arrays = history.arrays()
+    np.testing.assert_array_equal(arrays["snapshot_epoch"], [0, 5])
+    np.testing.assert_array_equal(arrays["snapshot_assignments"], [[0, 1, 2], [2, 1, 2]])
+    assert arrays["snapshot_epoch"].dtype == np.int64
+    assert arrays["snapshot_assignments"].dtype == np.int16
+
+
+def test_an_empty_history_has_empty_columns():
+    arrays = History("x").arrays()
+    assert set(arrays) == {"epoch", "snapshot_epoch", "snapshot_assignments"}
+    assert all(len(column) == 0 for column in arrays.values())
+    assert History("x").last("loss") == ""
+
+
+def test_last_shows_the_last_epoch_only():
+    history = History("x")
+    for epoch, loss in enumerate([2.0, 0.5]):
+        history.add(loss=torch.tensor(loss), share=torch.tensor(1.0))
+        history.close_epoch(epoch + 1)
+    assert history.last("loss", "share") == "loss 0.500, share 1.000"
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_not_finite_stops_with_method_term_and_epoch(value):
+    history = History("some_method")
+    history.add(fine=torch.tensor(1.0), broken=torch.tensor(value))
+    history.add(fine=torch.tensor(1.0), broken=torch.tensor(1.0))
+    with pytest.raises(FloatingPointError, match=r"some_method: 'broken' became (nan|inf|-inf) in epoch 7"):
+        history.close_epoch(7)
+
+
+def test_noted_terms_hold_no_graph():
+    history = History("x")
+    weight = torch.ones(1, requires_grad=True)
+    term = (2 * weight).sum()
+    history.add(loss=term)
+    assert not history._batches[0]["loss"].requires_grad
+    assert term.requires_grad

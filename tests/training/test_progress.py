@@ -1,0 +1,107 @@
+"""Progress: every epoch is counted; a bar on a terminal, a few log lines elsewhere."""
+
+import io
+import logging
+import sys
+
+import pytest
+
+from deep_clustering.training import progress
+
+
+class Stream(io.StringIO):
+    """A standard error stream that is a terminal or is not."""
+
+    def __init__(self, is_terminal: bool) -> None:
+        super().__init__()
+        self.is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self.is_terminal
+
+
+class Clock:
+    """Seconds that pass only when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+# Called in the tests' bodies: between a fixture and its test pytest puts its own stream in place.
+def use_stream(monkeypatch, is_terminal: bool) -> Stream:
+    stream = Stream(is_terminal)
+    monkeypatch.setattr(sys, "stderr", stream)
+    return stream
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress.time, "monotonic", clock.monotonic)
+    return clock
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("n_epochs", [0, 1, 7])
+def test_epochs_are_counted_from_zero(monkeypatch, is_terminal, n_epochs):
+    use_stream(monkeypatch, is_terminal)
+    assert list(progress.epochs(n_epochs, "x", lambda: "")) == list(range(n_epochs))
+
+
+def test_quick_epochs_give_one_line_at_the_end(monkeypatch, clock, caplog):
+    stream = use_stream(monkeypatch, is_terminal=False)
+    asked = []
+    with caplog.at_level(logging.INFO):
+        for _ in progress.epochs(50, "dcan", lambda: asked.append("status") or "loss 1.5"):
+            pass
+    assert [record.getMessage() for record in caplog.records] == ["dcan: epoch 50 of 50, loss 1.5, 0 s left"]
+    assert stream.getvalue() == ""
+    assert asked == ["status"]  # it may have to wait for the device, so it is asked only when shown
+
+
+def test_slow_epochs_give_a_line_every_few_seconds_with_the_time_left(monkeypatch, clock, caplog):
+    stream = use_stream(monkeypatch, is_terminal=False)
+    with caplog.at_level(logging.INFO):
+        for _ in progress.epochs(10, "x", lambda: "s"):
+            clock.now += 2.0
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines == [
+        "x: epoch 3 of 10, s, 14 s left",
+        "x: epoch 6 of 10, s, 8 s left",
+        "x: epoch 9 of 10, s, 2 s left",
+        "x: epoch 10 of 10, s, 0 s left",
+    ]
+    assert stream.getvalue() == ""
+
+
+def test_status_is_read_after_the_epoch_it_belongs_to(monkeypatch, caplog):
+    use_stream(monkeypatch, is_terminal=False)
+    done = []
+    with caplog.at_level(logging.INFO):
+        for epoch in progress.epochs(3, "x", lambda: f"done {done}"):
+            done.append(epoch)
+    assert "done [0, 1, 2]" in caplog.text
+
+
+def test_bar_shows_label_status_and_count_but_no_log_lines(monkeypatch, caplog):
+    terminal = use_stream(monkeypatch, is_terminal=True)
+    with caplog.at_level(logging.INFO):
+        for _ in progress.epochs(4, "neural_mixture", lambda: "loss 0.25"):
+            pass
+    shown = terminal.getvalue()
+    assert "neural_mixture" in shown
+    assert "4/4" in shown
+    assert "loss 0.25" in shown
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_an_error_in_the_loop_ends_the_progress(monkeypatch, is_terminal):
+    use_stream(monkeypatch, is_terminal)
+    with pytest.raises(RuntimeError, match="in epoch 1"):  # noqa: PT012 - the loop is what is tested
+        for epoch in progress.epochs(5, "x", lambda: ""):
+            if epoch == 1:
+                raise RuntimeError("in epoch 1")

@@ -1,0 +1,174 @@
+"""Rows in batches: order, sizes, and that it does not matter where the rows lie."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from deep_clustering.training import rows as batching
+from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
+
+CPU = torch.device("cpu")
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+# Index batches
+
+
+@given(st.integers(1, 300), st.integers(1, 100), st.integers(0, 1000))
+def test_batches_are_equal_pieces_of_a_shuffle(n_samples, batch_size, seed):
+    batches = list(index_batches(n_samples, batch_size, generator(seed)))
+    size = min(batch_size, n_samples)
+    assert [len(batch) for batch in batches] == [size] * (n_samples // size)
+    assert len(batches) == n_batches(n_samples, batch_size)
+    together = torch.cat(batches).numpy()
+    assert together.dtype == np.int64
+    assert len(set(together)) == len(together)
+    assert set(together) <= set(range(n_samples))
+    assert n_samples - len(together) < size
+
+
+def test_batches_repeat_with_the_seed_and_change_from_epoch_to_epoch():
+    source = generator(1)
+    first, second = (torch.cat(list(index_batches(100, 20, source))) for _ in range(2))
+    again = torch.cat(list(index_batches(100, 20, generator(1))))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, second)
+    assert sorted(first.tolist()) == sorted(second.tolist()) == list(range(100))
+
+
+def test_every_row_has_its_turn_although_the_remainder_is_left_out():
+    source, counts = generator(), np.zeros(10)
+    for _ in range(300):
+        (batch,) = index_batches(10, 7, source)
+        counts[batch.numpy()] += 1
+    np.testing.assert_allclose(counts / 300, 0.7, atol=5 * np.sqrt(0.21 / 300))
+
+
+# Rows
+
+
+@pytest.fixture
+def features() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(50, 2, 3, 3)).astype(np.float32)
+
+
+@pytest.fixture
+def mapped(features, tmp_path) -> np.ndarray:
+    np.save(tmp_path / "rows.npy", features)
+    return np.load(tmp_path / "rows.npy", mmap_mode="r")
+
+
+def test_rows_give_what_indexing_gives(features):
+    rows = Rows(features, CPU)
+    index = torch.tensor([3, 0, 49, 3])
+    assert len(rows) == 50
+    np.testing.assert_array_equal(rows[index], features[index.numpy()])
+    assert rows[index].dtype == torch.float32
+
+
+@given(st.integers(1, 120))
+def test_chunks_are_all_rows_in_order(size):
+    features = np.arange(100, dtype=np.float32).reshape(50, 2)
+    chunks = list(Rows(features, CPU).chunks(size))
+    assert all(len(chunk) == size for chunk in chunks[:-1])
+    assert 0 < len(chunks[-1]) <= size
+    np.testing.assert_array_equal(torch.cat(chunks), features)
+
+
+def test_memory_map_is_left_on_disk_and_gives_the_same(features, mapped):
+    in_memory, on_disk = Rows(features, CPU), Rows(mapped, CPU)
+    assert on_disk._tensor is None
+    index = torch.randperm(50, generator=generator())[:20]
+    assert torch.equal(on_disk[index], in_memory[index])
+    for first, second in zip(on_disk.chunks(7), in_memory.chunks(7), strict=True):
+        assert torch.equal(first, second)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_rows_are_copies(features, mapped, on_disk):
+    source = mapped if on_disk else features
+    before = source.copy()
+    batch = Rows(source, CPU)[torch.arange(5)]
+    batch += 1
+    np.testing.assert_array_equal(source, before)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_rows_stay_sparse_and_give_dense_batches(dtype):
+    rng = np.random.default_rng(0)
+    dense = (rng.normal(size=(50, 6)) * (rng.random((50, 6)) < 0.3)).astype(dtype)
+    thin, full = Rows(sparse.csr_matrix(dense), CPU), Rows(dense, CPU)
+    assert thin._tensor is None
+    assert len(thin) == 50
+    index = torch.tensor([3, 3, 0, 49])
+    assert thin[index].dtype == torch.float32
+    assert torch.equal(thin[index], full[index])
+    assert torch.equal(torch.cat(list(thin.chunks(7))), torch.cat(list(full.chunks(7))))
+
+
+def test_double_precision_becomes_single(features, tmp_path):
+    np.save(tmp_path / "double.npy", features.astype(np.float64))
+    for source in (features.astype(np.float64), np.load(tmp_path / "double.npy", mmap_mode="r")):
+        batch = Rows(source, CPU)[torch.arange(50)]
+        assert batch.dtype == torch.float32
+        np.testing.assert_array_equal(batch, features)
+
+
+@pytest.mark.parametrize(("free", "fits"), [(10**9, True), (50 * 18 * 4 * 2, True), (50 * 18 * 4 * 2 - 1, False)])
+def test_rows_may_take_half_of_the_free_device_memory(features, monkeypatch, free, fits):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    assert batching._fits(features, torch.device("cuda")) is fits
+    assert batching._fits(features, CPU) is True
+
+
+def test_rows_that_do_not_fit_are_read_batch_by_batch(features, monkeypatch):
+    monkeypatch.setattr(batching, "_fits", lambda *_: False)
+    rows = Rows(features, CPU)
+    assert rows._tensor is None
+    np.testing.assert_array_equal(torch.cat(list(rows.chunks(8))), features)
+
+
+# Applying a function
+
+
+@given(st.integers(1, 60))
+def test_chunks_do_not_change_a_row_wise_function(size):
+    features = np.random.default_rng(0).normal(size=(50, 4)).astype(np.float32)
+    results = apply_in_chunks(lambda batch: batch[:, :2] * 2 + 1, Rows(features, CPU), size)
+    np.testing.assert_array_equal(results, features[:, :2] * 2 + 1)
+
+
+def test_apply_keeps_no_graph(features):
+    layer = torch.nn.Linear(18, 3)
+    results = apply_in_chunks(lambda batch: layer(batch.flatten(1)), Rows(features, CPU), 16)
+    assert not results.requires_grad
+    assert results.shape == (50, 3)
+
+
+# Devices
+
+
+def test_named_devices():
+    assert resolve_device("cpu") == CPU
+    assert resolve_device("auto").type in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "expected"), [(True, True, "cuda"), (False, True, "mps"), (False, False, "cpu")]
+)
+def test_auto_prefers_cuda_then_mps(monkeypatch, cuda, mps, expected):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    assert resolve_device("auto").type == expected
+
+
+@pytest.mark.parametrize("name", ["nonsense", "", "cpu:x", "cuda:99"])
+def test_devices_that_are_not_there_are_refused(name):
+    with pytest.raises(ValueError, match=f"^device: expected 'auto', 'cpu' or a device of this machine, got '{name}' "):
+        resolve_device(name)
