@@ -1,13 +1,14 @@
 """Options from mappings to dataclasses: what is taken, and that each refusal says what, where and what was meant."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, ClassVar, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deep_clustering.options import build, build_kind, check_choice, check_range, closest
+from deep_clustering.options import build, build_kind, check_choice, check_fields, check_range, closest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,3 +181,61 @@ def test_choice():
         check_choice("padding", "zero", ("zeros", "border"))
     with pytest.raises(ValueError, match=r"^padding got 'x' \(known: border, zeros\)$"):
         check_choice("padding", "x", (word for word in ("zeros", "border")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounded:
+    """Bounds and choices in the annotations, and options that are gone."""
+
+    dropped: ClassVar[dict[str, str]] = {
+        "erase": "dropped in 0.3.0; use more rotation",
+        "mode: slow": "dropped in 0.3.0; use fast",
+    }
+
+    heads: Annotated[int, Ge(1), Lt(100)]
+    rate: Annotated[float, Gt(0), Le(1)]
+    mode: Literal["fast", "exact"]
+    hidden: list[Annotated[int, Ge(1)]]
+
+
+INSIDE = {"heads": 2, "rate": 0.5, "mode": "fast", "hidden": [4]}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"heads": 0}, "here: heads must be at least 1, got 0"),
+        ({"heads": 100}, "here: heads must be below 100, got 100"),
+        ({"rate": 0.0}, "here: rate must be above 0, got 0.0"),
+        ({"rate": 1.5}, "here: rate must be at most 1, got 1.5"),
+        ({"rate": float("nan")}, "here: rate must be .*, got nan"),
+        ({"mode": "fsat"}, r"here: mode got 'fsat' \(did you mean 'fast'\?\)"),
+        ({"hidden": [3, 0]}, "here: hidden must be at least 1, got 0"),
+        ({"heads": 0, "rate": 2.0}, "heads must be at least 1, got 0; rate must be at most 1, got 2.0"),
+    ],
+)
+def test_a_value_outside_of_its_annotation_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        build(Bounded, INSIDE | wrong, "here")
+
+
+@pytest.mark.parametrize("edge", [{"heads": 1}, {"heads": 99}, {"rate": 1.0}, {"mode": "exact"}, {"hidden": [1]}])
+def test_the_edges_are_inside(edge):
+    options = INSIDE | edge
+    made = build(Bounded, options, "here")
+    assert {name: getattr(made, name) for name in options} == options
+    check_fields(made)
+
+
+def test_an_instance_made_without_build_is_checked_the_same():
+    with pytest.raises(ValueError, match="heads must be at least 1, got 0"):
+        check_fields(Bounded(heads=0, rate=0.5, mode="fast", hidden=[]))
+
+
+def test_an_option_that_a_version_dropped_is_named_with_what_to_use():
+    with pytest.raises(ValueError, match="here: option 'erase' was dropped in 0.3.0; use more rotation"):
+        build(Bounded, INSIDE | {"erase": 0.1}, "here")
+    with pytest.raises(ValueError, match="here: mode: slow was dropped in 0.3.0; use fast"):
+        build(Bounded, INSIDE | {"mode": "slow"}, "here")
+    with pytest.raises(ValueError, match="here: kind 'old' was dropped in 0.3.0; use new"):
+        build_kind({"new": Bounded}, {"kind": "old"}, "here", {"old": "dropped in 0.3.0; use new"})

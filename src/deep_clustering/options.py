@@ -1,13 +1,24 @@
 """Options from YAML to dataclasses: every key known, every value of its type, every error with its place."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
+
+# What pydantic calls a value outside of the bounds of its annotation, and how it is said here.
+_BOUNDS = {
+    "greater_than_equal": ("ge", "at least"),
+    "greater_than": ("gt", "above"),
+    "less_than_equal": ("le", "at most"),
+    "less_than": ("lt", "below"),
+}
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -29,29 +40,31 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
     """Make a dataclass from a mapping that must hold exactly its fields.
 
     Args:
-        cls: A dataclass; the annotations of its fields are the schema.
+        cls: A dataclass; the annotations of its fields are the schema: types, bounds (`Annotated[int, Ge(1)]`) and
+            choices (`Literal["a", "b"]`). A class variable `dropped` may hold options that a version has dropped, each
+            with a sentence that names the version and what to use instead; a value that was dropped is under
+            "option: value".
         options: Field name to value, as read from YAML.
         where: The mapping's place in the configuration, for the messages.
 
     Returns:
-        The instance; its own `__post_init__` has checked the ranges.
+        The instance; its own `__post_init__` has checked what no annotation can say.
 
     Raises:
         ValueError: naming every unknown, missing and ill-typed option at once.
     """
     if not isinstance(options, Mapping):
         raise ValueError(f"{where}: expected a mapping of options, got {options!r}")
-    hints = get_type_hints(cls, include_extras=True)
     init = {field.name: field for field in fields(cls) if field.init}  # type: ignore[arg-type]
-    problems = [f"unknown option '{key}' ({closest(str(key), init)})" for key in options if key not in init]
+    dropped: Mapping[str, str] = getattr(cls, "dropped", {})
+    problems = [_unknown(str(key), init, dropped) for key in options if key not in init]
     values: dict[str, Any] = {}
     for name, field in init.items():
-        if name in options:
-            try:
-                values[name] = TypeAdapter(hints[name]).validate_python(options[name])
-            except ValidationError as error:
-                reason = error.errors()[0]["msg"]
-                problems.append(f"'{name}' got {options[name]!r}: {reason}")
+        if f"{name}: {options.get(name)}" in dropped:
+            problems.append(f"{name}: {options[name]} was {dropped[f'{name}: {options[name]}']}")
+        elif name in options:
+            values[name], found = _validated(cls, name, options[name])
+            problems += found
         elif field.default is MISSING and field.default_factory is MISSING:
             problems.append(f"missing option '{name}'")
     if problems:
@@ -62,7 +75,54 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
         raise ValueError(f"{where}: {error}") from error
 
 
-def build_kind(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str) -> T:
+def check_fields(instance: Any) -> None:  # noqa: ANN401
+    """Refuse a dataclass with a value that its annotations exclude; for those that are made without `build`.
+
+    Args:
+        instance: The dataclass.
+
+    Raises:
+        ValueError: naming every option that is ill-typed or out of its bounds.
+    """
+    names = [field.name for field in fields(instance) if field.init]
+    problems = [text for name in names for text in _validated(type(instance), name, getattr(instance, name))[1]]
+    if problems:
+        raise ValueError("; ".join(problems))
+
+
+def _unknown(name: str, known: Iterable[str], dropped: Mapping[str, str]) -> str:
+    if name in dropped:
+        return f"option '{name}' was {dropped[name]}"
+    return f"unknown option '{name}' ({closest(name, known)})"
+
+
+def _validated(cls: type, name: str, value: Any) -> tuple[Any, list[str]]:  # noqa: ANN401
+    """A value as the annotation of its field wants it, and what is wrong with it."""
+    try:
+        return _adapter(cls, name).validate_python(value), []
+    except ValidationError as error:
+        return None, [_sentence(name, value, error.errors()[0])]
+
+
+@cache
+def _adapter(cls: type, name: str) -> TypeAdapter:
+    return TypeAdapter(get_type_hints(cls, include_extras=True)[name])
+
+
+def _sentence(name: str, value: Any, error: ErrorDetails) -> str:  # noqa: ANN401
+    """What pydantic found, in this project's words."""
+    if error["type"] in _BOUNDS:
+        key, words = _BOUNDS[error["type"]]
+        return f"{name} must be {words} {error['ctx'][key]:g}, got {error['input']}"
+    if error["type"] == "literal_error" and isinstance(error["input"], str):
+        known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
+        return f"{name} got '{error['input']}' ({closest(error['input'], known)})"
+    return f"'{name}' got {value!r}: {error['msg']}"
+
+
+def build_kind(
+    kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: str, dropped: Mapping[str, str] | None = None
+) -> T:
     """Make the dataclass that the option `kind` names.
 
     Environments are merged key by key, so a changed `kind` finds the options of the former one beside its own: those
@@ -72,6 +132,7 @@ def build_kind(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: 
         kinds: Name of each kind and its dataclass.
         options: The option `kind` and the options of that kind.
         where: The mapping's place in the configuration, for the messages.
+        dropped: Kinds that a version has dropped, each with a sentence as in `build`.
 
     Returns:
         The instance of the named kind.
@@ -84,6 +145,8 @@ def build_kind(kinds: Mapping[str, type[T]], options: Mapping[str, Any], where: 
             f"{where}: expected a mapping with 'kind' (known: {', '.join(sorted(kinds))}), got {options!r}"
         )
     kind = str(options["kind"])
+    if kind in (dropped or {}):
+        raise ValueError(f"{where}: kind '{kind}' was {(dropped or {})[kind]}")
     if kind not in kinds:
         raise ValueError(f"{where}: unknown kind '{kind}' ({closest(kind, kinds)})")
     own = {field.name for field in fields(kinds[kind])}  # type: ignore[arg-type]
