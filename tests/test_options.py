@@ -233,9 +233,9 @@ def test_an_instance_made_without_build_is_checked_the_same():
 
 
 def test_an_option_that_a_version_dropped_is_named_with_what_to_use():
-    with pytest.raises(ValueError, match="here: option 'erase' was dropped in 0.3.0; use more rotation"):
+    with pytest.raises(ValueError, match=r"here: option 'erase' was dropped in 0.3.0; use more rotation"):
         build(Bounded, INSIDE | {"erase": 0.1}, "here")
-    with pytest.raises(ValueError, match="here: mode: slow was dropped in 0.3.0; use fast"):
+    with pytest.raises(ValueError, match=r"here: mode: slow was dropped in 0.3.0; use fast"):
         build(Bounded, INSIDE | {"mode": "slow"}, "here")
-    with pytest.raises(ValueError, match="here: kind 'old' was dropped in 0.3.0; use new"):
+    with pytest.raises(ValueError, match=r"here: kind 'old' was dropped in 0.3.0; use new"):
         build_kind({"new": Bounded}, {"kind": "old"}, "here", {"old": "dropped in 0.3.0; use new"})
