@@ -21,7 +21,8 @@ from deep_clustering.data.features import fit_statistics, postprocess_rows
 from deep_clustering.data.pretrained.extraction import make_extractor
 from deep_clustering.data.pretrained.weights import locate_weights, read_weights
 from deep_clustering.scores.metrics import accuracy, contingency
-from deep_clustering.training.rows import resolve_device, resolve_precision
+from deep_clustering.training.precision import resolve_precision
+from deep_clustering.training.rows import resolve_device
 
 VALUE_RANGE = (0, 255)
 

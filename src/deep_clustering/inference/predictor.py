@@ -11,7 +11,7 @@ from deep_clustering.data import tensor_files
 from deep_clustering.data.preparation import Preparation, Rows, open_preparation
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
-from deep_clustering.methods import Model, label_free_score, load_method, log_density
+from deep_clustering.methods import Model, label_free_score, load_method
 from deep_clustering.options import check_range
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def make_predictor(
     Returns:
         The predictor.
     """
-    densities = log_density(load_method(model), select_fitted(features, split))
+    densities = load_method(model).describe(select_fitted(features, split)).log_density
     rule = label_free_score(model.method)
     score = None if rule is None else Score(*rule, float(history[f"final_{rule[0]}"]))
     threshold = None if densities is None else float(np.quantile(densities, options.outlier_quantile))
@@ -118,15 +118,13 @@ class Assigner:
         import pandas as pd
 
         features = self._prepare(as_samples(self._predictor.preparation, rows))
-        clusters = np.asarray(self._method.predict(features), dtype=np.int64)
-        responsibilities = np.asarray(self._method.predict_proba(features), dtype=np.float64)
-        found = log_density(self._method, features)
-        densities = np.full(len(clusters), np.nan) if found is None else np.asarray(found, dtype=np.float64)
+        clusters, responsibilities, _, found = self._method.describe(features)
+        densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
         return pd.DataFrame(
             {
                 "cluster": clusters,
-                "probability": responsibilities.max(axis=1),
+                "probability": responsibilities.max(axis=1).astype(np.float64),
                 "log_density": densities,
                 "is_outlier": densities < threshold,
             }

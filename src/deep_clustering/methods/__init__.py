@@ -3,7 +3,7 @@
 A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 
     fit(features, neighbours, checkpoints) -> self  never sees ground truth
-    predict(features) -> (n,) int64    deterministic, the same for one row alone as in any batch
+    describe(features) -> Described    all that is said of rows in one pass; predict(features) is its assignments
     history_                           a column per diagnostic with a value per epoch, and what `is_curve` tells apart
 
 `METHODS` names the classes without importing them, so that listing methods costs nothing.
@@ -20,6 +20,7 @@ from deep_clustering.options import build, closest
 
 if TYPE_CHECKING:
     from deep_clustering.training.checkpoints import Checkpoints
+    from deep_clustering.training.described import Described
 
 METHODS = {
     "dcan": "deep_clustering.methods.dcan:DCAN",
@@ -33,7 +34,7 @@ METHODS = {
 
 def is_curve(name: str) -> bool:
     """Whether an entry of a history has a value per epoch, and is no snapshot, candidate, final figure or the like."""
-    return not name.startswith(("snapshot_", "candidate_", "selection_", "final_", "cost_"))
+    return not name.startswith(("snapshot_", "candidate_", "selection_", "final_", "under_", "cost_"))
 
 
 class Clusterer(Protocol):
@@ -49,14 +50,11 @@ class Clusterer(Protocol):
         A method may use `neighbours` (n_samples, k), where -1 means none, and keep its state in `checkpoints`.
         """
 
+    def describe(self, features: np.ndarray) -> "Described":
+        """Assignments, responsibilities, latent and log density of rows; the same for one row alone as in any batch."""
+
     def predict(self, features: np.ndarray) -> np.ndarray:
         """Cluster of each row, shape (n_samples,), int64."""
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities, shape (n_samples, n_clusters), float32; rows sum to 1."""
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """Latent representation, shape (n_samples, latent_dim), float32."""
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Everything `fit` learned."""
@@ -114,20 +112,6 @@ def label_free_score(name: str) -> tuple[str, Literal["max", "min"]] | None:
         Name of the score and whether more or less is better, as the class declares it; None if it declares none.
     """
     return getattr(_class_of(name), "label_free_score", None)
-
-
-def log_density(estimator: Clusterer, features: np.ndarray) -> np.ndarray | None:
-    """How likely the rows are under a fitted method; an outlier has a low value.
-
-    Args:
-        estimator: The fitted estimator of any method in `METHODS`.
-        features: Rows, shape (n_samples, ...), float32.
-
-    Returns:
-        Shape (n_samples,), in nats; None if the method has no densities.
-    """
-    of_rows = getattr(estimator, "log_density", None)
-    return None if of_rows is None else of_rows(features)
 
 
 def _class_of(name: str) -> type[Clusterer]:

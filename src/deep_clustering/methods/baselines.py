@@ -10,9 +10,10 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
+from annotated_types import Ge, Le
 from scipy import sparse
 from scipy.special import softmax
 from sklearn.cluster import AgglomerativeClustering, KMeans
@@ -22,8 +23,9 @@ from sklearn.mixture import GaussianMixture
 from deep_clustering.checks import check_features
 from deep_clustering.methods.nearest_rows import TrainingRows, dense_rows, dense_rows_like, draw_rows
 from deep_clustering.methods.tsne import tsne_map, tsne_needs
-from deep_clustering.options import check_choice, check_range
+from deep_clustering.options import check_fields, check_range
 from deep_clustering.training.checkpoints import Checkpoints
+from deep_clustering.training.described import Described, Describing
 
 logger = logging.getLogger(__name__)
 
@@ -59,21 +61,19 @@ def _announce(where: str, n_used: int, n_samples: int, gigabytes: float, seconds
 
 
 @dataclass(kw_only=True)
-class KMeansClusterer:
+class KMeansClusterer(Describing):
     """k-means; its responsibilities are those of equal spherical Gaussians around the centres."""
 
-    n_clusters: int
+    n_clusters: Annotated[int, Ge(2)]
     """Number of clusters."""
-    seed: int
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of the starts."""
-    n_init: int
+    n_init: Annotated[int, Ge(1)]
     """Number of starts; the one of least inertia is kept."""
     history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, 2)
-        check_range("seed", self.seed, 0, 2**32 - 1)
-        check_range("n_init", self.n_init, 1)
+        check_fields(self)
 
     def fit(
         self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
@@ -85,20 +85,14 @@ class KMeansClusterer:
         self.variance_ = np.float32(max(kmeans.inertia_ / flat.size, np.finfo(np.float32).tiny))
         return self
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """The nearest centre of each row."""
-        return pairwise_distances_argmin(self.transform(features), self.centroids_).astype(np.int64)
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Softmax of minus half the squared distance over the variance within clusters."""
-        flat = self.transform(features).astype(np.float64)
-        centroids = self.centroids_.astype(np.float64)
-        squares = (flat**2).sum(1)[:, None] - 2 * flat @ centroids.T + (centroids**2).sum(1)
-        return softmax(-squares / (2 * self.variance_), axis=1).astype(np.float32)
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """The flattened rows themselves."""
-        return dense_rows_like(features, self.centroids_.shape[1], "kmeans")
+    def describe(self, features: np.ndarray) -> Described:
+        """The nearest centre; softmax of minus half the squared distance over the variance within; the rows."""
+        flat = dense_rows_like(features, self.centroids_.shape[1], "kmeans")
+        rows, centroids = flat.astype(np.float64), self.centroids_.astype(np.float64)
+        squares = (rows**2).sum(1)[:, None] - 2 * rows @ centroids.T + (centroids**2).sum(1)
+        responsibilities = softmax(-squares / (2 * self.variance_), axis=1).astype(np.float32)
+        assignments = pairwise_distances_argmin(flat, self.centroids_).astype(np.int64)
+        return Described(assignments, responsibilities, flat, None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Centres and variance."""
@@ -111,30 +105,25 @@ class KMeansClusterer:
 
 
 @dataclass(kw_only=True)
-class GaussianMixtureClusterer:
+class GaussianMixtureClusterer(Describing):
     """Gaussian mixture by EM, started from k-means."""
 
-    n_clusters: int
+    n_clusters: Annotated[int, Ge(2)]
     """Number of components."""
-    seed: int
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of the starts."""
-    covariance: str
-    """full, tied, diag or spherical."""
-    regularisation: float
+    covariance: Literal["full", "tied", "diag", "spherical"]
+    """Form of the covariances."""
+    regularisation: Annotated[float, Ge(0)]
     """Added to the variances."""
-    n_init: int
+    n_init: Annotated[int, Ge(1)]
     """Number of starts; the one of greatest likelihood is kept."""
-    max_iterations: int
+    max_iterations: Annotated[int, Ge(1)]
     """EM iterations at most."""
     history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, 2)
-        check_range("seed", self.seed, 0, 2**32 - 1)
-        check_choice("covariance", self.covariance, ("full", "tied", "diag", "spherical"))
-        check_range("regularisation", self.regularisation, 0)
-        check_range("n_init", self.n_init, 1)
-        check_range("max_iterations", self.max_iterations, 1)
+        check_fields(self)
 
     def fit(
         self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
@@ -154,17 +143,12 @@ class GaussianMixtureClusterer:
             random_state=self.seed,
         )
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """The component of greatest responsibility."""
-        return self._mixture.predict(self.transform(features)).astype(np.int64)
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities."""
-        return self._mixture.predict_proba(self.transform(features)).astype(np.float32)
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """The flattened rows themselves."""
-        return dense_rows_like(features, self._mixture.means_.shape[1], "gmm")
+    def describe(self, features: np.ndarray) -> Described:
+        """The component of greatest responsibility, the responsibilities, and the flattened rows themselves."""
+        flat = dense_rows_like(features, self._mixture.means_.shape[1], "gmm")
+        responsibilities = self._mixture.predict_proba(flat)
+        assignments = responsibilities.argmax(axis=1).astype(np.int64)
+        return Described(assignments, responsibilities.astype(np.float32), flat, None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights, means, covariances and the Cholesky factors of their inverses."""
@@ -180,20 +164,19 @@ class GaussianMixtureClusterer:
 
 
 @dataclass(kw_only=True)
-class WardClusterer:
+class WardClusterer(Describing):
     """Agglomerative clustering by Ward's criterion; its responsibilities are hard."""
 
-    n_clusters: int
+    n_clusters: Annotated[int, Ge(2)]
     """Number of clusters at which the tree is cut."""
-    seed: int
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of the draw; without a draw there is no chance."""
     max_rows: int
     """Rows in the tree; of more rows a draw of so many. Memory in bytes: eight times the square of it."""
     history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, 2)
-        check_range("seed", self.seed, 0, 2**32 - 1)
+        check_fields(self)
         check_range("max_rows", self.max_rows, self.n_clusters)
 
     def fit(
@@ -211,17 +194,11 @@ class WardClusterer:
         self._training = TrainingRows("ward", flat, np.eye(self.n_clusters, dtype=np.float32)[clusters])
         return self
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """The cluster of the nearest training row."""
-        return self.predict_proba(features).argmax(axis=1).astype(np.int64)
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """One for the cluster, zero elsewhere."""
-        return self._training.responsibilities[self._training.nearest(features)]
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """The flattened rows themselves."""
-        return dense_rows_like(features, self._training.rows.shape[1], "ward")
+    def describe(self, features: np.ndarray) -> Described:
+        """The cluster of the nearest training row, as hard responsibilities, and the flattened rows themselves."""
+        responsibilities = self._training.responsibilities[self._training.nearest(features)]
+        flat = dense_rows_like(features, self._training.rows.shape[1], "ward")
+        return Described(responsibilities.argmax(axis=1).astype(np.int64), responsibilities, flat, None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Training rows and their clusters."""
@@ -234,32 +211,27 @@ class WardClusterer:
 
 
 @dataclass(kw_only=True)
-class TSNEMixtureClusterer:
+class TSNEMixtureClusterer(Describing):
     """Gaussian mixture on a two-dimensional t-SNE map."""
 
-    n_clusters: int
+    n_clusters: Annotated[int, Ge(2)]
     """Number of components."""
-    seed: int
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of the mixture's starts and of the draw; the map starts from the principal components."""
-    perplexity: float
+    perplexity: Annotated[float, Ge(1)]
     """Perplexity of t-SNE."""
-    n_init: int
+    n_init: Annotated[int, Ge(1)]
     """Number of starts of the mixture."""
-    pca_dim: int
+    pca_dim: Annotated[int, Ge(2)]
     """Rows of more values are reduced to so many principal components before t-SNE."""
-    barnes_hut_rows: int
+    barnes_hut_rows: Annotated[int, Ge(0)]
     """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
     max_rows: int
     """Rows on the map; of more rows a draw of so many."""
     history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_range("n_clusters", self.n_clusters, 2)
-        check_range("seed", self.seed, 0, 2**32 - 1)
-        check_range("perplexity", self.perplexity, 1)
-        check_range("n_init", self.n_init, 1)
-        check_range("pca_dim", self.pca_dim, 2)
-        check_range("barnes_hut_rows", self.barnes_hut_rows, 0)
+        check_fields(self)
         check_range("max_rows", self.max_rows, self.n_clusters)
 
     def fit(
@@ -294,17 +266,12 @@ class TSNEMixtureClusterer:
         other._group(self.map_.astype(np.float64), self._training.rows)
         return other
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """The component of greatest responsibility of the nearest training row."""
-        return self.predict_proba(features).argmax(axis=1).astype(np.int64)
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities of the nearest training row."""
-        return self._training.responsibilities[self._training.nearest(features)]
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """Place of the nearest training row on the map."""
-        return self.map_[self._training.nearest(features)]
+    def describe(self, features: np.ndarray) -> Described:
+        """What is known of the nearest training row: greatest responsibility, responsibilities, place on the map."""
+        nearest = self._training.nearest(features)
+        responsibilities = self._training.responsibilities[nearest]
+        assignments = responsibilities.argmax(axis=1).astype(np.int64)
+        return Described(assignments, responsibilities, self.map_[nearest], None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Training rows, their responsibilities and the map."""

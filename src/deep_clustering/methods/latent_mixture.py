@@ -1,15 +1,10 @@
-"""The clustering step of DCAN: a mixture of diagonal Gaussians in latent space, moved by one iteration at a time.
-
-k-means and EM share the M-step; they differ in the memberships it is given, hard or soft.
-"""
+"""The clustering step of DCAN: a mixture of diagonal Gaussians in latent space, moved by one iteration of k-means."""
 
 import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-
-CLUSTERINGS = ("kmeans", "gmm")
 
 # Rows at a time in the density, so that (n, n_clusters, latent_dim) never stands in memory whole.
 _CHUNK = 2048
@@ -43,13 +38,6 @@ def log_joint(latent: Tensor, mixture: LatentMixture) -> Tensor:
     return log_norm - torch.cat(squares) / 2
 
 
-def assign(latent: Tensor, mixture: LatentMixture, clustering: str) -> Tensor:
-    """Cluster of each latent: the nearest centre ("kmeans") or the greatest responsibility ("gmm"), (n,) int64."""
-    if clustering == "kmeans":
-        return nearest_centroid(latent, mixture.centroids)
-    return log_joint(latent, mixture).argmax(dim=1)
-
-
 def memberships(assignments: Tensor, n_clusters: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """One-hot rows, shape (n, n_clusters); unlike torch's own it never waits for the device."""
     return (assignments.unsqueeze(1) == torch.arange(n_clusters, device=assignments.device)).to(dtype)
@@ -62,7 +50,7 @@ def m_step(
 
     Args:
         latent: Shape (n, latent_dim).
-        responsibilities: Hard or soft memberships, shape (n, n_clusters); rows sum to 1.
+        responsibilities: Memberships, shape (n, n_clusters); rows sum to 1.
         variance_floor: Smallest variance, as a share of the mean variance of the latents.
         generator: Source of the new places of empty clusters.
 
@@ -86,21 +74,43 @@ def m_step(
 
 
 def clustering_step(
-    latent: Tensor, mixture: LatentMixture, clustering: str, variance_floor: float, generator: torch.Generator
+    latent: Tensor, mixture: LatentMixture, variance_floor: float, generator: torch.Generator
 ) -> LatentMixture:
-    """One iteration of k-means or EM, started from `mixture`.
+    """One iteration of k-means, in which the nearest centre decides.
 
     Args:
         latent: Shape (n, latent_dim).
         mixture: Where the iteration starts.
-        clustering: "kmeans" (the nearest centre decides) or "gmm" (responsibilities).
         variance_floor: As in `m_step`.
         generator: As in `m_step`.
 
     Returns:
         The mixture after the iteration.
     """
-    if clustering == "kmeans":
-        nearest = nearest_centroid(latent, mixture.centroids)
-        return m_step(latent, memberships(nearest, len(mixture.centroids), latent.dtype), variance_floor, generator)
-    return m_step(latent, torch.softmax(log_joint(latent, mixture), dim=1), variance_floor, generator)
+    nearest = nearest_centroid(latent, mixture.centroids)
+    return m_step(latent, memberships(nearest, len(mixture.centroids), latent.dtype), variance_floor, generator)
+
+
+def within_share(latent: Tensor, assignments: Tensor, n_clusters: int) -> Tensor:
+    """Share of the variance of the latents that is left within clusters, scalar in [0, 1]."""
+    one_hot = memberships(assignments, n_clusters, latent.dtype)
+    centred = latent - latent.mean(dim=0)
+    means = one_hot.T @ centred / one_hot.sum(dim=0).clamp_min(1).unsqueeze(1)
+    return (centred - means[assignments]).square().sum() / centred.square().sum().clamp_min(1e-12)
+
+
+def mutual_information(first: Tensor, second: Tensor, n_clusters: int) -> Tensor:
+    """Information that the clusters of two views share, equation (12).
+
+    Args:
+        first: Cluster of the first view of each pair, shape (n,), int64.
+        second: Of the second view, same shape.
+        n_clusters: Number of clusters.
+
+    Returns:
+        Scalar in [0, ln n_clusters], in nats; pairs count in both orders.
+    """
+    places = torch.cat([first * n_clusters + second, second * n_clusters + first])
+    joint = places.bincount(minlength=n_clusters**2).reshape(n_clusters, n_clusters) / len(places)
+    shares = joint.sum(dim=1)
+    return torch.special.xlogy(joint, joint / (shares.unsqueeze(1) * shares).clamp_min(1e-30)).sum()

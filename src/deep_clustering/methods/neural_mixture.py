@@ -21,7 +21,7 @@ Equations
     (5) M-step               one optimiser step on -(1/B) sum_ik gamma_ik [log pi_k + log f_k(x_i) + log f_k(x'_i)]
         By Fisher's identity its gradient is that of -(1/B) sum_i log p(x_i, x'_i).
     (6) bound                mean log p(x, x') <= log K for pi = 1/K, reached by clusters that are balanced, hard and
-        the same on both views: a score of a run that needs no ground truth.
+        the same on both views: a score of a run that needs no ground truth. With (9) it is log((1 - e) K + e)
     (7) one view             p(x) = sum_k pi_k f_k(x), responsibilities and EM as above with f_k(x') left out
     (8) consistency          -(1/B) sum_i log sum_k gamma_k(x_i) gamma_k(x'_i), the one-view responsibilities of (7)
         By Bayes' rule p(x, x') = p(x) p(x') sum_k gamma_k(x) gamma_k(x') / pi_k: for uniform weights the pair
@@ -53,321 +53,129 @@ Deviations from the paper, or choices where it is silent
         of a mixture of more clusters (of the rows near the middle of their cluster; the others keep the E-step's),
         or of k-means, Ward or a t-SNE map of the rows
     N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
-    N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of log K is kept
+    N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
+
+The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
-from scipy.optimize import minimize_scalar
+from annotated_types import Ge, Le
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
-from deep_clustering.options import check_choice, check_range
-from deep_clustering.training.checkpoints import Checkpoints, fingerprint, random_state, restore_random_state
+from deep_clustering.methods.heads import (
+    bound,
+    choose_temperature,
+    comparable,
+    head_sizes,
+    keep_head,
+    n_rounds,
+    probable_numbers,
+    uniform_weights,
+)
+from deep_clustering.methods.pair_mixture import (
+    consistency_loss,
+    e_step,
+    log_mean_exp,
+    log_relative_density,
+    m_step_loss,
+    mixing_weights,
+    sigmoid_relevance,
+    update_shares,
+)
+from deep_clustering.methods.starts import STARTS, NoStart, Overclustering, held_epochs, make_start
+from deep_clustering.options import check_fields
+from deep_clustering.training.checkpoints import Checkpoints
+from deep_clustering.training.described import Described, Describing
+from deep_clustering.training.fitting import fit, make_data
 from deep_clustering.training.history import History
+from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import load_module, make_encoder, module_arrays
-from deep_clustering.training.optimisers import make_optimiser
-from deep_clustering.training.precision import training_precision
-from deep_clustering.training.progress import epochs
-from deep_clustering.training.restarts import Trained, best_of_restarts, derived_seed
-from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
-from deep_clustering.training.views import make_view, neighbour_table
+from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
+from deep_clustering.training.precision import autocast
+from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
+from deep_clustering.training.streams import stream
+from deep_clustering.training.views import make_view
 
-OBJECTIVES = ("pair", "single", "consistency", "single_and_consistency")
-
-# Fresh views are drawn from a stream of their own, so that looking at a model does not disturb its training.
-_FRESH = 2**40
-# Fresh pairs of views of each row that choose a head, merge components or find a temperature: four, or as few as one
-# where the rows are so many that one pair of each says enough.
-_ROUNDS, _ENOUGH_PAIRS = 4, 40_000
-# Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
-_ABSENT = -1e30
-# Resamplings of the rows behind the probability of each number of clusters.
-_RESAMPLINGS = 500
-
-
-def log_mean_exp(values: Tensor) -> Tensor:
-    """Compute log mean_j exp(values_jk) over the first axis, shape (..., n_clusters)."""
-    return torch.logsumexp(values, dim=0) - math.log(len(values))
-
-
-def sigmoid_relevance(scores: Tensor, mean: Tensor, std: Tensor, scale: float) -> Tensor:
-    """Log of the unnormalised sigmoid density, equation (2).
-
-    Args:
-        scores: a, shape (n, ..., n_clusters).
-        mean: Mean of each score over the sample, shape (..., n_clusters).
-        std: Standard deviation of each score over the sample, shape (..., n_clusters).
-        scale: c, the steepness.
-
-    Returns:
-        log s(c h), shape (n, ..., n_clusters), in nats.
-    """
-    return F.logsigmoid(scale * (scores - mean) / std.clamp_min(1e-6))
-
-
-def log_density(scores: Tensor, density: str, scale: float) -> Tensor:
-    """Log density of each cluster relative to the data distribution, equations (1) and (2).
-
-    Args:
-        scores: a, shape (n, ..., n_clusters); the n rows stand for the sample space.
-        density: "exponential" or "sigmoid".
-        scale: c of the sigmoid density.
-
-    Returns:
-        log f, shape (n, ..., n_clusters), in nats; the mean over rows of exp(log f) is 1 for each cluster.
-    """
-    if density == "sigmoid":
-        scores = sigmoid_relevance(scores, scores.mean(dim=0), scores.std(dim=0, correction=0), scale)
-    return scores - log_mean_exp(scores)
-
-
-def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Posterior over clusters for each sample, and the log-likelihood, equations (3), (4), (7) and (9).
-
-    Args:
-        log_joint_density: log f_k(x_i) + log f_k(x'_i) (or of one view alone), shape (n, ..., n_clusters), in nats.
-        log_mixing_weights: log pi_k, shape (..., n_clusters), in nats.
-        noise: e, the probability of a pair without a common cluster, in [0, 1).
-
-    Returns:
-        log_responsibilities: shape (n, ..., n_clusters); exp sums over the last axis to 1, with noise to less.
-        log_likelihood: log p of each sample, shape (n, ...), in nats.
-
-    Raises:
-        ValueError: if the axes behind the samples differ.
-    """
-    if log_joint_density.shape[1:] != log_mixing_weights.shape:
-        expected = " x ".join(map(str, log_joint_density.shape[1:]))
-        raise ValueError(f"e_step: expected {expected} mixing weights, got shape {tuple(log_mixing_weights.shape)}")
-    weighted = log_joint_density + log_mixing_weights + math.log1p(-noise)
-    log_evidence = torch.logsumexp(weighted, dim=-1, keepdim=True)
-    if noise:
-        log_evidence = torch.logaddexp(log_evidence, torch.full_like(log_evidence, math.log(noise)))
-    return weighted - log_evidence, log_evidence.squeeze(-1)
-
-
-def m_step_loss(log_responsibilities: Tensor, log_joint_density: Tensor, log_mixing_weights: Tensor) -> Tensor:
-    """Negative expected complete log-likelihood, equation (5).
-
-    Args:
-        log_responsibilities: From the E-step, shape (n, ..., n_clusters); no gradient flows through them.
-        log_joint_density: As given to the E-step.
-        log_mixing_weights: As given to the E-step.
-
-    Returns:
-        Shape (...), mean over samples, in nats; its gradient is that of the negative log-likelihood.
-    """
-    responsibilities = log_responsibilities.detach().exp()  # deviation N3
-    return -(responsibilities * (log_joint_density + log_mixing_weights)).sum(dim=-1).mean(dim=0)
-
-
-def consistency_loss(log_responsibilities_a: Tensor, log_responsibilities_b: Tensor) -> Tensor:
-    """Negative log probability that two views fall into the same cluster, equation (8).
-
-    Args:
-        log_responsibilities_a: Of first views, shape (n, ..., n_clusters).
-        log_responsibilities_b: Of second views, same shape.
-
-    Returns:
-        Shape (...), mean over samples, in nats, at least 0.
-    """
-    return -torch.logsumexp(log_responsibilities_a + log_responsibilities_b, dim=-1).mean(dim=0)
-
-
-def update_shares(log_shares: Tensor, log_responsibilities: Tensor, momentum: float, floor: float) -> Tensor:
-    """Moving average of the mean responsibilities, kept above a floor: deviation N4.
-
-    Args:
-        log_shares: Current log average s_k, shape (..., n_clusters).
-        log_responsibilities: Of a batch, shape (n, ..., n_clusters).
-        momentum: Share of the old average, in [0, 1].
-        floor: Smallest average, as a share of 1 / n_clusters, in [0, 1].
-
-    Returns:
-        New log s_k, shape (..., n_clusters); exp sums to 1 over the last axis.
-    """
-    batch = log_responsibilities.detach().exp().mean(dim=0)
-    shares = momentum * log_shares.exp() + (1 - momentum) * batch
-    shares = (1 - floor) * shares / shares.sum(dim=-1, keepdim=True) + floor / shares.shape[-1]
-    return shares.log()
-
-
-def mixing_weights(log_shares: Tensor, mixing: str) -> Tensor:
-    """Mixing weights for average responsibilities: deviation N4.
-
-    Args:
-        log_shares: log s_k, shape (..., n_clusters).
-        mixing: "learned" for pi_k = s_k, or "neutral" for pi_k proportional to the square of s_k.
-
-    Returns:
-        log pi_k, shape (..., n_clusters); exp sums to 1 over the last axis.
-    """
-    return torch.log_softmax((2 if mixing == "neutral" else 1) * log_shares, dim=-1)
-
-
-def _n_rounds(n_samples: int) -> int:
-    return max(1, min(_ROUNDS, _ENOUGH_PAIRS // n_samples))
-
-
-def choose_temperature(log_joint_a: Tensor, log_joint_b: Tensor) -> float:
-    """Temperature at which the responsibilities of one view best foretell the cluster of the other: deviation N13.
-
-    Args:
-        log_joint_a: log pi_k + log f_k of first views, shape (n, n_clusters), in nats.
-        log_joint_b: Of second views, same shape.
-
-    Returns:
-        T in [.1, 100] that minimises the cross-entropy of softmax(log_joint / T) with the other view's cluster.
-    """
-    first, second = log_joint_a.double().cpu(), log_joint_b.double().cpu()
-
-    def cross_entropy(log_temperature: float) -> float:
-        factor = math.exp(-log_temperature)
-        there = F.cross_entropy(first * factor, second.argmax(dim=1))
-        return float(there + F.cross_entropy(second * factor, first.argmax(dim=1)))
-
-    found = minimize_scalar(cross_entropy, bounds=(math.log(0.1), math.log(100)), method="bounded")
-    return math.exp(found.x)
-
-
-def probable_numbers(log_likelihoods: Tensor, n_clusters: Tensor, generator: torch.Generator) -> Tensor:
-    """How often each number of clusters has the greatest log-likelihood as a share of log K: deviation N14.
-
-    Args:
-        log_likelihoods: Of each row by the head of each number, shape (n, n_heads), in nats.
-        n_clusters: Number of clusters of each head, shape (n_heads,).
-        generator: Source of the resampling of rows (bootstrap).
-
-    Returns:
-        Share of the resamplings that each number wins, shape (n_heads,); sums to 1.
-    """
-    shares, n = log_likelihoods / n_clusters.log(), len(log_likelihoods)
-    winners = [
-        shares[torch.randint(n, (n,), generator=generator, device=shares.device)].mean(dim=0).argmax()
-        for _ in range(_RESAMPLINGS)
-    ]
-    return torch.stack(winners).bincount(minlength=len(n_clusters)) / _RESAMPLINGS
-
-
-class PairScore(NamedTuple):
-    """How well a mixture explains pairs of views."""
-
-    log_likelihood: float
-    """Mean log p(x, x'), in nats."""
-    share: float
-    """The same as a share of its bound log K."""
+# What is learned for each cluster of each head besides the last layer.
+_OF_HEADS = ("log_mixing_weights_", "score_mean_", "score_std_", "log_normaliser_")
 
 
 @dataclass(kw_only=True)
-class NeuralMixture:
+class NeuralMixture(Describing):
     """The neural mixture model; fields are its hyper-parameters, learned state ends in an underscore."""
 
+    name: ClassVar = "neural_mixture"
     label_free_score: ClassVar = ("log_likelihood", "max")
+    shown: ClassVar = ("log_likelihood", "agreement")
 
-    n_clusters: int | dict[str, int]
+    n_clusters: Annotated[int, Ge(2)] | dict[str, int]
     """Number of clusters K, or min and max of a range in which one is suggested."""
-    seed: int
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of initialisation, shuffling and views."""
     device: str
     """auto, cpu, cuda, ..."""
-    density: str
-    """exponential or sigmoid: equation (1) or (2)."""
-    density_scale: float
+    density: Literal["exponential", "sigmoid"]
+    """Equation (1) or (2)."""
+    density_scale: Annotated[float, Ge(1e-3)]
     """c of the sigmoid density."""
-    objective: str
-    """The reading of the paper, one of `OBJECTIVES`."""
-    consistency_weight: float
+    objective: Literal["pair", "single", "consistency", "single_and_consistency"]
+    """The reading of the paper."""
+    consistency_weight: Annotated[float, Ge(0)]
     """Weight of (8) in the objective single_and_consistency."""
-    mixing: str
-    """uniform, learned or neutral mixing weights (N4)."""
-    mixing_momentum: float
+    mixing: Literal["uniform", "learned", "neutral"]
+    """Mixing weights (N4)."""
+    mixing_momentum: Annotated[float, Ge(0), Le(1)]
     """Share of the old average in each update, when not uniform."""
-    mixing_floor: float
+    mixing_floor: Annotated[float, Ge(0), Le(1)]
     """Smallest average responsibility as a share of 1 / K, when not uniform."""
-    pair_noise: float
+    pair_noise: Annotated[float, Ge(0), Le(0.99)]
     """Probability e that the views of a pair have nothing in common (9), as neighbours that are none."""
-    heads: int
+    heads: Annotated[int, Ge(1)]
     """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
-    auxiliary_clusters: int
+    auxiliary_clusters: Annotated[int, Ge(0)]
     """Clusters of one more head beside them (N16), which is never kept; 0 for none."""
     start: dict[str, Any]
     """Partition held for the first epochs (N12): kind and its options."""
-    restarts: int
+    restarts: Annotated[int, Ge(1)]
     """Trainings from derived seeds, of which the best by (3) is kept (N15)."""
-    calibration: str
+    calibration: Literal["none", "agreement"]
     """none, or agreement: soften the responsibilities by the temperature of N13."""
     views: dict[str, Any]
     """Random views: kind and its options."""
     encoder: dict[str, Any]
     """Network: kind and its options."""
-    epochs: int
+    epochs: Annotated[int, Ge(1)]
     """Passes over the rows."""
-    batch_size: int
+    batch_size: Annotated[int, Ge(2)]
     """Rows in a batch (each gives two views)."""
-    learning_rate: float
+    learning_rate: Annotated[float, Ge(0), Le(10)]
     """Peak of the one-cycle schedule."""
-    weight_decay: float
+    weight_decay: Annotated[float, Ge(0), Le(1)]
     """AdamW's decay."""
-    precision: str
+    precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the training steps' network passes; everything else is fp32."""
-    record_every: int
+    record_every: Annotated[int, Ge(1)]
     """Epochs between snapshots of the assignments."""
 
     def __post_init__(self) -> None:
-        self._candidates = self._sizes_of_heads()
-        self._sizes = self._candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
-        self._width = max(self._sizes)
-        check_range("seed", self.seed, 0, 2**32 - 1)
-        check_choice("density", self.density, ("exponential", "sigmoid"))
-        check_range("density_scale", self.density_scale, 1e-3)
-        check_choice("objective", self.objective, OBJECTIVES)
-        check_range("consistency_weight", self.consistency_weight, 0)
-        check_choice("mixing", self.mixing, ("uniform", "learned", "neutral"))
-        check_range("mixing_momentum", self.mixing_momentum, 0, 1)
-        check_range("mixing_floor", self.mixing_floor, 0, 1)
-        check_range("pair_noise", self.pair_noise, 0, 0.99)
-        check_range("restarts", self.restarts, 1)
-        check_choice("calibration", self.calibration, ("none", "agreement"))
-        check_range("epochs", self.epochs, 1)
-        check_range("batch_size", self.batch_size, 2)
-        check_range("learning_rate", self.learning_rate, 0, 10)
-        check_range("weight_decay", self.weight_decay, 0, 1)
-        check_range("record_every", self.record_every, 1)
-        check_choice("precision", self.precision, ("auto", "fp32", "bf16"))
-        self._view = make_view(self.views)
-        self._encoder_options = make_encoder(self.encoder)
-        self._start = make_start(self.start)
-
-    def _sizes_of_heads(self) -> list[int]:
-        """Number of clusters of each head that may be kept."""
-        check_range("heads", self.heads, 1)
-        check_range("auxiliary_clusters", self.auxiliary_clusters, 0)
+        check_fields(self)
         if self.auxiliary_clusters and self.mixing != "uniform":
             raise ValueError(f"auxiliary_clusters: more than 0 needs mixing = uniform, got {self.mixing}")
-        if isinstance(self.n_clusters, int):
-            check_range("n_clusters", self.n_clusters, 2)
-            return [self.n_clusters] * self.heads
-        if set(self.n_clusters) != {"min", "max"}:
-            raise ValueError(f"n_clusters: expected a number or min and max, got {self.n_clusters}")
-        check_range("n_clusters.min", self.n_clusters["min"], 2)
-        check_range("n_clusters.max", self.n_clusters["max"], self.n_clusters["min"] + 1)
-        if self.heads != 1 or self.mixing != "uniform":
-            raise ValueError(
-                "n_clusters: a range needs heads = 1 for each number and mixing = uniform, got "
-                f"{self.heads} and {self.mixing}"
-            )
-        return list(range(self.n_clusters["min"], self.n_clusters["max"] + 1))
+        self.candidates = head_sizes(self.n_clusters, self.heads, self.mixing)
+        self.sizes = self.candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
+        self.view, self.network = make_view(self.views), make_encoder(self.encoder)
+        self.n_outputs = len(self.sizes) * max(self.sizes)
+        self._start = make_start(self.start, tuple(STARTS))
+        self.held_epochs = held_epochs(self._start, self.epochs)
 
     def fit(
         self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
@@ -386,427 +194,304 @@ class NeuralMixture:
             ValueError: if the features, the device or a checkpoint cannot be used.
             FloatingPointError: if a term of the loss stops being finite.
         """
-        check_features(features, self._width, "neural_mixture")
-        if self._width > min(self.batch_size, features.shape[0]):
-            option = "n_clusters" if self._width == max(self._candidates) else "auxiliary_clusters"
+        width, n_batch = max(self.sizes), min(self.batch_size, features.shape[0])
+        check_features(features, width, "neural_mixture")
+        if width > n_batch:
+            option = "n_clusters" if width == max(self.candidates) else "auxiliary_clusters"
             raise ValueError(
-                f"neural_mixture: {option} must be at most batch_size, got {self._width} for batches of "
-                f"{min(self.batch_size, features.shape[0])}: a density is normalised over a batch"
+                f"neural_mixture: {option} must be at most batch_size, got {width} for batches of {n_batch}: a density "
+                "is normalised over a batch"
             )
-        self._device = resolve_device(self.device)
-        if self.restarts > 1:
-            best = best_of_restarts(
-                partial(self._fit_restart, features, neighbours),
-                self.restarts,
-                "neural_mixture",
-                checkpoints,
-                self._identity(features),
-            )
-            self.set_arrays(best.arrays)
-            self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
-            self.history_ = best.history.arrays()
-        else:
-            self.history_ = self._fit_once(features, neighbours, checkpoints).arrays()
+        self.device_ = resolve_device(self.device)
+        self.history_ = fit(self, features, neighbours, checkpoints).arrays()
         return self
 
-    def _fit_restart(
-        self, features: np.ndarray, neighbours: np.ndarray | None, restart: int, checkpoints: Checkpoints | None
-    ) -> Trained:
-        """One of several trainings: deviation N15."""
-        one = replace(self, seed=derived_seed(self.seed, restart), restarts=1)
-        one._device = self._device
-        history = one._fit_once(features, neighbours, checkpoints)
-        return Trained(one.get_arrays(), history, history.newest_final("log_likelihood_share"))
-
-    def _fit_once(
-        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
-    ) -> History:
-        with torch.random.fork_rng():
-            torch.manual_seed(self.seed)
-            self._build(features.shape[1:], self._sizes)
-            self._neighbours = neighbour_table(neighbours, features.shape[0], self._device)
-            return self._train(features, neighbours, checkpoints)
+    def build(self, row_shape: tuple[int, ...]) -> None:
+        """Make a new network and uniform mixing weights for rows of a shape."""
+        self._build(row_shape, self.sizes)
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
-        """A new network and uniform mixing weights for heads of so many clusters, all as wide as the widest."""
+        """The same for heads of so many clusters, all as wide as the widest."""
         self.row_shape_ = tuple(row_shape)
-        network = self._encoder_options.build(self._view.output_shape(self.row_shape_), len(sizes) * max(sizes))
-        self.encoder_ = network.to(self._device)
-        n_clusters = torch.tensor(sizes, device=self._device).unsqueeze(1)
-        is_there = torch.arange(max(sizes), device=self._device) < n_clusters
-        self.log_mixing_weights_ = torch.where(is_there, -n_clusters.log(), torch.tensor(_ABSENT))
-        self.score_mean_, self.score_std_ = torch.zeros_like(is_there.float()), torch.ones_like(is_there.float())
+        network = self.network.build(self.view.output_shape(self.row_shape_), len(sizes) * max(sizes))
+        self.encoder_ = network.to(self.device_)
+        self.log_mixing_weights_ = uniform_weights(sizes, self.device_)
+        self.score_mean_ = torch.zeros_like(self.log_mixing_weights_)
+        self.score_std_ = torch.ones_like(self.score_mean_)
         self.log_normaliser_ = torch.zeros_like(self.score_mean_)
         self.temperature_ = 1.0
 
-    def _train(self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None) -> History:
-        rows = Rows(features, self._device)
-        generator = torch.Generator(self._device).manual_seed(self.seed)
-        optimiser = make_optimiser(
-            torch.optim.AdamW,
-            self.encoder_.parameters(),
-            self.learning_rate,
-            self._device,
-            weight_decay=self.weight_decay,
-        )
-        n_steps = self.epochs * n_batches(len(rows), self.batch_size)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, self.learning_rate, total_steps=n_steps)
-        history = History("neural_mixture")
-        leading = torch.zeros(1, dtype=torch.int64, device=self._device)  # the head that the diagnostics speak of
-        partition = None
-        state = checkpoints.begin(self._identity(features)) if checkpoints else None
-        if state is None:
-            view_shape = self._view.output_shape(self.row_shape_)
-            n_views = 2 * min(self.batch_size, len(rows))
-            self._precision = training_precision(self.precision, self.encoder_, (n_views, *view_shape), self._device)
-            partition = self._find_partition(features, neighbours, checkpoints)
-            self._begin_mixing(partition)
-            history.snapshot(0, self._finalise(rows)[:, 0])
-            if checkpoints and checkpoints.is_due(0) and partition is not None:
-                checkpoints.save(0, self._state(optimiser, schedule, history, generator, leading, partition))
-        else:
-            leading, partition = self._restore(state, optimiser, schedule, history, generator)
+    def training(self, data: Data) -> "_Training":
+        """A training of the network that was built."""
+        return _Training(self, data)
 
-        def status() -> str:
-            return history.last("log_likelihood", "agreement")
+    def restart_score(self, history: History) -> float:
+        """Pair log-likelihood on fresh views as a share of its bound: deviation N15."""
+        return history.newest_final("log_likelihood_share")
 
-        for epoch in epochs(self.epochs, "neural_mixture", status, first=history.n_epochs):
-            self.encoder_.train()
-            held_rows = partition if epoch < held_epochs(self._start, self.epochs) else None
-            total = torch.zeros(len(self._sizes), device=self._device)
-            for index in index_batches(len(rows), self.batch_size, generator):
-                views = self._view.pair(rows, index, self._neighbours, generator)
-                held = None if held_rows is None else held_rows[index]
-                total += self._step(views, held, leading, optimiser, history)
-                schedule.step()
-            leading = self._comparable(total).argmax(dim=0, keepdim=True)
-            history.close_epoch(epoch + 1)
-            if (epoch + 1) % self.record_every == 0 or epoch + 1 == self.epochs:
-                history.snapshot(epoch + 1, self._finalise(rows).index_select(1, leading).squeeze(1))
-            if checkpoints and checkpoints.is_due(epoch + 1):
-                checkpoints.save(epoch + 1, self._state(optimiser, schedule, history, generator, leading, partition))
-        self._choose_head(rows, history)
-        if checkpoints:
-            checkpoints.clear()
-        return history
-
-    def _find_partition(
-        self, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+    def find_partition(
+        self, features: np.ndarray, neighbours: np.ndarray | None, precision: str, checkpoints: Checkpoints | None
     ) -> Tensor | None:
         """The partition that is held for the first epochs, (n_samples, 1) or one for each head, or None: N12."""
         if isinstance(self._start, NoStart):
             return None
-        sizes = sorted(set(self._candidates))  # heads of one size share one partition
+        sizes = sorted(set(self.candidates))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
             n_components = self._start.n_components(max(sizes), min(self.batch_size, features.shape[0]))
-            several = replace(self, n_clusters=n_components, heads=1, auxiliary_clusters=0, calibration="none")
+            several = replace(
+                self,
+                n_clusters=n_components,
+                heads=1,
+                auxiliary_clusters=0,
+                calibration="none",
+                precision=precision,  # type: ignore[arg-type]
+            )
             many = self._start.fit_components(several, features, neighbours, checkpoints)
             # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
-            partitions = self._start.merge(np.sqrt(many.pair_responsibilities(features)), sizes, self.seed)
+            points = np.sqrt(many.pair_responsibilities(features, neighbours))
+            partitions = self._start.merge(points, sizes, self.seed)
         else:
             partitions = self._start.partitions(features, sizes, self.seed)
         if self.auxiliary_clusters:  # of which nothing is held
-            of_candidates = np.broadcast_to(partitions, (len(partitions), len(self._candidates)))
+            of_candidates = np.broadcast_to(partitions, (len(partitions), len(self.candidates)))
             partitions = np.pad(of_candidates, ((0, 0), (0, 1)), constant_values=-1)
-        return torch.from_numpy(partitions).to(self._device)
+        return torch.from_numpy(partitions).to(self.device_)
 
-    def _begin_mixing(self, partition: Tensor | None) -> None:
-        """Average responsibilities, and the weights that follow, before the first step: uniform or the partition's."""
-        self._log_shares = self.log_mixing_weights_
-        if partition is not None and self.mixing != "uniform":
-            log_held = self._log_memberships(partition).expand(-1, self.heads, -1)
-            self._log_shares = update_shares(self._log_shares, log_held, 0.0, self.mixing_floor)
-            self.log_mixing_weights_ = mixing_weights(self._log_shares, self.mixing)
-
-    def _log_memberships(self, partition: Tensor) -> Tensor:
-        """Log responsibilities that say the same as a partition, shape (n, 1 or heads, n_clusters): 0 or -inf."""
-        return (partition.unsqueeze(-1) == torch.arange(self._width, device=partition.device)).float().log()
-
-    def _step(
-        self,
-        views: Tensor,
-        held: Tensor | None,
-        leading: Tensor,
-        optimiser: torch.optim.Optimizer,
-        history: History,
-    ) -> Tensor:
-        """One E-step and M-step on two views of a batch, one behind the other; returns (3) of each head."""
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            outputs = self.encoder_(views)
-        scores_a, scores_b = self._split(outputs.float()).chunk(2)
-        log_density_a = log_density(scores_a, self.density, self.density_scale)
-        log_density_b = log_density(scores_b, self.density, self.density_scale)
-        log_joint = log_density_a + log_density_b
-        log_responsibilities, of_pairs = e_step(log_joint.detach(), self.log_mixing_weights_, self.pair_noise)
-        log_likelihood = of_pairs.mean(dim=0)
-        if held is None:
-            loss = self._loss(log_density_a, log_density_b, log_responsibilities)
-        else:
-            is_free = held.unsqueeze(-1) < 0  # (B, 1 or heads, 1)
-            log_held = torch.where(is_free, log_responsibilities, self._log_memberships(held))
-            loss = m_step_loss(log_held, log_joint, self.log_mixing_weights_)
-        optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()
-        optimiser.step()
-        if self.mixing != "uniform":
-            self._log_shares = update_shares(
-                self._log_shares, log_responsibilities, self.mixing_momentum, self.mixing_floor
-            )
-            self.log_mixing_weights_ = mixing_weights(self._log_shares, self.mixing)
-        responsibilities = log_responsibilities.exp()
-        terms = {
-            "loss": loss,
-            "log_likelihood": log_likelihood,
-            "entropy": -(responsibilities * log_responsibilities).sum(dim=-1).mean(dim=0),
-            "agreement": (self._cluster(log_density_a) == self._cluster(log_density_b)).float().mean(dim=0),
-        }
-        history.add(**{name: term.index_select(0, leading).squeeze(0) for name, term in terms.items()})
-        return log_likelihood
-
-    def _cluster(self, log_density: Tensor) -> Tensor:
-        return (log_density + self.log_mixing_weights_).argmax(dim=-1)
-
-    def _comparable(self, log_likelihoods: Tensor) -> Tensor:
-        """What candidates are compared by: log-likelihood, as a share of log K if their numbers of clusters differ."""
-        of_candidates = log_likelihoods[: len(self._candidates)]
-        if len(set(self._candidates)) == 1:
-            return of_candidates
-        return of_candidates / torch.tensor(self._candidates, device=log_likelihoods.device).log()
-
-    def _loss(self, log_density_a: Tensor, log_density_b: Tensor, log_responsibilities: Tensor) -> Tensor:
-        """What the objective makes of a batch, shape (heads,), in nats."""
-        log_pi = self.log_mixing_weights_
-        if self.objective == "pair":
-            return m_step_loss(log_responsibilities, log_density_a + log_density_b, log_pi)
-        own_a, own_b = e_step(log_density_a, log_pi)[0], e_step(log_density_b, log_pi)[0]
-        single = m_step_loss(own_a, log_density_a, log_pi) + m_step_loss(own_b, log_density_b, log_pi)
-        if self.objective == "single":
-            return single
-        consistency = consistency_loss(own_a, own_b)
-        return consistency if self.objective == "consistency" else single + self.consistency_weight * consistency
-
-    @torch.inference_mode()
-    def _pair_log_joint(self, rows: Rows, round_: int) -> tuple[Tensor, Tensor]:
-        """Weighted log f_k of fresh views of all rows, two of (n, heads, n_clusters), normalised over all rows."""
-        self.encoder_.eval()
-        generator = torch.Generator(self._device).manual_seed(_FRESH + self.seed * _ROUNDS + round_)
-        scores = [
-            self._split(self.encoder_(self._view.pair(rows, index, self._neighbours, generator))).chunk(2)
-            for index in torch.arange(len(rows), device=self._device).split(1024)
-        ]
-        first, second = (torch.cat(views) for views in zip(*scores, strict=True))
-        log_pi = self.log_mixing_weights_
-        return tuple(log_density(view, self.density, self.density_scale) + log_pi for view in (first, second))  # type: ignore[return-value]
-
-    def _of_pairs(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """E-step of pairs given as `_pair_log_joint` gives them."""
-        log_pi = self.log_mixing_weights_
-        return e_step(first + second - 2 * log_pi, log_pi, self.pair_noise)
-
-    def pair_responsibilities(self, features: np.ndarray) -> np.ndarray:
+    def pair_responsibilities(self, features: np.ndarray, neighbours: np.ndarray | None) -> np.ndarray:
         """Responsibilities of pairs of fresh views of the training rows, equation (4), averaged over several pairs.
 
         Args:
-            features: The training rows, of which the neighbours are known.
+            features: The training rows.
+            neighbours: Nearest rows of each row, for views of kind neighbours.
 
         Returns:
             Shape (n_samples, n_clusters), float32.
         """
-        rows = self._rows(features)
-        total = torch.zeros(len(rows), self.log_mixing_weights_.shape[1], device=self._device)
-        n_rounds = _n_rounds(len(rows))
-        for round_ in range(n_rounds):
-            first, second = self._pair_log_joint(rows, round_)
-            total += torch.softmax(self._of_pairs(first, second)[0][:, 0], dim=1)
-        return (total / n_rounds).cpu().numpy()
-
-    def _choose_head(self, rows: Rows, history: History) -> None:
-        """Keep the head of greatest pair log-likelihood on fresh views: deviations N11 and N14."""
-        n_candidates = len(self._candidates)
-        of_rows = torch.zeros(len(rows), n_candidates, device=self._device)
-        n_rounds = _n_rounds(len(rows))
-        for round_ in range(n_rounds):
-            first, second = self._pair_log_joint(rows, round_)
-            of_rows += self._of_pairs(first, second)[1][:, :n_candidates] / n_rounds
-        log_likelihoods = of_rows.mean(dim=0)
-        best = self._comparable(log_likelihoods).argmax(dim=0, keepdim=True)
-        if self.calibration == "agreement":
-            self.temperature_ = choose_temperature(*(view[:, best].squeeze(1) for view in (first, second)))
-        history.candidates(self._finalise(rows)[:, :n_candidates].unbind(dim=1), self._comparable(log_likelihoods))
-        if len(set(self._candidates)) > 1:
-            generator = torch.Generator(self._device).manual_seed(self.seed)
-            sizes = torch.tensor(self._candidates, device=self._device)
-            deviations = of_rows.std(dim=0) / math.sqrt(len(rows))
-            history.selection(
-                n_clusters=sizes,
-                log_likelihood=log_likelihoods,
-                log_likelihood_deviation=deviations,
-                probability=probable_numbers(of_rows, sizes, generator),
-            )
-        self._keep_head(int(best))
-        value = log_likelihoods[best].squeeze(0)
-        history.final(log_likelihood=value, log_likelihood_share=value / math.log(self._n_clusters()))
-
-    def _n_clusters(self) -> int:
-        """Number of clusters of the head that was kept."""
-        return self.log_mixing_weights_.shape[1]
-
-    def _keep_head(self, head: int) -> None:
-        """Cut the last layer and all that is learned for each cluster down to one head."""
-        last = self.encoder_[-1]
-        assert isinstance(last, nn.Linear)
-        places = slice(head * self._width, head * self._width + self._sizes[head])
-        kept = nn.Linear(last.in_features, self._sizes[head]).to(last.weight.device)
-        with torch.no_grad():
-            kept.weight.copy_(last.weight[places])
-            kept.bias.copy_(last.bias[places])
-        self.encoder_[-1] = kept
-        for name in ("log_mixing_weights_", "score_mean_", "score_std_", "log_normaliser_"):
-            setattr(self, name, getattr(self, name)[head : head + 1, : self._sizes[head]].clone())
-
-    def score(self, features: np.ndarray, neighbours: np.ndarray | None = None) -> PairScore:
-        """Mean pair log-likelihood of rows on fresh views, equation (3), and its share of the bound (6).
-
-        Args:
-            features: Rows, at least as many as clusters: the densities are normalised over them.
-            neighbours: Nearest rows of each row, for views of kind neighbours.
-
-        Returns:
-            In nats, and as a share of log K.
-        """
-        check_features(features, self._n_clusters(), "neural_mixture")
-        rows, trained_on = self._rows(features), getattr(self, "_neighbours", None)
-        self._neighbours = neighbour_table(neighbours, len(rows), self._device)
-        values = []
-        for round_ in range(_n_rounds(len(rows))):
-            first, second = self._pair_log_joint(rows, round_)
-            values.append(self._of_pairs(first, second)[1].mean())
-        self._neighbours = trained_on
-        value = float(torch.stack(values).mean())
-        return PairScore(value, value / math.log(self._n_clusters()))
+        data = make_data(self, features, neighbours)
+        total = torch.zeros(len(data.rows), self.log_mixing_weights_.shape[1], device=self.device_)
+        rounds = n_rounds(len(data.rows))
+        for round_ in range(rounds):
+            log_responsibilities, _ = self.e_step_of_pairs(*self.log_joint_of_fresh_pairs(data, round_))
+            total += torch.softmax(log_responsibilities[:, 0], dim=1)
+        return (total / rounds).cpu().numpy()
 
     @torch.inference_mode()
-    def _finalise(self, rows: Rows) -> Tensor:
-        """Normalisers of the densities over all training rows (N10); returns each head's clusters, (n, heads)."""
+    def log_joint_of_fresh_pairs(self, data: Data, round_: int) -> tuple[Tensor, Tensor]:
+        """Weighted log f_k of fresh views of all rows, two of (n, heads, n_clusters), normalised over all rows."""
         self.encoder_.eval()
-        scores = apply_in_chunks(self._scores, rows)
-        self.score_mean_, self.score_std_ = scores.mean(dim=0), scores.std(dim=0, correction=0)
-        relevance = self._relevance(scores)
-        self.log_normaliser_ = log_mean_exp(relevance)
-        return self._cluster(relevance - self.log_normaliser_)
+        generator = stream(self.seed, "fresh views", self.device_, round_)
+        scores = [self.split(self.encoder_(views)).chunk(2) for views in data.fresh_pairs(generator)]
+        first, second = (torch.cat(views) for views in zip(*scores, strict=True))
+        first, second = (log_relative_density(view, self.density, self.density_scale) for view in (first, second))
+        return first + self.log_mixing_weights_, second + self.log_mixing_weights_
 
-    def _split(self, outputs: Tensor) -> Tensor:
+    def e_step_of_pairs(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """E-step of pairs given as `log_joint_of_fresh_pairs` gives them."""
+        log_pi = self.log_mixing_weights_
+        return e_step(first + second - 2 * log_pi, log_pi, self.pair_noise)
+
+    def split(self, outputs: Tensor) -> Tensor:
         """The network's outputs by head, shape (n, heads, n_clusters)."""
         return outputs.view(len(outputs), *self.log_mixing_weights_.shape)
 
-    def _scores(self, batch: Tensor) -> Tensor:
-        return self._split(self.encoder_(self._view.plain(batch)))
+    @torch.inference_mode()
+    def normalise(self, data: Data) -> Tensor:
+        """Normalisers of the densities over all training rows (N10); returns each head's clusters, (n, heads)."""
+        self.encoder_.eval()
+        scores = data.apply(lambda views: self.split(self.encoder_(views)))
+        self.score_mean_, self.score_std_ = scores.mean(dim=0), scores.std(dim=0, correction=0)
+        self.log_normaliser_ = log_mean_exp(self._relevance(scores))
+        return self._log_joint(scores).argmax(dim=-1)
 
     def _relevance(self, scores: Tensor) -> Tensor:
         if self.density == "sigmoid":
             return sigmoid_relevance(scores, self.score_mean_, self.score_std_, self.density_scale)
         return scores
 
-    def _log_joint(self, batch: Tensor) -> Tensor:
+    def _log_joint(self, scores: Tensor) -> Tensor:
         """Weighted log densities log pi_k + log f_k of plain views, shape (n, heads, n_clusters)."""
-        return self._relevance(self._scores(batch)) - self.log_normaliser_ + self.log_mixing_weights_
+        return self._relevance(scores) - self.log_normaliser_ + self.log_mixing_weights_
 
-    def _rows(self, features: np.ndarray) -> Rows:
+    def keep(self, head: int) -> None:
+        """Forget all heads but one."""
+        size = self.sizes[head]
+        keep_head(self.encoder_, head, max(self.sizes), size)
+        for name in _OF_HEADS:
+            setattr(self, name, getattr(self, name)[head : head + 1, :size].clone())
+
+    def describe(self, features: np.ndarray) -> Described:
+        """argmax_k pi_k f_k(x), responsibilities (7), activations in front of the last layer, and log p(x), in nats.
+
+        Responsibilities have the temperature of N13; p is relative to the data distribution.
+        """
         check_rows(features, "neural_mixture", self.row_shape_)
         self.encoder_.eval()
-        return Rows(features, self._device)
+        trunk, last = self.encoder_[:-1], self.encoder_[-1]
 
-    def _predicted(self, features: np.ndarray) -> Tensor:
-        """Weighted log densities log pi_k + log f_k of each row, shape (n, n_clusters)."""
-        return apply_in_chunks(lambda batch: self._log_joint(batch)[:, 0], self._rows(features))
+        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+            latent = trunk(self.view.plain(batch))
+            joint = self._log_joint(self.split(last(latent)))[:, 0]
+            responsibilities = torch.softmax(joint / self.temperature_, dim=1)
+            return joint.argmax(dim=1), responsibilities, latent, torch.logsumexp(joint, dim=1)
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Cluster of each row: argmax_k pi_k f_k(x), shape (n,), int64."""
-        return self._predicted(features).argmax(dim=1).cpu().numpy()
-
-    def predict_proba(self, features: np.ndarray) -> np.ndarray:
-        """Responsibilities of one view alone, equation (7), at the temperature of N13; (n, n_clusters), float32."""
-        return torch.softmax(self._predicted(features) / self.temperature_, dim=1).cpu().numpy()
-
-    def log_density(self, features: np.ndarray) -> np.ndarray:
-        """Log p(x) of each row under the mixture (7), shape (n,), in nats relative to the data distribution.
-
-        An outlier has a low value.
-        """
-        return torch.logsumexp(self._predicted(features), dim=1).cpu().numpy()
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """Activations in front of the last layer, shape (n, width), float32."""
-        trunk = self.encoder_[:-1]
-        return apply_in_chunks(lambda batch: trunk(self._view.plain(batch)), self._rows(features)).cpu().numpy()
+        return describe_in_chunks(describe, Rows(features, self.device_))
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights, mixing weights, normalisers and temperature."""
-        vectors = {
-            "log_mixing_weights": self.log_mixing_weights_,
-            "score_mean": self.score_mean_,
-            "score_std": self.score_std_,
-            "log_normaliser": self.log_normaliser_,
-        }
-        arrays = {name: vector[0].cpu().numpy() for name, vector in vectors.items()}
+        arrays = {name.rstrip("_"): getattr(self, name)[0].cpu().numpy() for name in _OF_HEADS}
         plain = {"row_shape": np.array(self.row_shape_), "temperature": np.array(self.temperature_)}
         return plain | arrays | module_arrays("encoder", self.encoder_)
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
-        self._device = resolve_device(self.device)
+        self.device_ = resolve_device(self.device)
         self._build(tuple(int(side) for side in arrays["row_shape"]), [len(arrays["log_mixing_weights"])])
         load_module("encoder", self.encoder_, arrays)
-        self.log_mixing_weights_, self.score_mean_, self.score_std_, self.log_normaliser_ = (
-            torch.tensor(arrays[name], device=self._device).unsqueeze(0)
-            for name in ("log_mixing_weights", "score_mean", "score_std", "log_normaliser")
-        )
+        for name in _OF_HEADS:
+            setattr(self, name, torch.tensor(arrays[name.rstrip("_")], device=self.device_).unsqueeze(0))
         self.temperature_ = float(arrays["temperature"])
         return self
 
-    def _identity(self, features: np.ndarray) -> dict[str, Any]:
-        """What a checkpoint must share to be of this training."""
-        options = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {"method": "neural_mixture", "options": options, "rows": fingerprint(features)}
 
-    def _state(
-        self,
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        history: History,
-        generator: torch.Generator,
-        leading: Tensor,
-        partition: Tensor | None,
-    ) -> dict[str, Any]:
-        return {
-            "encoder": self.encoder_.state_dict(),
-            "log_mixing_weights": self.log_mixing_weights_,
-            "log_shares": self._log_shares,
-            "optimiser": optimiser.state_dict(),
-            "schedule": {name: value for name, value in schedule.state_dict().items() if not callable(value)},
-            "history": history.state(),
-            "random": random_state(generator),
-            "leading": leading,
-            "partition": partition,
-            "precision": self._precision,
+@final
+class _Training:
+    """One training of the mixture; see `deep_clustering.training.loop.Training`."""
+
+    precision = "fp32"
+
+    def __init__(self, model: NeuralMixture, data: Data) -> None:
+        self._model, self._data = model, data
+        optimiser = make_optimiser(
+            torch.optim.AdamW,
+            model.encoder_.parameters(),
+            model.learning_rate,
+            model.device_,
+            is_fused=False,
+            weight_decay=model.weight_decay,
+        )
+        n_steps = data.n_steps(model.batch_size, model.epochs)
+        self.networks: dict[str, nn.Module] = {"encoder": model.encoder_}
+        self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
+        self.schedules: dict[str, Schedule] = {"encoder": OneCycle(optimiser, model.learning_rate, n_steps)}
+        self._leading = torch.zeros(1, dtype=torch.int64, device=model.device_)  # the head that the history speaks of
+        self._totals = torch.zeros(len(model.sizes), device=model.device_)  # log-likelihoods of the heads this epoch
+
+    def begin(self, partition: Tensor | None) -> Tensor:
+        """Set average responsibilities and weights, uniform or the partition's; clusters of the first head."""
+        model = self._model
+        self._log_shares = model.log_mixing_weights_
+        if partition is not None and model.mixing != "uniform":
+            log_held = self._log_memberships(partition).expand(-1, model.heads, -1)
+            self._log_shares = update_shares(self._log_shares, log_held, 0.0, model.mixing_floor)
+            model.log_mixing_weights_ = mixing_weights(self._log_shares, model.mixing)
+        return self.assign()
+
+    def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
+        """One E-step and M-step on two views of a batch."""
+        model = self._model
+        with autocast(self.precision, views.device):
+            outputs = model.encoder_(views)
+        scores_a, scores_b = model.split(outputs.float()).chunk(2)
+        density_a = log_relative_density(scores_a, model.density, model.density_scale)
+        density_b = log_relative_density(scores_b, model.density, model.density_scale)
+        log_joint, log_pi = density_a + density_b, model.log_mixing_weights_
+        log_responsibilities, of_pairs = e_step(log_joint.detach(), log_pi, model.pair_noise)
+        log_likelihood = of_pairs.mean(dim=0)
+        if held is None:
+            loss = self._loss(density_a, density_b, log_responsibilities)
+        else:
+            memberships = held[index]
+            is_free = memberships.unsqueeze(-1) < 0  # (B, 1 or heads, 1)
+            log_held = torch.where(is_free, log_responsibilities, self._log_memberships(memberships))
+            loss = m_step_loss(log_held, log_joint, log_pi)
+        optimiser = self.optimisers["encoder"]
+        optimiser.zero_grad(set_to_none=True)
+        loss.sum().backward()
+        optimiser.step()
+        if model.mixing != "uniform":
+            momentum, floor = model.mixing_momentum, model.mixing_floor
+            self._log_shares = update_shares(self._log_shares, log_responsibilities, momentum, floor)
+            log_pi = model.log_mixing_weights_ = mixing_weights(self._log_shares, model.mixing)
+        self._totals += log_likelihood
+        responsibilities = log_responsibilities.exp()
+        agree = (density_a + log_pi).argmax(dim=-1) == (density_b + log_pi).argmax(dim=-1)
+        terms = {
+            "loss": loss,
+            "log_likelihood": log_likelihood,
+            "entropy": -(responsibilities * log_responsibilities).sum(dim=-1).mean(dim=0),
+            "agreement": agree.float().mean(dim=0),
         }
+        return {name: term.index_select(0, self._leading).squeeze(0) for name, term in terms.items()}
 
-    def _restore(
-        self,
-        state: Mapping[str, Any],
-        optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
-        history: History,
-        generator: torch.Generator,
-    ) -> tuple[Tensor, Tensor | None]:
-        """Take over what `_state` gave; returns leading head and partition."""
-        self._precision = state["precision"]
-        self.encoder_.load_state_dict(state["encoder"])
-        self.log_mixing_weights_ = state["log_mixing_weights"].to(self._device)
-        self._log_shares = state["log_shares"].to(self._device)
-        optimiser.load_state_dict(state["optimiser"])
-        schedule.load_state_dict(state["schedule"])
-        history.restore(state["history"])
-        restore_random_state(state["random"], generator)
-        partition = state["partition"]
-        return state["leading"].to(self._device), None if partition is None else partition.to(self._device)
+    def _log_memberships(self, partition: Tensor) -> Tensor:
+        """Log responsibilities that say the same as a partition, shape (n, 1 or heads, n_clusters): 0 or -inf."""
+        width = max(self._model.sizes)
+        return (partition.unsqueeze(-1) == torch.arange(width, device=partition.device)).float().log()
+
+    def _loss(self, density_a: Tensor, density_b: Tensor, log_responsibilities: Tensor) -> Tensor:
+        """What the objective makes of a batch, shape (heads,), in nats."""
+        objective, log_pi = self._model.objective, self._model.log_mixing_weights_
+        if objective == "pair":
+            return m_step_loss(log_responsibilities, density_a + density_b, log_pi)
+        own_a, own_b = e_step(density_a, log_pi)[0], e_step(density_b, log_pi)[0]
+        single = m_step_loss(own_a, density_a, log_pi) + m_step_loss(own_b, density_b, log_pi)
+        if objective == "single":
+            return single
+        consistency = consistency_loss(own_a, own_b)
+        return consistency if objective == "consistency" else single + self._model.consistency_weight * consistency
+
+    def close_epoch(self, epoch: int) -> dict[str, Tensor]:
+        """The head of greatest log-likelihood in the epoch leads in the next."""
+        candidates = comparable(self._totals, self._model.candidates, self._model.pair_noise)
+        self._leading = candidates.argmax(dim=0, keepdim=True)
+        self._totals = torch.zeros_like(self._totals)
+        return {}
+
+    def assign(self) -> Tensor:
+        """Clusters of all rows by the leading head."""
+        return self._model.normalise(self._data).index_select(1, self._leading).squeeze(1)
+
+    def has_failed(self, history: History) -> bool:
+        """Never: a mixture that learns nothing has a low likelihood, which is what restarts compare by."""
+        return False
+
+    def finish(self, history: History) -> Tensor:
+        """Keep the head of greatest pair log-likelihood on fresh views (N11, N14), and soften it (N13)."""
+        model, noise = self._model, self._model.pair_noise
+        sizes = model.candidates
+        of_rows = torch.zeros(len(self._data.rows), len(sizes), device=model.device_)
+        rounds = n_rounds(len(self._data.rows))
+        for round_ in range(rounds):
+            first, second = model.log_joint_of_fresh_pairs(self._data, round_)
+            of_rows += model.e_step_of_pairs(first, second)[1][:, : len(sizes)] / rounds
+        log_likelihoods = of_rows.mean(dim=0)
+        scores = comparable(log_likelihoods, sizes, noise)
+        best = scores.argmax(dim=0, keepdim=True)
+        if model.calibration == "agreement":
+            model.temperature_ = choose_temperature(*(view[:, best].squeeze(1) for view in (first, second)))
+        clusters = model.normalise(self._data)
+        history.candidates(clusters[:, : len(sizes)].unbind(dim=1), scores)
+        if len(set(sizes)) > 1:
+            history.selection(
+                n_clusters=torch.tensor(sizes),
+                log_likelihood=log_likelihoods,
+                log_likelihood_deviation=of_rows.std(dim=0) / math.sqrt(len(of_rows)),
+                probability=probable_numbers(
+                    comparable(of_rows, sizes, noise), stream(model.seed, "numbers of clusters", model.device_)
+                ),
+            )
+        head = int(best)
+        model.keep(head)
+        value = log_likelihoods[head]
+        history.final(log_likelihood=value, log_likelihood_share=value / bound(sizes[head], noise))
+        return clusters[:, head]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Mixing weights, average responsibilities and the leading head."""
+        log_pi = self._model.log_mixing_weights_
+        return {"log_mixing_weights": log_pi, "log_shares": self._log_shares, "leading": self._leading}
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave."""
+        self._model.log_mixing_weights_ = tensors["log_mixing_weights"]
+        self._log_shares, self._leading = tensors["log_shares"], tensors["leading"]

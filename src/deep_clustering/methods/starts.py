@@ -2,15 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
+from annotated_types import Ge, Le
 from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import pairwise_distances_argmin
 
 from deep_clustering.methods.baselines import KMeansClusterer, TSNEMixtureClusterer, WardClusterer
 from deep_clustering.methods.nearest_rows import draw_rows
-from deep_clustering.options import build_kind, check_range
+from deep_clustering.options import build_kind
 from deep_clustering.training.checkpoints import Checkpoints
 
 # The dataclass of a method that has a start.
@@ -28,14 +29,10 @@ class NoStart:
 class KMeansStart:
     """The partition of k-means on the rows as they come."""
 
-    hold: float
+    hold: Annotated[float, Ge(0), Le(1)]
     """Share of the epochs in which the partition stands in for the assignments."""
-    n_init: int
+    n_init: Annotated[int, Ge(1)]
     """Runs of k-means, of which the best is taken."""
-
-    def __post_init__(self) -> None:
-        check_range("hold", self.hold, 0, 1)
-        check_range("n_init", self.n_init, 1)
 
     def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
         """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
@@ -47,14 +44,10 @@ class KMeansStart:
 class WardStart:
     """The partition of Ward's agglomeration of the rows as they come."""
 
-    hold: float
+    hold: Annotated[float, Ge(0), Le(1)]
     """Share of the epochs in which the partition stands in for the assignments."""
-    max_rows: int
+    max_rows: Annotated[int, Ge(2)]
     """Rows in the tree; of more rows a draw of so many, and the others go with the nearest of these."""
-
-    def __post_init__(self) -> None:
-        check_range("hold", self.hold, 0, 1)
-        check_range("max_rows", self.max_rows, 2)
 
     def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
         """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
@@ -66,22 +59,20 @@ class WardStart:
 class TSNEStart:
     """The partition of a Gaussian mixture on a t-SNE map of the rows as they come."""
 
-    hold: float
+    hold: Annotated[float, Ge(0), Le(1)]
     """Share of the epochs in which the partition stands in for the assignments."""
     perplexity: float
     """Perplexity of t-SNE."""
-    n_init: int
+    n_init: Annotated[int, Ge(1)]
     """Number of starts of the mixture."""
     pca_dim: int
     """Rows of more values are reduced to so many principal components before t-SNE."""
     barnes_hut_rows: int
     """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
-    map_rows: int
+    map_rows: Annotated[int, Ge(2)]
     """Rows on the map; of more rows a draw of so many, and the others go with the nearest of these."""
 
     def __post_init__(self) -> None:
-        check_range("hold", self.hold, 0, 1)
-        check_range("map_rows", self.map_rows, 2)
         self._clusterer(2, 0)  # checks the rest
 
     def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
@@ -110,24 +101,17 @@ class Overclustering:
     leave. With several clusters for each group neither is needed, and which belong together is seen afterwards.
     """
 
-    components_per_cluster: float
+    components_per_cluster: Annotated[float, Ge(1), Le(1000)]
     """Clusters that are fitted first, for each one asked for; at most as many as rows in a batch."""
-    epochs: float
+    epochs: Annotated[float, Ge(0), Le(100)]
     """Passes over the rows for them, as a share of the fit's epochs."""
-    hold: float
+    hold: Annotated[float, Ge(0), Le(1)]
     """Share of the fit's epochs in which the merged partition stands in for the assignments."""
-    core: float
+    core: Annotated[float, Ge(0.01), Le(1)]
     """Share of each cluster's rows, those nearest to its mean, of which the partition is held: in the doubtful rest
     of the tree are whole components that went with the wrong cluster."""
-    max_rows: int
+    max_rows: Annotated[int, Ge(2)]
     """Rows in Ward's tree, as in `WardStart`."""
-
-    def __post_init__(self) -> None:
-        check_range("components_per_cluster", self.components_per_cluster, 1, 1000)
-        check_range("epochs", self.epochs, 0.0, 100)
-        check_range("hold", self.hold, 0, 1)
-        check_range("core", self.core, 0.01, 1)
-        check_range("max_rows", self.max_rows, 2)
 
     def n_components(self, n_clusters: int, batch_size: int) -> int:
         """Number of clusters that are fitted first."""
@@ -208,11 +192,12 @@ STARTS: dict[str, type] = {
 Start = NoStart | KMeansStart | WardStart | TSNEStart | Overclustering
 
 
-def make_start(options: Mapping[str, Any]) -> Start:
+def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:
     """Make the options of a start.
 
     Args:
-        options: `kind` (a key of `STARTS`) and the options of that kind.
+        options: `kind` and the options of that kind.
+        kinds: Those of `STARTS` that the method knows.
 
     Returns:
         The options.
@@ -220,9 +205,11 @@ def make_start(options: Mapping[str, Any]) -> Start:
     Raises:
         ValueError: if the kind or an option is unknown, missing or out of range.
     """
-    return build_kind(STARTS, options, "start")
+    known = {kind: STARTS[kind] for kind in kinds}
+    dropped = dict.fromkeys(STARTS.keys() - known, "dropped in 0.3.0 for this method; use tsne_gmm, ward or kmeans")
+    return build_kind(known, options, "start", dropped)
 
 
 def held_epochs(start: Start, epochs: int) -> int:
     """Number of first epochs in which the partition of a start stands in for the assignments."""
-    return 0 if isinstance(start, NoStart) else max(1, round(start.hold * epochs))
+    return max(1, round(start.hold * epochs)) if start.hold else 0

@@ -2,7 +2,8 @@
 
 A state is a nested mapping or list of tensors, numbers, text and None; tensors go to a safetensors file, everything
 else into its header. The file's name is the number of finished epochs; the two newest are kept, so that a damaged last
-one costs some epochs and not the training.
+one costs some epochs and not the training. Checkpoints of other trainings of the same method and folder, as they stay
+behind where a killed run is never resumed, are removed when a training begins and they are two weeks old.
 
 The options are checked before every run, also of methods without a network: torch is imported where a state is at hand.
 """
@@ -11,19 +12,20 @@ import hashlib
 import json
 import logging
 import os
+import time
 import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 from safetensors import SafetensorError, safe_open
 from scipy import sparse
 
 from deep_clustering import __version__
-from deep_clustering.options import check_range
 
 if TYPE_CHECKING:
     import torch
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _KEPT = 2
+# What a training that was given up has left is removed by the next one of its name after so long.
+_GIVEN_UP_SECONDS = 14 * 86400.0
 # A fingerprint reads this many rows at most: enough to tell data sets apart, whatever their size.
 _FINGERPRINT_ROWS = 1000
 # What a file that is cut short or changed makes its reader raise.
@@ -42,16 +46,13 @@ _DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError)
 class CheckpointOptions:
     """The parameter block `checkpoints`."""
 
-    every: int
+    every: Annotated[int, Ge(0)]
     """Epochs between checkpoints; 0 writes none."""
     resume: bool | Literal["auto"]
     """Continue from the newest checkpoint, if there is one; true refuses those of another training, auto passes over
     them."""
     folder: str
     """Where they lie; each training makes a folder inside."""
-
-    def __post_init__(self) -> None:
-        check_range("every", self.every, 0)
 
 
 class Checkpoints:
@@ -80,6 +81,7 @@ class Checkpoints:
             ValueError: if there are only checkpoints of another configuration, data set or version of the code.
         """
         self._identity = json.loads(json.dumps({**identity, "deep_clustering": __version__}))
+        self._remove_given_up()
         if not self._options.resume:
             self.clear()
             return None
@@ -137,6 +139,18 @@ class Checkpoints:
         with suppress(OSError):  # not there, or not empty
             self._folder().rmdir()
 
+    def _remove_given_up(self) -> None:
+        """Remove what trainings of other options or rows have left here and nobody has continued for long."""
+        oldest = time.time() - _GIVEN_UP_SECONDS
+        for folder in (Path(self._options.folder) / self._name).glob("*/"):
+            files = [*folder.glob("epoch-*.safetensors")]
+            with suppress(OSError):  # another run was faster
+                if folder != self._folder() and files and max(file.stat().st_mtime for file in files) < oldest:
+                    for file in files:
+                        file.unlink()
+                    folder.rmdir()
+                    logger.info("checkpoints: removed %s, which nobody has continued for two weeks", folder)
+
     def _folder(self) -> Path:
         digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
         return Path(self._options.folder) / self._name / digest[:12]
@@ -145,12 +159,30 @@ class Checkpoints:
         return sorted(self._folder().glob("epoch-*.safetensors"), reverse=True)
 
 
-def fingerprint(features: np.ndarray | sparse.csr_matrix) -> str:
-    """Digest of the shape and of rows spread over the data set, to tell one data set from another."""
-    step = max(1, features.shape[0] // _FINGERPRINT_ROWS)
-    rows = features[::step]
-    dense = np.ascontiguousarray(rows if isinstance(rows, np.ndarray) else rows.toarray())
-    return hashlib.sha256(repr(features.shape).encode() + dense.astype(np.float32).tobytes()).hexdigest()
+def identify(
+    method: str, options: Mapping[str, Any], features: np.ndarray | sparse.csr_matrix, neighbours: np.ndarray | None
+) -> dict[str, Any]:
+    """What a checkpoint must share to be of a training.
+
+    Args:
+        method: Name of the method.
+        options: All of its hyper-parameters.
+        features: The rows.
+        neighbours: Nearest rows of each row, or None.
+
+    Returns:
+        Plain values.
+    """
+    nearest = "none" if neighbours is None else fingerprint(neighbours)
+    return {"method": method, "options": dict(options), "rows": fingerprint(features), "neighbours": nearest}
+
+
+def fingerprint(rows: np.ndarray | sparse.csr_matrix) -> str:
+    """Digest of the shape and of rows spread over a data set, to tell one from another."""
+    chosen = rows[:: max(1, rows.shape[0] // _FINGERPRINT_ROWS)]
+    dense = np.ascontiguousarray(chosen if isinstance(chosen, np.ndarray) else chosen.toarray())
+    values = dense.astype(np.float32) if dense.dtype.kind == "f" else dense
+    return hashlib.sha256(repr(rows.shape).encode() + values.tobytes()).hexdigest()
 
 
 def _take_apart(value: Any, place: str, tensors: "dict[str, Tensor]") -> Any:  # noqa: ANN401

@@ -22,6 +22,8 @@ class History:
         self._rows: list[dict[str, float]] = []
         self._snapshots: list[tuple[int, np.ndarray]] = []
         self._others: dict[str, np.ndarray] = {}
+        self.ended_early = False
+        """Whether the training was ended by a failure."""
 
     @property
     def n_epochs(self) -> int:
@@ -73,11 +75,15 @@ class History:
         """
         table = torch.stack(list(assignments))
         self._others["candidate_assignments"] = table.cpu().numpy().astype(np.int16)
-        self._others["candidate_scores"] = scores.double().cpu().numpy()
+        self._others["candidate_scores"] = _float64(scores)
 
     def selection(self, **columns: Tensor) -> None:
         """Note what is known of each number of clusters in a range, columns of shape (n_numbers,)."""
-        self._others |= {f"selection_{name}": column.double().cpu().numpy() for name, column in columns.items()}
+        self._others |= {f"selection_{name}": _float64(column) for name, column in columns.items()}
+
+    def circumstances(self, **texts: str) -> None:
+        """Note what the training ran under, such as its device and precision."""
+        self._others |= {f"under_{name}": np.array(text) for name, text in texts.items()}
 
     def final(self, **values: Tensor) -> None:
         """Note figures of the finished training (scalars)."""
@@ -91,6 +97,10 @@ class History:
         """Values of the last epoch, as text for a progress display."""
         return ", ".join(f"{name} {self._rows[-1][name]:.3f}" for name in names) if self._rows else ""
 
+    def has_column(self, name: str) -> bool:
+        """Whether a term was noted."""
+        return bool(self._rows) and name in self._rows[0]
+
     def column(self, name: str) -> list[float]:
         """Values of one term, an epoch each."""
         return [row[name] for row in self._rows]
@@ -101,8 +111,8 @@ class History:
         Returns:
             "epoch" and one float64 column per term, shape (n_epochs,); "snapshot_epoch" (n_snapshots,) int64 and
             "snapshot_assignments" (n_snapshots, n_samples) int16; if noted, "candidate_assignments" (n_candidates,
-            n_samples) int16 and "candidate_scores" (n_candidates,) float64, columns "selection_..." and scalars
-            "final_...".
+            n_samples) int16 and "candidate_scores" (n_candidates,) float64, columns "selection_...", scalars
+            "final_..." and texts "under_...".
         """
         names = list(self._rows[0]) if self._rows else ["epoch"]
         columns = {name: np.array([row[name] for row in self._rows], dtype=np.float64) for name in names}
@@ -117,11 +127,21 @@ class History:
         return {
             "rows": self._rows,
             "snapshots": [[epoch, torch.from_numpy(rows)] for epoch, rows in self._snapshots],
-            "others": {name: torch.from_numpy(np.array(value)) for name, value in self._others.items()},
+            "others": {name: _plain(value) for name, value in self._others.items()},
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Take over what `state` gave."""
         self._rows = [dict(row) for row in state["rows"]]
         self._snapshots = [(epoch, rows.numpy()) for epoch, rows in state["snapshots"]]
-        self._others = {name: value.numpy() for name, value in state["others"].items()}
+        self._others = {name: np.array(value) for name, value in state["others"].items()}
+
+
+def _float64(values: Tensor) -> np.ndarray:
+    """Values in double precision, which not every device has: they become so on the host."""
+    return values.cpu().double().numpy()
+
+
+def _plain(value: np.ndarray) -> Tensor | str:
+    """An array as a checkpoint takes it."""
+    return str(value) if value.dtype.kind == "U" else torch.from_numpy(np.array(value))

@@ -1,10 +1,11 @@
 """Optimisers whose steps a CUDA graph can hold: all that changes from step to step is on the device."""
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim.lr_scheduler import OneCycleLR
 
 
 def make_optimiser(
@@ -12,18 +13,22 @@ def make_optimiser(
     parameters: Iterable[nn.Parameter],
     learning_rate: float,
     device: torch.device,
+    *,
+    is_fused: bool = True,
     **options: Any,  # noqa: ANN401
 ) -> torch.optim.Optimizer:
     """An optimiser for parameters on a device.
 
-    On CUDA the kernels are the fused ones, Adam counts its steps there, and the learning rate is a tensor there: a
-    schedule changes a value that a captured step reads, not a number that was written into it.
+    On CUDA Adam counts its steps there, and the learning rate is a tensor there: a schedule changes a value that a
+    captured step reads, not a number that was written into it.
 
     Args:
         kind: SGD, Adam or AdamW.
         parameters: What it moves.
         learning_rate: The rate, or where a schedule starts from.
         device: Where the parameters are.
+        is_fused: Whether CUDA's fused kernels do, which take Adam's momentum as a number, as `OneCycle` does not leave
+            it.
         options: Further arguments of that kind.
 
     Returns:
@@ -33,4 +38,79 @@ def make_optimiser(
         return kind(parameters, lr=learning_rate, **options)  # type: ignore[call-arg]
     if kind is not torch.optim.SGD:  # which counts no steps
         options["capturable"] = True
-    return kind(parameters, lr=torch.tensor(learning_rate, device=device), fused=True, **options)  # type: ignore[call-arg]
+    options["fused" if is_fused else "foreach"] = True
+    return kind(parameters, lr=torch.tensor(learning_rate, device=device), **options)  # type: ignore[call-arg]
+
+
+class Schedule(Protocol):
+    """What changes the values of an optimiser from step to step."""
+
+    def step(self) -> None:
+        """Move on behind a step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where it is."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the optimiser's state has been restored before."""
+
+
+class OneCycle:
+    """Adam's rate rises to a peak over the first steps and falls to nearly nothing; its momentum does the opposite.
+
+    Where the rate is a tensor, the momentum is one as well: torch's own schedule would write a number into a step that
+    was captured. A training of one step is the first of two, since the last step of a cycle changes nothing.
+    """
+
+    def __init__(self, optimiser: torch.optim.Optimizer, learning_rate: float, n_steps: int) -> None:
+        """Begin a cycle.
+
+        Args:
+            optimiser: Adam or AdamW.
+            learning_rate: The peak.
+            n_steps: Steps of the training.
+        """
+        self._optimiser = optimiser
+        self._schedule = OneCycleLR(optimiser, learning_rate, total_steps=max(2, n_steps))
+        self._betas = [
+            tuple(torch.empty_like(group["lr"]) for _ in group["betas"]) if isinstance(group["lr"], Tensor) else None
+            for group in optimiser.param_groups
+        ]
+        self._place()
+
+    def step(self) -> None:
+        """Move on behind a step."""
+        self._schedule.step()
+        self._place()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the cycle is."""
+        return {name: value for name, value in self._schedule.state_dict().items() if not callable(value)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the optimiser's state has been restored before."""
+        self._schedule.load_state_dict(state)
+        self._place()
+
+    def _place(self) -> None:
+        """Fill the tensors that a captured step reads; nothing waits for the device."""
+        for group, places in zip(self._optimiser.param_groups, self._betas, strict=True):
+            if places is not None:
+                for place, beta in zip(places, group["betas"], strict=True):
+                    if place is not beta:
+                        place.copy_(beta) if isinstance(beta, Tensor) else place.fill_(beta)
+                group["betas"] = places
+
+
+def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any], device: torch.device) -> None:
+    """Take over a saved state; a rate that was a tensor on the device is one again.
+
+    Args:
+        optimiser: An optimiser of the same parameters.
+        state: What `state_dict` gave, its tensors on any device.
+        device: Where the parameters are.
+    """
+    optimiser.load_state_dict(dict(state))
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"] = group["lr"].to(device)

@@ -1,13 +1,14 @@
-"""Whether the training of a network pays in half precision, found by trying."""
+"""The number format of a network's passes in training: one decision for a fit, recorded."""
 
 import copy
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 from torch import nn
-
-from deep_clustering.training.rows import resolve_precision
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +16,26 @@ logger = logging.getLogger(__name__)
 _TURNS = 3
 # Below this gain nothing is given up for it: the choice is then the same on every run, whatever else runs beside.
 _LEAST_GAIN = 1.2
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """Precision for a name.
+
+    Args:
+        name: "auto" (bf16 where the device computes with it, else fp32), "bf16" or "fp32".
+        device: Where the network runs.
+
+    Returns:
+        "bf16" or "fp32".
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    if device.type == "cpu":
+        able = torch.cpu.get_capabilities()
+        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
+    return "fp32"
 
 
 def training_precision(name: str, network: nn.Module, shape: tuple[int, ...], device: torch.device) -> str:
@@ -47,11 +68,34 @@ def training_precision(name: str, network: nn.Module, shape: tuple[int, ...], de
     return chosen
 
 
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """What a network's pass in training runs under."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+@contextmanager
+def full_single_precision(device: torch.device) -> Iterator[None]:
+    """On CUDA let fp32 be fp32: torch's defaults take TF32 for convolutions and not for matrix products."""
+    if device.type != "cuda":
+        yield
+        return
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    logger.info("precision: TF32 is off on %s", device)
+    try:
+        for place in places:
+            place.allow_tf32 = False
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
+
+
 def _seconds_of_a_pass(network: nn.Module, views: torch.Tensor, precision: str) -> float:
     """Time of one forward and backward pass."""
     _wait_for(views.device)
     began = time.perf_counter()
-    with torch.autocast(views.device.type, torch.bfloat16, enabled=precision == "bf16"):
+    with autocast(precision, views.device):
         outputs = network(views)
     outputs.float().sum().backward()
     _wait_for(views.device)

@@ -7,8 +7,12 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from deep_clustering.training.described import Described
+
 # A data set may take this share of the free device memory; the rest is for the network and its gradients.
 _MEMORY_SHARE = 0.5
+# Rows at a time that are described.
+_DESCRIBED_ROWS = 2048
 
 
 def resolve_device(name: str) -> torch.device:
@@ -36,26 +40,6 @@ def resolve_device(name: str) -> torch.device:
             f"device: expected 'auto', 'cpu' or a device of this machine, got '{name}' ({reason})"
         ) from error
     return device
-
-
-def resolve_precision(name: str, device: torch.device) -> str:
-    """Precision for a name.
-
-    Args:
-        name: "auto" (bf16 where the device computes with it, else fp32), "bf16" or "fp32".
-        device: Where the network runs.
-
-    Returns:
-        "bf16" or "fp32".
-    """
-    if name != "auto":
-        return name
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    if device.type == "cpu":
-        able = torch.cpu.get_capabilities()
-        return "bf16" if able.get("avx512_bf16") or able.get("amx_bf16") else "fp32"
-    return "fp32"
 
 
 class Rows:
@@ -146,3 +130,26 @@ def apply_in_chunks(function: Callable[[Tensor], Tensor], rows: Rows, size: int 
         The results in order, shape (n_samples, k), on the device.
     """
     return torch.cat([function(chunk) for chunk in rows.chunks(size)])
+
+
+@torch.inference_mode()
+def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]], rows: Rows) -> Described:
+    """Describe rows piece by piece, so that neither a memory map nor what is said of it is on the device whole.
+
+    Args:
+        describe: Gives assignments, responsibilities, latent and log density of a piece.
+        rows: The rows.
+
+    Returns:
+        What is said of all of them, in order.
+    """
+    parts: list[np.ndarray] = []
+    start = 0
+    for chunk in rows.chunks(_DESCRIBED_ROWS):
+        found = [part.cpu().numpy() for part in describe(chunk)]
+        if not parts:
+            parts = [np.empty((len(rows), *part.shape[1:]), part.dtype) for part in found]
+        for whole, part in zip(parts, found, strict=True):
+            whole[start : start + len(chunk)] = part
+        start += len(chunk)
+    return Described(*parts)

@@ -8,7 +8,7 @@ from torchvision import models
 from data.pretrained.small_network import extract, plain_forward, with_statistics
 from deep_clustering.data.pretrained import backbone as backbone_module
 from deep_clustering.data.pretrained.precision import protect_from_rounding
-from deep_clustering.training.rows import resolve_precision
+from deep_clustering.training.precision import resolve_precision
 
 
 def test_rows_are_what_torchvision_gives(network, images, make_options):

@@ -14,7 +14,8 @@ import torch
 from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.data.pretrained.cache import Shards, open_shards
 from deep_clustering.data.pretrained.weights import fingerprint, load_weights, locate_weights, read_weights
-from deep_clustering.training.rows import resolve_device, resolve_precision
+from deep_clustering.training.precision import resolve_precision
+from deep_clustering.training.rows import resolve_device
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions

@@ -55,12 +55,8 @@ def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np
     """
     from deep_clustering.methods import load_method
 
-    estimator = load_method(model)
-    representation = {
-        "latent": estimator.transform(features),
-        "responsibilities": estimator.predict_proba(features),
-    }
-    return estimator.predict(features), representation
+    described = load_method(model).describe(features)
+    return described.assignments, {"latent": described.latent, "responsibilities": described.responsibilities}
 
 
 def bundle(

@@ -1,0 +1,151 @@
+"""Several heads of NMM-EM on one trunk: their sizes, what they compare by, and which is kept.
+
+Deviations N11, N13 and N14 of `neural_mixture`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+from scipy.optimize import minimize_scalar
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+# Resamplings of the rows behind the probability of each number of clusters.
+_RESAMPLINGS = 500
+# Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
+_ABSENT = -1e30
+# Fresh pairs of views of each row that choose a head, merge components or find a temperature: four, or as few as one
+# where the rows are so many that one pair of each says enough.
+_ROUNDS, _ENOUGH_PAIRS = 4, 40_000
+
+
+def head_sizes(n_clusters: int | Mapping[str, int], heads: int, mixing: str) -> list[int]:
+    """Number of clusters of each head that may be kept.
+
+    Args:
+        n_clusters: The number of all heads, or min and max of a range with one head for each number.
+        heads: How many heads there are of one number.
+        mixing: The kind of mixing weights.
+
+    Returns:
+        The numbers, in the order of the heads.
+
+    Raises:
+        ValueError: if a range is not one, or comes with several heads of a number or with weights that are learned.
+    """
+    if isinstance(n_clusters, int):
+        return [n_clusters] * heads
+    if set(n_clusters) != {"min", "max"}:
+        raise ValueError(f"n_clusters: expected a number or min and max, got {n_clusters}")
+    if n_clusters["min"] < 2:
+        raise ValueError(f"n_clusters.min must be at least 2, got {n_clusters['min']}")
+    if n_clusters["max"] <= n_clusters["min"]:
+        raise ValueError(f"n_clusters.max must be at least {n_clusters['min'] + 1}, got {n_clusters['max']}")
+    if heads != 1 or mixing != "uniform":
+        raise ValueError(
+            f"n_clusters: a range needs heads = 1 for each number and mixing = uniform, got {heads} and {mixing}"
+        )
+    return list(range(n_clusters["min"], n_clusters["max"] + 1))
+
+
+def n_rounds(n_samples: int) -> int:
+    """Fresh pairs of views of each row that are enough to look at a model."""
+    return max(1, min(_ROUNDS, _ENOUGH_PAIRS // n_samples))
+
+
+def uniform_weights(sizes: Sequence[int], device: torch.device) -> Tensor:
+    """Log mixing weights 1 / K of heads as wide as the widest, shape (heads, n_clusters), in nats."""
+    n_clusters = torch.tensor(sizes, device=device).unsqueeze(1)
+    is_there = torch.arange(max(sizes), device=device) < n_clusters
+    return torch.where(is_there, -n_clusters.log(), torch.tensor(_ABSENT))
+
+
+def bound(n_clusters: int, noise: float) -> float:
+    """Greatest mean log-likelihood of pairs, equation (6), in nats.
+
+    Balanced, hard clusters that both views agree on have p(x, x') = (1 - e) K + e for every pair.
+
+    Args:
+        n_clusters: K.
+        noise: e, the probability of a pair without a common cluster.
+
+    Returns:
+        log((1 - e) K + e), which is log K without noise.
+    """
+    return math.log((1 - noise) * n_clusters + noise)
+
+
+def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: float) -> Tensor:
+    """What candidates are compared by: log-likelihood, as a share of the bound if their numbers of clusters differ.
+
+    Args:
+        log_likelihoods: Of each head, in nats; those behind the candidates are left out, shape (..., n_heads).
+        sizes: Number of clusters of each candidate.
+        noise: As in `bound`.
+
+    Returns:
+        Shape (..., n_candidates).
+    """
+    of_candidates = log_likelihoods[..., : len(sizes)]
+    if len(set(sizes)) == 1:
+        return of_candidates
+    return of_candidates / torch.tensor([bound(size, noise) for size in sizes], device=log_likelihoods.device)
+
+
+def choose_temperature(log_joint_a: Tensor, log_joint_b: Tensor) -> float:
+    """Temperature at which the responsibilities of one view best foretell the cluster of the other: deviation N13.
+
+    Args:
+        log_joint_a: log pi_k + log f_k of first views, shape (n, n_clusters), in nats.
+        log_joint_b: Of second views, same shape.
+
+    Returns:
+        T in [.1, 100] that minimises the cross-entropy of softmax(log_joint / T) with the other view's cluster.
+    """
+    first, second = log_joint_a.cpu().double(), log_joint_b.cpu().double()
+
+    def cross_entropy(log_temperature: float) -> float:
+        factor = math.exp(-log_temperature)
+        there = F.cross_entropy(first * factor, second.argmax(dim=1))
+        return float(there + F.cross_entropy(second * factor, first.argmax(dim=1)))
+
+    found = minimize_scalar(cross_entropy, bounds=(math.log(0.1), math.log(100)), method="bounded")
+    return math.exp(found.x)
+
+
+def probable_numbers(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """How often each number of clusters has the greatest log-likelihood as a share of its bound: deviation N14.
+
+    Args:
+        shares: Of each row by the head of each number, see `comparable`, shape (n, n_heads).
+        generator: Source of the resampling of rows (bootstrap).
+
+    Returns:
+        Share of the resamplings that each number wins, shape (n_heads,); sums to 1.
+    """
+    n = len(shares)
+    winners = [
+        shares[torch.randint(n, (n,), generator=generator, device=shares.device)].mean(dim=0).argmax()
+        for _ in range(_RESAMPLINGS)
+    ]
+    return torch.stack(winners).bincount(minlength=shares.shape[1]) / _RESAMPLINGS
+
+
+def keep_head(network: nn.Sequential, head: int, width: int, size: int) -> None:
+    """Cut the last layer of a network down to one head, in place.
+
+    Args:
+        network: Ends in a linear layer with `width` outputs for each head.
+        head: Which one to keep.
+        width: Outputs of each head.
+        size: Its first outputs, that are clusters of it.
+    """
+    last = network[-1]
+    assert isinstance(last, nn.Linear)
+    places = slice(head * width, head * width + size)
+    kept = nn.Linear(last.in_features, size).to(last.weight.device)
+    with torch.no_grad():
+        kept.weight.copy_(last.weight[places])
+        kept.bias.copy_(last.bias[places])
+    network[-1] = kept

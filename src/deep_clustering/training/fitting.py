@@ -1,0 +1,184 @@
+"""A fit of a method with networks: one training, or the best of several, each through the one loop."""
+
+from dataclasses import replace
+from functools import partial
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deep_clustering.training.checkpoints import Checkpoints, identify
+from deep_clustering.training.history import History
+from deep_clustering.training.loop import Data, Plan, Training, train
+from deep_clustering.training.networks import Encoder
+from deep_clustering.training.precision import training_precision
+from deep_clustering.training.restarts import Trained, best_of_restarts
+from deep_clustering.training.rows import Rows
+from deep_clustering.training.streams import derived_seed, seeded
+from deep_clustering.training.views import View, neighbour_table
+
+
+class Trainable(Protocol):
+    """A dataclass of hyper-parameters that can be trained; what ends in an underscore is set by a fit."""
+
+    device_: torch.device
+    seed: int
+    restarts: int
+    epochs: int
+    batch_size: int
+    record_every: int
+
+    @property
+    def name(self) -> str:
+        """The method, for the log and for messages."""
+
+    @property
+    def precision(self) -> str:
+        """auto, fp32 or bf16."""
+
+    @property
+    def view(self) -> View:
+        """Its random views."""
+
+    @property
+    def network(self) -> Encoder:
+        """The options of its encoder."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that the encoder gives for a row."""
+
+    @property
+    def held_epochs(self) -> int:
+        """First epochs in which the partition of a start stands in for the assignments."""
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Terms on the progress display."""
+
+    def build(self, row_shape: tuple[int, ...]) -> None:
+        """Make the networks anew."""
+
+    def training(self, data: Data) -> Training:
+        """A training of the networks that were built."""
+
+    def find_partition(
+        self, features: np.ndarray, neighbours: np.ndarray | None, precision: str, checkpoints: Checkpoints | None
+    ) -> Tensor | None:
+        """The partition of its start, one column of clusters or several, or None."""
+
+    def restart_score(self, history: History) -> float:
+        """What restarts compare by; the greatest wins."""
+
+    def get_arrays(self) -> dict[str, np.ndarray]:
+        """Everything that a training learned."""
+
+    def set_arrays(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Take over what `get_arrays` gave."""
+
+
+def fit(
+    model: Trainable, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+) -> History:
+    """Train a model as often as its options say, and leave it as the best training left it.
+
+    Args:
+        model: What is fitted; `device_` is set, and the rows have been checked.
+        features: The rows, shape (n_samples, ...), dense or CSR.
+        neighbours: Nearest rows of each row, shape (n_samples, k), or None.
+        checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
+
+    Returns:
+        What was noted.
+
+    Raises:
+        ValueError: if a checkpoint is of another training.
+        FloatingPointError: if the training stops being finite.
+    """
+    if model.restarts == 1:
+        return _fit_once(model, features, neighbours, checkpoints, ends_early=False)
+    best = best_of_restarts(
+        partial(_fit_restart, model, features, neighbours),
+        model.restarts,
+        model.name,
+        partial(_decide_precision, model, features),
+        checkpoints,
+        _identity(model, features, neighbours),
+    )
+    model.set_arrays(best.arrays)
+    return best.history
+
+
+def _fit_restart(
+    model: Any,  # noqa: ANN401 - a Trainable that is a dataclass
+    features: np.ndarray,
+    neighbours: np.ndarray | None,
+    restart: int,
+    precision: str,
+    checkpoints: Checkpoints | None,
+) -> Trained:
+    one = replace(model, seed=derived_seed(model.seed, restart), restarts=1, precision=precision)
+    one.device_ = model.device_
+    history = _fit_once(one, features, neighbours, checkpoints, ends_early=True)
+    return Trained(one.get_arrays(), history, one.restart_score(history))
+
+
+def _fit_once(
+    model: Trainable,
+    features: np.ndarray,
+    neighbours: np.ndarray | None,
+    checkpoints: Checkpoints | None,
+    *,
+    ends_early: bool,
+) -> History:
+    """One training; `ends_early` lets a failure end it."""
+    with seeded(model.seed, model.device_):
+        model.build(features.shape[1:])
+        data = make_data(model, features, neighbours)
+        plan = Plan(
+            name=model.name,
+            epochs=model.epochs,
+            held_epochs=model.held_epochs,
+            batch_size=model.batch_size,
+            precision=model.precision,
+            record_every=model.record_every,
+            ends_early=ends_early,
+            shown=model.shown,
+        )
+
+        def find_partition(precision: str) -> Tensor | None:
+            return model.find_partition(features, neighbours, precision, checkpoints)
+
+        return train(
+            model.training(data), data, plan, find_partition, checkpoints, _identity(model, features, neighbours)
+        )
+
+
+def make_data(model: Trainable, features: np.ndarray, neighbours: np.ndarray | None) -> Data:
+    """Rows on the device of a model, with its views and a generator of its seed."""
+    return Data(
+        rows=Rows(features, model.device_),
+        view=model.view,
+        neighbours=neighbour_table(neighbours, features.shape[0], model.device_),
+        view_shape=model.view.output_shape(tuple(features.shape[1:])),
+        generator=torch.Generator(model.device_).manual_seed(model.seed),
+    )
+
+
+def _decide_precision(model: Trainable, features: np.ndarray) -> str:
+    """One decision for all restarts, on a network like theirs."""
+    shape = model.view.output_shape(tuple(features.shape[1:]))
+    with seeded(model.seed, model.device_):
+        network = model.network.build(shape, model.n_outputs).to(model.device_)
+    n_views = 2 * min(model.batch_size, features.shape[0])
+    return training_precision(model.precision, network, (n_views, *shape), model.device_)
+
+
+def _identity(
+    model: Any,  # noqa: ANN401 - a Trainable that is a dataclass
+    features: np.ndarray,
+    neighbours: np.ndarray | None,
+) -> dict[str, Any]:
+    options = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    return identify(model.name, options, features, neighbours)

@@ -1,0 +1,221 @@
+"""The one training loop: epochs, schedules, checkpoints, history and precision of every method, by composition."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from deep_clustering.training.checkpoints import Checkpoints, random_state, restore_random_state
+from deep_clustering.training.history import History
+from deep_clustering.training.optimisers import Schedule, restore_optimiser
+from deep_clustering.training.precision import full_single_precision, training_precision
+from deep_clustering.training.progress import epochs
+from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches
+from deep_clustering.training.views import View
+
+# Rows at a time of which fresh views are drawn behind a training.
+_FRESH_ROWS = 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """The rows of a training and how they are seen."""
+
+    rows: Rows
+    view: View
+    neighbours: Tensor | None
+    """Nearest rows of every row, see `neighbour_table`."""
+    view_shape: tuple[int, ...]
+    """Shape of one viewed row."""
+    generator: torch.Generator
+    """Source of shuffles, views and draws."""
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """One epoch of shuffled indices, see `index_batches`."""
+        return index_batches(len(self.rows), size, self.generator)
+
+    def n_steps(self, size: int, epochs_: int) -> int:
+        """Steps of so many epochs."""
+        return epochs_ * n_batches(len(self.rows), size)
+
+    def pairs(self, index: Tensor) -> Tensor:
+        """Two views of each row of a batch, one behind the other, shape (2 batch, ...)."""
+        return self.view.pair(self.rows, index, self.neighbours, self.generator)
+
+    def fresh_pairs(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Two views of every row from a stream of their own, in pieces."""
+        for index in torch.arange(len(self.rows), device=self.rows.device).split(_FRESH_ROWS):
+            yield self.view.pair(self.rows, index, self.neighbours, generator)
+
+    def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """What a function says of the plain views of all rows, in order."""
+        return apply_in_chunks(lambda batch: function(self.view.plain(batch)), self.rows)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """How long a training is and what is kept of it."""
+
+    name: str
+    """The method, for the log and for messages."""
+    epochs: int
+    held_epochs: int
+    """First epochs in which the partition of a start stands in for the assignments."""
+    batch_size: int
+    precision: str
+    """auto, fp32 or bf16, see `training_precision`."""
+    record_every: int
+    """Epochs between snapshots."""
+    ends_early: bool
+    """Whether a failure ends the training, as where there are others to choose from."""
+    shown: tuple[str, ...]
+    """Terms on the progress display."""
+
+
+class Training(Protocol):
+    """One training of one method, alive during a fit only."""
+
+    networks: dict[str, nn.Module]
+    """Saved, restored and put in training mode by the loop."""
+    optimisers: dict[str, torch.optim.Optimizer]
+    """Saved and restored by the loop."""
+    schedules: dict[str, Schedule]
+    """Moved on behind each step, saved and restored by the loop."""
+    precision: str
+    """fp32 or bf16, set by the loop before anything else is called."""
+
+    def begin(self, partition: Tensor | None) -> Tensor:
+        """Set up what steps need besides networks; returns the clusters of all rows at epoch 0."""
+
+    def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
+        """Learn from two views of each row of a batch.
+
+        Args:
+            views: First views, then second views, shape (2 batch, ...).
+            index: The rows, shape (batch,).
+            held: Partition of all rows that stands in for their assignments, or None.
+
+        Returns:
+            Scalars on the device, for the history; nothing waits for it.
+        """
+
+    def close_epoch(self, epoch: int) -> dict[str, Tensor]:
+        """Scalars of the epoch as a whole; may say what was amiss."""
+
+    def assign(self) -> Tensor:
+        """Clusters of all rows without random views, shape (n_samples,)."""
+
+    def has_failed(self, history: History) -> bool:
+        """Whether the training has failed by now."""
+
+    def finish(self, history: History) -> Tensor:
+        """Settle the model and note its final figures; returns the clusters of all rows.
+
+        It runs at the end of every training, also of one that is resumed behind its last epoch.
+        """
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Further state of a checkpoint."""
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave, on the host."""
+
+
+def train(
+    training: Training,
+    data: Data,
+    plan: Plan,
+    find_partition: Callable[[str], Tensor | None],
+    checkpoints: Checkpoints | None,
+    identity: Mapping[str, Any],
+) -> History:
+    """Train to the end, from the beginning or from a checkpoint.
+
+    Args:
+        training: What is trained.
+        data: The rows and their views.
+        plan: How long, and what is kept.
+        find_partition: Finds the partition to begin with, if there is to be one; it is asked once, and told the
+            precision that was decided on.
+        checkpoints: Where the state is kept, and continued from; None for nowhere.
+        identity: What a checkpoint must share to be of this training.
+
+    Returns:
+        What was noted; its last snapshot is the clustering.
+
+    Raises:
+        FloatingPointError: if a term stops being finite.
+        ValueError: if there are checkpoints of another training only.
+    """
+    history, device = History(plan.name), data.rows.device
+    with full_single_precision(device):
+        state = checkpoints.begin(identity) if checkpoints else None
+        if state is None:
+            training.precision = _decide_precision(training, data, plan)
+            partition = find_partition(training.precision)
+            history.circumstances(precision=training.precision, device=device.type)
+            history.snapshot(0, training.begin(partition))
+            if checkpoints and checkpoints.is_due(0) and partition is not None:
+                checkpoints.save(0, _state(training, data, history, partition))
+        else:
+            partition = _restore(training, data, history, state)
+        for epoch in epochs(plan.epochs, plan.name, lambda: history.last(*plan.shown), first=history.n_epochs):
+            _run_epoch(training, data, plan, history, partition if epoch < plan.held_epochs else None)
+            history.close_epoch(epoch + 1, **training.close_epoch(epoch + 1))
+            history.ended_early = training.has_failed(history) and plan.ends_early
+            if history.ended_early:
+                break
+            if (epoch + 1) % plan.record_every == 0 and epoch + 1 < plan.epochs:
+                history.snapshot(epoch + 1, training.assign())
+            if checkpoints and checkpoints.is_due(epoch + 1):
+                checkpoints.save(epoch + 1, _state(training, data, history, partition))
+        history.snapshot(history.n_epochs, training.finish(history))
+    if checkpoints:
+        checkpoints.clear()
+    return history
+
+
+def _decide_precision(training: Training, data: Data, plan: Plan) -> str:
+    shape = (2 * min(plan.batch_size, len(data.rows)), *data.view_shape)
+    return training_precision(plan.precision, training.networks["encoder"], shape, data.rows.device)
+
+
+def _run_epoch(training: Training, data: Data, plan: Plan, history: History, held: Tensor | None) -> None:
+    for network in training.networks.values():
+        network.train()
+    for index in data.batches(plan.batch_size):
+        history.add(**training.step(data.pairs(index), index, held))
+        for schedule in training.schedules.values():
+            schedule.step()
+
+
+def _state(training: Training, data: Data, history: History, partition: Tensor | None) -> dict[str, Any]:
+    return {
+        "networks": {name: network.state_dict() for name, network in training.networks.items()},
+        "optimisers": {name: optimiser.state_dict() for name, optimiser in training.optimisers.items()},
+        "schedules": {name: schedule.state_dict() for name, schedule in training.schedules.items()},
+        "tensors": training.tensors(),
+        "history": history.state(),
+        "random": random_state(data.generator),
+        "partition": partition,
+        "precision": training.precision,
+    }
+
+
+def _restore(training: Training, data: Data, history: History, state: Mapping[str, Any]) -> Tensor | None:
+    """Take over what `_state` gave; returns the partition."""
+    device = data.rows.device
+    training.precision = state["precision"]
+    for name, network in training.networks.items():
+        network.load_state_dict(state["networks"][name])
+    for name, optimiser in training.optimisers.items():
+        restore_optimiser(optimiser, state["optimisers"][name], device)
+    for name, schedule in training.schedules.items():
+        schedule.load_state_dict(state["schedules"][name])
+    training.take({name: tensor.to(device) for name, tensor in state["tensors"].items()})
+    history.restore(state["history"])
+    restore_random_state(state["random"], data.generator)
+    partition = state["partition"]
+    return None if partition is None else partition.to(device)
