@@ -58,7 +58,7 @@ def scores_of(assignments, labels, n_clusters, *, epochs=3, names=None, **change
     return scores | changes
 
 
-def report_of(assignments, labels, n_clusters, *, samples=None, card=None, note=None, **changes):
+def report_of(assignments, labels, n_clusters, *, samples=None, card=None, options=None, **changes):
     """Page about a run on `samples`, by default points in a plane."""
     if samples is None:
         samples = np.random.default_rng(0).normal(size=(len(assignments), 2)).astype(np.float32)
@@ -92,7 +92,7 @@ def report_of(assignments, labels, n_clusters, *, samples=None, card=None, note=
         map_=map_,
         gallery=select_members(**parts, n_clusters=n_clusters, n_members=3),
         data_card=data_card | (card or {}),
-        history_note=note,
+        options=options,
     )
 
 
@@ -296,10 +296,9 @@ class TestReport:
             assert heading not in page
 
     def test_without_history_no_learning_curves(self, labelled):
-        page = report_of(np.arange(12) % 2, no_labels(12), 2, epochs=0, note="k-means has no epochs")
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, epochs=0)
         assert "Learning curves" in labelled
         assert "Learning curves" not in page
-        assert "k-means has no epochs" in page
 
     def test_every_history_column_has_a_panel(self):
         history = {"epoch": [1, 2], "log_likelihood": [0.1, None], "discriminator_accuracy": [1.0, 0.5]}
@@ -351,6 +350,7 @@ class TestReport:
             "n_clusters": [2, 3, 4],
             "log_likelihood": [0.2, 0.8, 0.9],
             "log_likelihood_deviation": [0.01, 0.02, 0.03],
+            "bound": [0.69, 1.1, 1.39],
             "probability": [0.0, 0.75, 0.25],
             "suggested": suggested,
             "interval": [3, 4],
@@ -363,6 +363,16 @@ class TestReport:
         assert "2 were suggested." in page
         assert all(text in page for text in expected)
         assert not any(text in page for text in absent)
+
+    def test_the_bound_of_the_log_likelihood_knows_of_the_pairs_without_a_common_cluster(self):
+        curves = {"history": {"epoch": [1, 2], "log_likelihood": [0.1, 0.5]}, "snapshots": {"epoch": []}}
+        changes = {"curves": curves, "metrics": {"log_likelihood": 0.5, "n_occupied": 2}}
+        plain, noisy = (
+            report_of(np.arange(12) % 2, no_labels(12), 2, options={"pair_noise": noise}, **changes)
+            for noise in (0.0, 0.1)
+        )
+        assert "cannot exceed 0.693." in plain  # log 2
+        assert "cannot exceed 0.642." in noisy  # log(.9 * 2 + .1)
 
     def test_without_a_range_no_number_of_clusters(self, labelled):
         assert "Number of clusters</h2>" not in labelled

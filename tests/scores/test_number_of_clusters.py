@@ -14,6 +14,7 @@ HISTORY = {
     "selection_n_clusters": np.array([2.0, 3.0, 4.0, 5.0]),
     "selection_log_likelihood": np.array([0.2, 0.8, 0.9, 0.5]),
     "selection_log_likelihood_deviation": np.array([0.01, 0.02, 0.03, 0.04]),
+    "selection_bound": np.log([2.0, 3.0, 4.0, 5.0]),
     "selection_probability": np.array([0.0, 0.75, 0.21, 0.04]),
 }
 
@@ -69,6 +70,7 @@ def test_selection_with_labels():
         "n_clusters": [2, 3, 4, 5],
         "log_likelihood": [0.2, 0.8, 0.9, 0.5],
         "log_likelihood_deviation": [0.01, 0.02, 0.03, 0.04],
+        "bound": np.log([2, 3, 4, 5]).tolist(),
         "probability": [0.0, 0.75, 0.21, 0.04],
         "suggested": 3,
         "interval": [3, 4],

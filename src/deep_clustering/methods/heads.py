@@ -11,6 +11,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from deep_clustering.methods.pair_bound import bound
+
 # Resamplings of the rows behind the probability of each number of clusters.
 _RESAMPLINGS = 500
 # Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
@@ -59,21 +61,6 @@ def uniform_weights(sizes: Sequence[int], device: torch.device) -> Tensor:
     n_clusters = torch.tensor(sizes, device=device).unsqueeze(1)
     is_there = torch.arange(max(sizes), device=device) < n_clusters
     return torch.where(is_there, -n_clusters.log(), torch.tensor(_ABSENT))
-
-
-def bound(n_clusters: int, noise: float) -> float:
-    """Greatest mean log-likelihood of pairs, equation (6), in nats.
-
-    Balanced, hard clusters that both views agree on have p(x, x') = (1 - e) K + e for every pair.
-
-    Args:
-        n_clusters: K.
-        noise: e, the probability of a pair without a common cluster.
-
-    Returns:
-        log((1 - e) K + e), which is log K without noise.
-    """
-    return math.log((1 - noise) * n_clusters + noise)
 
 
 def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: float) -> Tensor:

@@ -72,7 +72,6 @@ from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.heads import (
-    bound,
     choose_temperature,
     comparable,
     head_sizes,
@@ -81,6 +80,7 @@ from deep_clustering.methods.heads import (
     probable_numbers,
     uniform_weights,
 )
+from deep_clustering.methods.pair_bound import bound
 from deep_clustering.methods.pair_mixture import (
     consistency_loss,
     e_step,
@@ -474,6 +474,7 @@ class _Training:
         if len(set(sizes)) > 1:
             history.selection(
                 n_clusters=torch.tensor(sizes),
+                bound=torch.tensor([bound(size, noise) for size in sizes]),
                 log_likelihood=log_likelihoods,
                 log_likelihood_deviation=of_rows.std(dim=0) / math.sqrt(len(of_rows)),
                 probability=probable_numbers(

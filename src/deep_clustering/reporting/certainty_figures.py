@@ -38,6 +38,7 @@ def draw_selection(
     n_clusters: Sequence[int],
     log_likelihood: np.ndarray,
     deviation: np.ndarray,
+    bound: np.ndarray,
     *,
     suggested: int,
     n_classes: int | None,
@@ -48,17 +49,17 @@ def draw_selection(
         n_clusters: shape (n_numbers,).
         log_likelihood: mean per sample in nats, shape (n_numbers,).
         deviation: standard error of each mean, shape (n_numbers,); the bars are two of them either way.
+        bound: greatest log-likelihood of each number, shape (n_numbers,).
         suggested: the number to mark.
         n_classes: the number of classes, marked by a dotted line; None without labels.
     """
     figure, both = make_axes(7.6, 2.9, 1, 2)
-    bound = np.log(n_clusters)
     place = list(n_clusters).index(suggested)
-    for axes, scale, label in zip(both, (np.ones_like(bound), bound), ("nats", "share of log K"), strict=True):
+    for axes, scale, label in zip(both, (np.ones_like(bound), bound), ("nats", "share of the bound"), strict=True):
         values, errors = log_likelihood / scale, 2 * deviation / scale
         if n_classes is not None:
             axes.axvline(n_classes, color=MUTED, linestyle=":", linewidth=1.4, label=f"{n_classes} classes")
-        axes.plot(n_clusters, bound / scale, color=INK, linestyle=(0, (4, 3)), linewidth=1, label="bound log K")
+        axes.plot(n_clusters, bound / scale, color=INK, linestyle=(0, (4, 3)), linewidth=1, label="bound")
         axes.errorbar(
             n_clusters, values, errors, color=PALETTE[0], marker="o", markersize=3.5, linewidth=1.4, capsize=2.5
         )

@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping
 from importlib import resources
 from importlib.metadata import version
-from math import log
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from deep_clustering import __version__
+from deep_clustering.methods.pair_bound import bound
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.hover import describe_shown, file_names, shrink
 from deep_clustering.reporting.panels import (
@@ -41,7 +41,6 @@ def write_report(
     gallery: Mapping[str, np.ndarray],
     data_card: Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
-    history_note: str | None = None,
 ) -> str:
     """One self-contained HTML page about one run; opening it sends no request, and its policy permits none.
 
@@ -54,7 +53,6 @@ def write_report(
             documents terms (n_clusters,) and member_terms (n_clusters, 2, m).
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
         options: the method's hyper-parameters.
-        history_note: sentence about the learning curves, or about why there are none.
 
     Returns:
         The page, with every text that comes from the data escaped.
@@ -68,6 +66,7 @@ def write_report(
         )
     names = class_names(scores, data_card)
     reliability, selection = scores.get("reliability"), scores.get("selection")
+    noise, is_suggested = float((options or {}).get("pair_noise", 0.0)), bool(scores.get("selection"))
     script = read_script("hover.js")
     return render(
         "report.html.jinja",
@@ -75,9 +74,10 @@ def write_report(
         card=describe_card(data_card),
         headlines=_headlines(scores),
         cost=describe_cost(scores.get("cost") or {}),
-        metrics=_metric_rows(scores["metrics"], scores["n_clusters"], is_suggested=bool(selection)),
-        history_note=history_note,
-        curves=curve_panels(scores.get("curves") or {}, scores["n_clusters"], is_suggested=bool(selection)),
+        metrics=_metric_rows(scores["metrics"], scores["n_clusters"], noise, is_suggested=is_suggested),
+        curves=curve_panels(
+            scores.get("curves") or {}, scores["n_clusters"], is_suggested=is_suggested, pair_noise=noise
+        ),
         selection=selection_panel(selection) if selection else None,
         occupancy=occupancy_panel(scores["occupancy"]),
         confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
@@ -176,11 +176,13 @@ def _headlines(scores: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(describe_metric(name).label, format_number(scores["metrics"][name])) for name in chosen]
 
 
-def _metric_rows(metrics: Mapping[str, float], n_clusters: int, *, is_suggested: bool) -> list[tuple[str, str, str]]:
+def _metric_rows(
+    metrics: Mapping[str, float], n_clusters: int, pair_noise: float, *, is_suggested: bool
+) -> list[tuple[str, str, str]]:
     """Label, value and explanation of each metric, in the order given."""
     extra = {
         "n_occupied": f" {n_clusters} were {'suggested' if is_suggested else 'asked for'}.",
-        "log_likelihood": f" A mixture over two views cannot exceed log K = {log(n_clusters):.3f}.",
+        "log_likelihood": f" A mixture over two views cannot exceed {bound(n_clusters, pair_noise):.3f}.",
     }
     rows = []
     for name, value in metrics.items():

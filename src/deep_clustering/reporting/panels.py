@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
+from deep_clustering.methods.pair_bound import bound
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.certainty_figures import draw_reliability, draw_selection
 from deep_clustering.reporting.texts import describe_curve, format_number
@@ -32,19 +33,22 @@ def make_panel(title: str, figure: Figure, *, alt: str, caption: str, vector: bo
     return Panel(title, figures.encode_figure(figure, vector=vector), alt, caption, width)
 
 
-def curve_panels(curves: Mapping[str, Any], n_clusters: int, *, is_suggested: bool) -> list[Panel]:
+def curve_panels(
+    curves: Mapping[str, Any], n_clusters: int, *, is_suggested: bool, pair_noise: float = 0.0
+) -> list[Panel]:
     """Small multiples: every history column, then the snapshots; empty when nothing was recorded.
 
     Args:
         curves: "history" and "snapshots", each a mapping of columns beside "epoch".
         n_clusters: Number of clusters that curves are compared with.
         is_suggested: Whether it was found by the training, during which there were others.
+        pair_noise: Probability of pairs that have nothing in common, for the bound of their log-likelihood.
     """
     history, snapshots = dict(curves.get("history") or {}), dict(curves.get("snapshots") or {})
     panels = []
     epoch = history.pop("epoch", [])
     for name, values in history.items() if len(epoch) else ():
-        reference = reference_level(name, values, n_clusters, is_suggested)
+        reference = reference_level(name, values, n_clusters, is_suggested, pair_noise)
         panels.append(_curve_panel(name, epoch, {name: values}, reference))
     epoch = snapshots.pop("epoch", [])
     if not panels and len(epoch) < 2:
@@ -53,7 +57,7 @@ def curve_panels(curves: Mapping[str, Any], n_clusters: int, *, is_suggested: bo
     for name, values in snapshots.items() if len(epoch) else ():
         if name == "n_occupied" and name in history:  # the same quantity, at fewer points
             continue
-        reference = reference_level(name, values, n_clusters, is_suggested)
+        reference = reference_level(name, values, n_clusters, is_suggested, pair_noise)
         title = f"{name}_between_snapshots" if name in history else name
         panels.append(_curve_panel(title, epoch, {name: values}, reference))
     if agreement and len(epoch):
@@ -74,7 +78,7 @@ def _curve_panel(
 
 
 def reference_level(
-    name: str, values: Sequence[float | None], n_clusters: int, is_suggested: bool
+    name: str, values: Sequence[float | None], n_clusters: int, is_suggested: bool, pair_noise: float = 0.0
 ) -> tuple[float, str] | None:
     """Level that a curve is to be compared with, and its name; None for a curve without one.
 
@@ -83,6 +87,7 @@ def reference_level(
         values: The curve.
         n_clusters: Number of clusters at the end of the training.
         is_suggested: Whether there were other numbers during the training.
+        pair_noise: As in `curve_panels`.
     """
     if fnmatchcase(name, "discriminator*accuracy*"):
         return 0.5, "chance"
@@ -93,10 +98,12 @@ def reference_level(
     if name not in ("log_likelihood", "entropy", "occupancy_entropy") or is_suggested:
         return None
     # a density of continuous data is not bounded by log K: such a curve lies above it or far below zero
-    bound = log(n_clusters)
+    level = bound(n_clusters, pair_noise if name == "log_likelihood" else 0.0)
     finite = [value for value in values if value is not None and isfinite(value)]
-    bounded = bool(finite) and max(finite) <= bound + 1e-6 and min(finite) > -10 * bound
-    return (bound, f"log K = {bound:.3f}") if bounded else None
+    bounded = bool(finite) and max(finite) <= level + 1e-6 and min(finite) > -10 * level
+    return (
+        (level, f"{'bound' if pair_noise and name == 'log_likelihood' else 'log K'} = {level:.3f}") if bounded else None
+    )
 
 
 def occupancy_panel(occupancy: Sequence[int]) -> Panel:
@@ -159,23 +166,24 @@ def reliability_panel(table: Mapping[str, Any], ece: float) -> Panel:
 def selection_panel(selection: Mapping[str, Any]) -> Panel:
     """Log-likelihood over the number of clusters; the caption gives the suggested one and how certain it is."""
     numbers, suggested = selection["n_clusters"], selection["suggested"]
-    values, deviation = (np.array(selection[name]) for name in ("log_likelihood", "log_likelihood_deviation"))
+    columns = ("log_likelihood", "log_likelihood_deviation", "bound")
+    values, deviation, greatest = (np.array(selection[name]) for name in columns)
     low, high = selection["interval"]
     probability = selection["probability"][numbers.index(suggested)]
-    figure = draw_selection(numbers, values, deviation, suggested=suggested, n_classes=selection["n_classes"])
+    figure = draw_selection(numbers, values, deviation, greatest, suggested=suggested, n_classes=selection["n_classes"])
     caption = (
-        "The log-likelihood of a mixture of K clusters cannot exceed log K, so numbers are compared by their share of "
-        f"that bound: a clear peak speaks for its K, a plateau for several. Suggested: {suggested}, which won in "
-        f"{probability:.0%} of the resamplings of the samples; {_interval(low, high)} won in at least 95 %. That is of "
-        "this training alone: another seed may suggest another number. Bars: two standard errors."
+        "The log-likelihood of a mixture of more clusters can be greater, so numbers are compared by their share of "
+        f"what it can be at most: a clear peak speaks for its K, a plateau for several. Suggested: {suggested}, which "
+        f"won in {probability:.0%} of the resamplings of the samples; {_interval(low, high)} won in at least 95 %. "
+        "That is of this training alone: another seed may suggest another number. Bars: two standard errors."
     )
     if suggested == numbers[-1] or suggested == numbers[0] > 2:
         caption += " The suggested number is at the end of the range: try a wider one."
     if selection["n_classes"] is not None:
         caption += " " + _against_classes(selection["difference"], selection["n_classes"])
     alt = (
-        f"Log-likelihood in nats and as a share of log K for {numbers[0]} to {numbers[-1]} clusters; {suggested} is "
-        "marked as suggested."
+        f"Log-likelihood in nats and as a share of its bound for {numbers[0]} to {numbers[-1]} clusters; {suggested} "
+        "is marked as suggested."
     )
     return make_panel("", figure, alt=alt, caption=caption)
 

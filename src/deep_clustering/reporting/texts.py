@@ -85,8 +85,8 @@ METRICS = {
     ),
     "log_likelihood_share": MetricText(
         "Log-likelihood share",
-        "Log-likelihood as a share of its bound log K: 1 for balanced clusters that are hard and the same on both "
-        "views; compares numbers of clusters and uses no labels.",
+        "Log-likelihood as a share of its bound, log K without pair noise: 1 for balanced clusters that are hard and "
+        "the same on both views; compares numbers of clusters and uses no labels.",
         True,
     ),
     "agreement": MetricText(
@@ -132,8 +132,8 @@ CURVES = {
         "a curve at ln 2 means that the discriminator has won."
     ),
     "*log_likelihood*": (
-        "Should rise and flatten. The dashed line, where drawn, is the bound log K, "
-        "reached by balanced clusters that are hard and the same on both views."
+        "Should rise and flatten. The dashed line, where drawn, is the bound, reached by balanced clusters that are "
+        "hard and the same on both views."
     ),
     "*loss*": "A loss should settle; adversarial losses settle at a level rather than fall to zero.",
     "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",

@@ -43,20 +43,22 @@ def describe_selection(
     """What is known of each number of clusters, and how it compares with the number of classes.
 
     Args:
-        history: "selection_n_clusters", "selection_log_likelihood", "selection_log_likelihood_deviation" and
-            "selection_probability", each (n_numbers,), if the number of clusters was chosen in a range.
+        history: "selection_n_clusters", "selection_log_likelihood", "selection_log_likelihood_deviation",
+            "selection_bound" and "selection_probability", each (n_numbers,), if the number of clusters was chosen in a
+            range.
         suggested: The number that was kept.
         n_classes: Number of classes; None without labels.
 
     Returns:
-        "n_clusters", "log_likelihood", "log_likelihood_deviation" and "probability", each with a value per number;
+        "n_clusters", "log_likelihood", "log_likelihood_deviation", "bound" and "probability", each with a value per
+        number;
         "suggested"; "interval", first and last number of the smallest range with a probability of `LEVEL`;
         "n_classes" and "difference", suggested minus n_classes. None if no range was given.
     """
     if "selection_n_clusters" not in history:
         return None
     numbers = history["selection_n_clusters"].astype(int).tolist()
-    names = ("log_likelihood", "log_likelihood_deviation", "probability")
+    names = ("log_likelihood", "log_likelihood_deviation", "bound", "probability")
     columns = {name: history[f"selection_{name}"].tolist() for name in names}
     return {
         "n_clusters": numbers,
