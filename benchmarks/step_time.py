@@ -22,6 +22,7 @@ from kedro.config import OmegaConfigLoader
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from deep_clustering.methods import make_method
+from deep_clustering.training.loop import Data, Training
 
 CONF = Path(__file__).parents[1] / "conf"
 BATCH = 256
@@ -91,23 +92,24 @@ def parts_of_a_step(options: dict[str, Any], rows: np.ndarray, n_steps: int) -> 
     """Milliseconds of a step of a method, and of each part of it."""
     estimator: Any = make_method(options)
     watch = Stopwatch()
-    cls, view, build = type(estimator), type(estimator._view), estimator._build
+    view, make_training = type(estimator.view), estimator.training
 
-    def building(*args: Any) -> None:  # noqa: ANN401
-        build(*args)
-        watch.watch_encoder(estimator.encoder_)
+    def watched(data: Data) -> Training:
+        training = make_training(data)
+        watch.watch_encoder(training.networks["encoder"])
+        training.step = watch.around("step", training.step)
+        return training
 
-    estimator._build = building
-    step, pair = cls._step, view.pair
+    estimator.training, pair = watched, view.pair
     hooks = [
         register_optimizer_step_pre_hook(watch.begin_update),
         register_optimizer_step_post_hook(watch.end_update),
     ]
-    cls._step, view.pair = watch.around("step", step), watch.around("views", pair)
+    view.pair = watch.around("views", pair)
     try:
         estimator.fit(rows)
     finally:
-        cls._step, view.pair = step, pair
+        view.pair = pair
         for hook in hooks:
             hook.remove()
     parts = {name: watch.milliseconds(name, n_steps) for name in ("views", "step", "optimiser", "forward", "backward")}
@@ -153,6 +155,7 @@ def main() -> None:
     rng, base = np.random.default_rng(0), parameters()
     images = rng.random((BATCH, 1, 28, 28), dtype=np.float32)  # one batch an epoch
     short = {"epochs": n_steps, "record_every": n_steps, "batch_size": BATCH, "start": {"kind": "none"}, "n_init": 1}
+    short["restarts"] = 1
     print("| method | precision | step, ms | network | views | optimiser | rest |\n|---|---|---|---|---|---|---|")
     for method in ("neural_mixture", "dcan"):
         for precision in ("fp32", "bf16"):
