@@ -1,15 +1,12 @@
 """Several heads of NMM-EM on one trunk: their sizes, what they compare by, and which is kept.
 
-Deviations N11, N13 and N14 of `neural_mixture`.
+Deviations N11 and N14 of `neural_mixture`.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from scipy.optimize import minimize_scalar
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.methods.pair_bound import bound
 
@@ -17,7 +14,7 @@ from deep_clustering.methods.pair_bound import bound
 _RESAMPLINGS = 500
 # Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
 _ABSENT = -1e30
-# Fresh pairs of views of each row that choose a head, merge components or find a temperature: four, or as few as one
+# Fresh pairs of views of each row that choose a head or merge components: four, or as few as one
 # where the rows are so many that one pair of each says enough.
 _ROUNDS, _ENOUGH_PAIRS = 4, 40_000
 
@@ -78,27 +75,6 @@ def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: float) -> T
     if len(set(sizes)) == 1:
         return of_candidates
     return of_candidates / torch.tensor([bound(size, noise) for size in sizes], device=log_likelihoods.device)
-
-
-def choose_temperature(log_joint_a: Tensor, log_joint_b: Tensor) -> float:
-    """Temperature at which the responsibilities of one view best foretell the cluster of the other: deviation N13.
-
-    Args:
-        log_joint_a: log pi_k + log f_k of first views, shape (n, n_clusters), in nats.
-        log_joint_b: Of second views, same shape.
-
-    Returns:
-        T in [.1, 100] that minimises the cross-entropy of softmax(log_joint / T) with the other view's cluster.
-    """
-    first, second = log_joint_a.cpu().double(), log_joint_b.cpu().double()
-
-    def cross_entropy(log_temperature: float) -> float:
-        factor = math.exp(-log_temperature)
-        there = F.cross_entropy(first * factor, second.argmax(dim=1))
-        return float(there + F.cross_entropy(second * factor, first.argmax(dim=1)))
-
-    found = minimize_scalar(cross_entropy, bounds=(math.log(0.1), math.log(100)), method="bounded")
-    return math.exp(found.x)
 
 
 def probable_numbers(shares: Tensor, generator: torch.Generator) -> Tensor:

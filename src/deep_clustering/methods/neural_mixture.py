@@ -52,7 +52,6 @@ Deviations from the paper, or choices where it is silent
     N12 a partition may stand in for the E-step's responsibilities in the first epochs: that of the merged components
         of a mixture of more clusters (of the rows near the middle of their cluster; the others keep the E-step's),
         or of k-means, Ward or a t-SNE map of the rows
-    N13 responsibilities may be softened by one temperature, chosen by the agreement of two views
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
@@ -72,7 +71,6 @@ from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.heads import (
-    choose_temperature,
     comparable,
     head_sizes,
     keep_head,
@@ -116,6 +114,7 @@ class NeuralMixture(Describing):
     name: ClassVar = "neural_mixture"
     label_free_score: ClassVar = ("log_likelihood", "max")
     shown: ClassVar = ("log_likelihood", "agreement")
+    dropped: ClassVar[dict[str, str]] = {"calibration": "dropped in 0.3.0: it did not lower the calibration error"}
 
     n_clusters: Annotated[int, Ge(2)] | dict[str, int]
     """Number of clusters K, or min and max of a range in which one is suggested."""
@@ -147,8 +146,6 @@ class NeuralMixture(Describing):
     """Partition held for the first epochs (N12): kind and its options."""
     restarts: Annotated[int, Ge(1)]
     """Trainings from derived seeds, of which the best by (3) is kept (N15)."""
-    calibration: Literal["none", "agreement"]
-    """none, or agreement: soften the responsibilities by the temperature of N13."""
     views: dict[str, Any]
     """Random views: kind and its options."""
     encoder: dict[str, Any]
@@ -219,7 +216,6 @@ class NeuralMixture(Describing):
         self.score_mean_ = torch.zeros_like(self.log_mixing_weights_)
         self.score_std_ = torch.ones_like(self.score_mean_)
         self.log_normaliser_ = torch.zeros_like(self.score_mean_)
-        self.temperature_ = 1.0
 
     def training(self, data: Data) -> "_Training":
         """A training of the network that was built."""
@@ -322,7 +318,7 @@ class NeuralMixture(Describing):
     def describe(self, features: np.ndarray) -> Described:
         """argmax_k pi_k f_k(x), responsibilities (7), activations in front of the last layer, and log p(x), in nats.
 
-        Responsibilities have the temperature of N13; p is relative to the data distribution.
+        p is relative to the data distribution.
         """
         check_rows(features, "neural_mixture", self.row_shape_)
         self.encoder_.eval()
@@ -331,16 +327,14 @@ class NeuralMixture(Describing):
         def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             latent = trunk(self.view.plain(batch))
             joint = self._log_joint(self.split(last(latent)))[:, 0]
-            responsibilities = torch.softmax(joint / self.temperature_, dim=1)
-            return joint.argmax(dim=1), responsibilities, latent, torch.logsumexp(joint, dim=1)
+            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1)
 
         return describe_in_chunks(describe, Rows(features, self.device_))
 
     def get_arrays(self) -> dict[str, np.ndarray]:
-        """Weights, mixing weights, normalisers and temperature."""
+        """Weights, mixing weights and normalisers."""
         arrays = {name.rstrip("_"): getattr(self, name)[0].cpu().numpy() for name in _OF_HEADS}
-        plain = {"row_shape": np.array(self.row_shape_), "temperature": np.array(self.temperature_)}
-        return plain | arrays | module_arrays("encoder", self.encoder_)
+        return {"row_shape": np.array(self.row_shape_), **arrays, **module_arrays("encoder", self.encoder_)}
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
@@ -349,7 +343,6 @@ class NeuralMixture(Describing):
         load_module("encoder", self.encoder_, arrays)
         for name in _OF_HEADS:
             setattr(self, name, torch.tensor(arrays[name.rstrip("_")], device=self.device_).unsqueeze(0))
-        self.temperature_ = float(arrays["temperature"])
         return self
 
 
@@ -456,19 +449,16 @@ class _Training:
         return False
 
     def finish(self, history: History) -> Tensor:
-        """Keep the head of greatest pair log-likelihood on fresh views (N11, N14), and soften it (N13)."""
+        """Keep the head of greatest pair log-likelihood on fresh views (N11, N14)."""
         model, noise = self._model, self._model.pair_noise
         sizes = model.candidates
         of_rows = torch.zeros(len(self._data.rows), len(sizes), device=model.device_)
         rounds = n_rounds(len(self._data.rows))
         for round_ in range(rounds):
-            first, second = model.log_joint_of_fresh_pairs(self._data, round_)
-            of_rows += model.e_step_of_pairs(first, second)[1][:, : len(sizes)] / rounds
+            pairs = model.log_joint_of_fresh_pairs(self._data, round_)
+            of_rows += model.e_step_of_pairs(*pairs)[1][:, : len(sizes)] / rounds
         log_likelihoods = of_rows.mean(dim=0)
         scores = comparable(log_likelihoods, sizes, noise)
-        best = scores.argmax(dim=0, keepdim=True)
-        if model.calibration == "agreement":
-            model.temperature_ = choose_temperature(*(view[:, best].squeeze(1) for view in (first, second)))
         clusters = model.normalise(self._data)
         history.candidates(clusters[:, : len(sizes)].unbind(dim=1), scores)
         if len(set(sizes)) > 1:
@@ -481,7 +471,7 @@ class _Training:
                     comparable(of_rows, sizes, noise), stream(model.seed, "numbers of clusters", model.device_)
                 ),
             )
-        head = int(best)
+        head = int(scores.argmax())
         model.keep(head)
         value = log_likelihoods[head]
         history.final(log_likelihood=value, log_likelihood_share=value / bound(sizes[head], noise))

@@ -3,6 +3,6 @@
 from deep_clustering.methods import METHODS
 
 # Blocks of parameters that configure a method in another way than the block of its own name.
-NAMED_CONFIGURATIONS = ("dcan_literal",)
+NAMED_CONFIGURATIONS = ("dcan_literal", "neural_mixture_literal")
 
 NAMESPACES = (*METHODS, *NAMED_CONFIGURATIONS)
