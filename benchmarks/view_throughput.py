@@ -23,7 +23,7 @@ N_IMAGES, ROUNDS = 1024, 7
 def grey() -> tuple[Callable[[], object], Callable[[], object]]:
     """Affine views of 28 x 28 greyscale images, ours and PIL's."""
     arrays = np.random.default_rng(0).integers(0, 256, (N_IMAGES, 28, 28), dtype=np.uint8)
-    view = Affine(size=0, rotation=25, translation=0.1, scale=0.15, shear=10, padding="zeros", erase=0.0)
+    view = Affine(size=0, rotation=25, translation=0.1, scale=0.15, shear=10)
     theirs = transforms.Compose(
         [
             transforms.RandomAffine(25, (0.1, 0.1), (0.85, 1.15), 10, transforms.InterpolationMode.BILINEAR),

@@ -8,7 +8,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.data.neighbours import find_neighbours
 
-OPTIONS = {"k": 5, "metric": "cosine", "centre": False, "projection": 0, "mutual": False}
+OPTIONS = {"k": 5, "centre": False, "projection": 0}
 
 
 @pytest.fixture(autouse=True)
@@ -22,10 +22,9 @@ def rows():
     return np.random.default_rng(0).normal(size=(1200, 6)).astype(np.float32)
 
 
-@pytest.mark.parametrize("metric", ["cosine", "euclidean"])
-def test_neighbours_are_those_of_scikit_learn(rows, metric):
-    found = find_neighbours(rows, {**OPTIONS, "metric": metric})
-    index = NearestNeighbors(n_neighbors=6, metric=metric, algorithm="brute").fit(rows.astype(np.float64))
+def test_neighbours_are_those_of_scikit_learn(rows):
+    found = find_neighbours(rows, OPTIONS)
+    index = NearestNeighbors(n_neighbors=6, metric="cosine", algorithm="brute").fit(rows.astype(np.float64))
     expected = index.kneighbors(return_distance=False)[:, :5]
     assert (found == expected).mean() > 0.999  # float32 may swap two that are equally near
     assert found.dtype == np.int32
@@ -44,21 +43,13 @@ def test_sparse_rows_and_images_give_what_dense_vectors_give(rows):
     np.testing.assert_array_equal(find_neighbours(rows.reshape(1200, 1, 2, 3), OPTIONS), expected)
 
 
-def test_mutual_neighbours_name_each_other_and_all_that_do_are_kept(rows):
-    everyone = [set(line) for line in find_neighbours(rows, OPTIONS).tolist()]
-    mutual = find_neighbours(rows, {**OPTIONS, "mutual": True})
-    for row, line in enumerate(mutual.tolist()):
-        kept = [other for other in line if other >= 0]
-        assert set(kept) == {other for other in everyone[row] if row in everyone[other]}
-        assert line == kept + [-1] * (5 - len(kept))
-
-
 @pytest.mark.parametrize("make", [np.asarray, sparse.csr_matrix])
 def test_projected_neighbours_are_those_of_the_leading_principal_components(rows, make):
     stretched = rows * np.array([8, 7, 6, 5, 0.1, 0.1], np.float32)
-    found = find_neighbours(make(stretched), {**OPTIONS, "centre": True, "projection": 4, "metric": "euclidean"})
+    found = find_neighbours(make(stretched), {**OPTIONS, "centre": True, "projection": 4})
     components = PCA(4, svd_solver="full").fit_transform(stretched.astype(np.float64))
-    expected = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(components).kneighbors(return_distance=False)
+    index = NearestNeighbors(n_neighbors=5, metric="cosine", algorithm="brute").fit(components)
+    expected = index.kneighbors(return_distance=False)
     assert (found == expected).mean() > 0.999
 
 
@@ -83,11 +74,23 @@ def test_the_same_rows_and_options_are_searched_once(rows, cache, monkeypatch):
     np.testing.assert_array_equal(find_neighbours(rows.copy(), OPTIONS), first)
 
 
-@pytest.mark.parametrize(
-    "change", [{"k": 4}, {"metric": "euclidean"}, {"centre": True}, {"projection": 3}, {"mutual": True}]
-)
+@pytest.mark.parametrize("change", [{"k": 4}, {"centre": True}, {"projection": 3}])
 def test_other_options_or_rows_are_searched_anew(rows, cache, change):
     find_neighbours(rows, OPTIONS)
     find_neighbours(rows, OPTIONS | change)
     find_neighbours(rows[:600], OPTIONS)
     assert len(list(cache.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"k": -1}, "k must be at least 0, got -1"),
+        ({"projection": -1}, "projection must be at least 0, got -1"),
+        ({"metric": "cosine"}, "option 'metric' was dropped in 0.3.0; neighbours are always the nearest by cosine"),
+        ({"mutual": False}, "option 'mutual' was dropped in 0.3.0; all k neighbours are kept"),
+    ],
+)
+def test_options_that_are_out_of_range_or_dropped_are_refused(rows, change, message):
+    with pytest.raises(ValueError, match=f"^neighbours: {message}"):
+        find_neighbours(rows, OPTIONS | change)

@@ -125,7 +125,7 @@ def test_sparse_rows_go_all_the_way(project, method):
     shutil.copy(project / "conf" / "reuters10k" / "catalog.yml", project / "conf" / "mine")
     source = {"kind": "sparse_arrays", "samples": str(project / "rows.npz"), "labels": None, "vocabulary": None}
     vectors = {
-        "views": {"kind": "dropout", "rate": 0.5, "reweight": 0.0},
+        "views": {"kind": "dropout", "rate": 0.5},
         "encoder": {"kind": "mlp", "hidden": [16]},
         "epochs": 1,
         "batch_size": 32,

@@ -63,8 +63,8 @@ def test_a_stem_of_stride_two_halves_the_image_and_small_images_are_refused():
         ResNet(blocks=[1, 1, 1, 1], width=4, stem_stride=2).build((3, 12, 12), 2)
     with pytest.raises(ValueError, match=r"expected images .* got rows of \(6,\)"):
         ResNet(blocks=[1], width=4, stem_stride=1).build((6,), 2)
-    with pytest.raises(ValueError, match="at least one stage"):
-        ResNet(blocks=[], width=4, stem_stride=1)
+    with pytest.raises(ValueError, match=r"blocks' got \[\]: List should have at least 1 item"):
+        make_encoder({"kind": "resnet", "blocks": [], "width": 4, "stem_stride": 1})
 
 
 @pytest.mark.parametrize("options", [{"kind": "mlp", "hidden": [5]}, {"kind": "conv", "channels": [4], "hidden": [5]}])
@@ -102,8 +102,8 @@ def test_conv_refuses_images_too_small_for_its_poolings(row_shape):
     ("options", "message"),
     [
         ({"kind": "mlp", "hidden": [4, 0]}, "hidden must be at least 1, got 0"),
-        ({"kind": "conv", "channels": [0], "hidden": []}, "channels and hidden must be at least 1, got 0"),
-        ({"kind": "conv", "channels": [4], "hidden": [-1]}, "channels and hidden must be at least 1, got -1"),
+        ({"kind": "conv", "channels": [0], "hidden": []}, "channels must be at least 1, got 0"),
+        ({"kind": "conv", "channels": [4], "hidden": [-1]}, "hidden must be at least 1, got -1"),
         ({"kind": "conv", "hidden": [4]}, "missing option 'channels'"),
         ({"kind": "con", "hidden": [4]}, r"unknown kind 'con' \(did you mean 'conv'\?\)"),
         ({"hidden": [4]}, "expected a mapping with 'kind'"),

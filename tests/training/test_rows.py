@@ -9,6 +9,7 @@ from scipy import sparse
 
 from deep_clustering.training import rows as batching
 from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
+from waits import DEVICE, DeviceGenerator, Waits
 
 CPU = torch.device("cpu")
 
@@ -70,6 +71,42 @@ def test_rows_give_what_indexing_gives(features):
     assert len(rows) == 50
     np.testing.assert_array_equal(rows[index], features[index.numpy()])
     assert rows[index].dtype == torch.float32
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("size", [7, 50, 60])
+def test_an_epoch_of_batches_is_that_of_the_indices_said_for_device_and_rows(features, mapped, size, on_disk):
+    rows = Rows(mapped if on_disk else features, CPU)
+    source, again = generator(3), generator(3)
+    for _ in range(2):
+        batches = list(rows.batches(size, source))
+        expected = list(index_batches(50, size, again))
+        assert len(batches) == len(expected) == n_batches(50, size)
+        for batch, index in zip(batches, expected, strict=True):
+            assert torch.equal(batch.index, index)
+            assert torch.equal(batch.place, index)
+            np.testing.assert_array_equal(rows[batch.place], features[index.numpy()])
+
+
+@pytest.mark.parametrize(("on_disk", "n_waits"), [(False, 0), (True, 1)])
+def test_an_epoch_waits_once_for_its_order_if_the_rows_are_on_the_host(features, mapped, on_disk, n_waits):
+    rows = Rows(mapped if on_disk else features, DEVICE)
+    with Waits() as waits:
+        batches = [(batch, rows[batch.place]) for batch in rows.batches(8, DeviceGenerator())]
+    assert len(waits.found) == n_waits
+    assert len(batches) == 6
+    for batch, found in batches:
+        assert batch.index.device == found.device == DEVICE
+        assert batch.place.device == rows.place
+        assert found.shape == (8, 2, 3, 3)
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+def test_chunks_never_wait(features, mapped, on_disk):
+    rows = Rows(mapped if on_disk else features, DEVICE)
+    with Waits() as waits:
+        assert [len(chunk) for chunk in rows.chunks(20)] == [20, 20, 10]
+    assert waits.found == []
 
 
 @given(st.integers(1, 120))

@@ -8,16 +8,17 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from annotated_types import Ge
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.checks import check_rows
 from deep_clustering.data.sources.card import fingerprint
-from deep_clustering.options import build, check_choice, check_range
+from deep_clustering.options import build
 
 logger = logging.getLogger(__name__)
 
@@ -26,23 +27,19 @@ logger = logging.getLogger(__name__)
 class NeighbourOptions:
     """Options of the neighbours."""
 
-    k: int
-    """Neighbours of each row; 0 computes none."""
-    metric: str
-    """cosine or euclidean."""
+    k: Annotated[int, Ge(0)]
+    """Neighbours of each row, by cosine similarity; 0 computes none."""
     centre: bool
     """Subtract the mean row first, which makes cosine tell apart rows that share a direction."""
-    projection: int
+    projection: Annotated[int, Ge(0)]
     """Leading singular vectors that the rows are projected on first (of text: latent semantic analysis); 0 for none."""
-    mutual: bool
-    """Keep a neighbour only if each row is among the other's neighbours."""
     cache: str
     """Folder of the neighbours found before: the same rows and options are not searched again."""
 
-    def __post_init__(self) -> None:
-        check_range("k", self.k, 0)
-        check_range("projection", self.projection, 0)
-        check_choice("metric", self.metric, ("cosine", "euclidean"))
+    dropped: ClassVar[dict[str, str]] = {
+        "metric": "dropped in 0.3.0; neighbours are always the nearest by cosine similarity",
+        "mutual": "dropped in 0.3.0; all k neighbours are kept, use a smaller k",
+    }
 
 
 def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> np.ndarray:
@@ -53,7 +50,7 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         options: Fields of `NeighbourOptions`.
 
     Returns:
-        Indices, nearest first, shape (n_samples, k), int32; -1, at the end of a line, where there is no neighbour.
+        Indices, nearest first, shape (n_samples, k), int32.
 
     Raises:
         ValueError: if an option is wrong, k is not below the number of rows, or the rows are not finite.
@@ -86,15 +83,15 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
 def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> Path:
     """File named after all that the neighbours depend on."""
     what = {name: value for name, value in asdict(options).items() if name != "cache"}
+    what |= {"metric": "cosine", "mutual": False}  # options of 0.2, whose files hold the same neighbours
     key = hashlib.sha256(f"{fingerprint(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
     return Path(options.cache) / f"neighbours-{key[:32]}.npy"
 
 
 def _search(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
-    # On rows of length one, Euclidean and cosine order agree; without an argument a row is not its own neighbour.
+    # On rows of length one, Euclidean order is that of cosine; without an argument a row is not its own neighbour.
     index = NearestNeighbors(n_neighbors=options.k, algorithm="brute").fit(_prepare(features, options))
-    table = index.kneighbors(return_distance=False).astype(np.int32)
-    return _keep_mutual(table) if options.mutual else table
+    return index.kneighbors(return_distance=False).astype(np.int32)
 
 
 def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
@@ -108,19 +105,5 @@ def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions
     if options.projection:
         # A fixed seed: the neighbours belong to the data, not to a run.
         rows = TruncatedSVD(options.projection, random_state=0).fit_transform(rows)
-    if options.metric == "cosine":
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
     return rows
-
-
-def _keep_mutual(table: np.ndarray) -> np.ndarray:
-    """Neighbours that name each other, moved to the front of their line; -1 behind them."""
-    n_samples, k = table.shape
-    ones = np.ones(table.size, dtype=bool)
-    graph = sparse.csr_matrix((ones, table.ravel(), np.arange(0, table.size + 1, k)), shape=(n_samples, n_samples))
-    mutual = graph.multiply(graph.T).tocsr()
-    kept = np.zeros(table.shape, dtype=bool)
-    for row in range(n_samples):
-        kept[row] = np.isin(table[row], mutual.indices[mutual.indptr[row] : mutual.indptr[row + 1]])
-    order = np.argsort(~kept, axis=1, kind="stable")
-    return np.where(np.take_along_axis(kept, order, axis=1), np.take_along_axis(table, order, axis=1), -1)

@@ -12,7 +12,7 @@ from deep_clustering.data.features import fit_statistics, postprocess_rows, scal
 from deep_clustering.data.sources.samples import FITTED
 from deep_clustering.options import build
 
-Rows: TypeAlias = np.ndarray | sparse.csr_matrix
+RowArray: TypeAlias = np.ndarray | sparse.csr_matrix
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,8 +59,12 @@ class Preparation:
 
 
 def prepare(
-    samples: Rows, split: np.ndarray, card: Mapping[str, Any], vocabulary: Mapping[str, Any], options: Mapping[str, Any]
-) -> tuple[Rows, Preparation]:
+    samples: RowArray,
+    split: np.ndarray,
+    card: Mapping[str, Any],
+    vocabulary: Mapping[str, Any],
+    options: Mapping[str, Any],
+) -> tuple[RowArray, Preparation]:
     """Samples to the rows that every method gets, and how new samples become such rows.
 
     Args:
@@ -105,7 +109,7 @@ def prepare(
     return postprocess_rows(rows, arrays, chosen.postprocess), preparation
 
 
-def open_preparation(preparation: Preparation, weights: str | None = None) -> Callable[[Rows], Rows]:
+def open_preparation(preparation: Preparation, weights: str | None = None) -> Callable[[RowArray], RowArray]:
     """Make the function that repeats a preparation; a backbone is built once.
 
     Args:
@@ -121,10 +125,10 @@ def open_preparation(preparation: Preparation, weights: str | None = None) -> Ca
     """
     moved = {} if weights is None else {"weights": weights}
     options = build(FeatureOptions, {**preparation.options, "device": "auto", **moved}, "features")
-    scale: Callable[[Rows], Rows]
+    scale: Callable[[RowArray], RowArray]
     if options.backbone is None:
 
-        def scale(samples: Rows) -> Rows:
+        def scale(samples: RowArray) -> RowArray:
             return scale_samples(samples, preparation.value_range, options.scaling)
     else:
         from deep_clustering.data.pretrained import open_extractor

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from deep_clustering.data import tensor_files
-from deep_clustering.data.preparation import Preparation, Rows, open_preparation
+from deep_clustering.data.preparation import Preparation, RowArray, open_preparation
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.methods import Model, label_free_score, load_method
@@ -58,7 +58,7 @@ def make_predictor(
     model: Model,
     preparation: Preparation,
     history: Mapping[str, np.ndarray],
-    features: Rows,
+    features: RowArray,
     split: np.ndarray,
     options: PredictorOptions,
 ) -> Predictor:

@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.preparation import Preparation, Rows
+from deep_clustering.data.preparation import Preparation, RowArray
 from deep_clustering.data.sources.prepared import check_sparse
 from deep_clustering.data.sources.tfidf import as_csr, weigh_texts
 
 TEXT_COLUMN = "text"
 
 
-def as_samples(preparation: Preparation, rows: Any) -> Rows:  # noqa: ANN401
+def as_samples(preparation: Preparation, rows: Any) -> RowArray:  # noqa: ANN401
     """Check rows and bring them to the shape and type of the training samples.
 
     Args:
@@ -115,7 +115,7 @@ def _check_pixels(preparation: Preparation, values: np.ndarray) -> None:
         raise ValueError(f"rows: got {kind}{got}; expected {describe_rows(preparation)}")
 
 
-def _as_vectors(preparation: Preparation, values: Any) -> Rows:  # noqa: ANN401
+def _as_vectors(preparation: Preparation, values: Any) -> RowArray:  # noqa: ANN401
     if preparation.dtype == "uint8":
         values = values.toarray()
         check_shape(preparation, values.shape)
@@ -164,7 +164,7 @@ def _texts_of(rows: Any) -> Sequence[Any] | None:  # noqa: ANN401
     return None
 
 
-def _weigh(preparation: Preparation, texts: Sequence[Any]) -> Rows:
+def _weigh(preparation: Preparation, texts: Sequence[Any]) -> RowArray:
     if not preparation.takes_texts:
         raise ValueError(f"rows: got texts; expected {describe_rows(preparation)}")
     if not texts:

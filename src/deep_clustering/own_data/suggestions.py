@@ -41,20 +41,18 @@ def image_shape(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return side, side
 
 
-def image_settings(images: np.ndarray, channels: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def image_settings(channels: int, height: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Views and encoder for images.
 
     Args:
-        images: Some of them, in [0, 1], shape (n, channels, height, width).
         channels: 1 or 3.
+        height: Of an image, in pixels.
+        width: Of an image, in pixels.
 
     Returns:
-        views: an affine family; strokes on black are shifted into black, other images are mirrored at their border.
+        views: an affine family.
         encoder: convolutions down to about four pixels.
     """
-    height, width = images.shape[-2:]
-    border = np.concatenate([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], axis=-1)
-    is_on_black = float(np.median(border)) < 0.05
     side = min(height, width)
     views = {
         "kind": "affine",
@@ -63,8 +61,6 @@ def image_settings(images: np.ndarray, channels: int) -> tuple[dict[str, Any], d
         "translation": 0.1 if channels == 1 else 0.15,
         "scale": 0.1 if channels == 1 else 0.3,
         "shear": 8 if channels == 1 else 5,
-        "padding": "zeros" if is_on_black else "reflection",
-        "erase": 0.0,
     }
     widths = [16, 32, 64] if side < 48 else [16, 32, 64, 128]
     return views, {"kind": "conv", "channels": widths, "hidden": [128]}
@@ -101,14 +97,14 @@ def vector_settings(rows: np.ndarray, *, is_standardised: bool) -> tuple[dict[st
     """
     hidden = [128, 128] if rows.shape[1] <= 64 else [512, 256]
     if not is_standardised and rows.min() >= 0 and np.count_nonzero(rows) < rows.size / 2:
-        return {"kind": "dropout", "rate": 0.2, "reweight": 0.0}, {"kind": "mlp", "hidden": hidden}
+        return {"kind": "dropout", "rate": 0.2}, {"kind": "mlp", "hidden": hidden}
     spread = 1.0 if is_standardised else float(np.sqrt(rows.var(axis=0, dtype=np.float64).mean()))
     return {"kind": "noise", "scale": float(f"{spread / 2:.2g}")}, {"kind": "mlp", "hidden": hidden}
 
 
 def term_settings() -> tuple[dict[str, Any], dict[str, Any]]:
     """Views and encoder for rows of terms: those of the Reuters collections."""
-    return {"kind": "dropout", "rate": 0.5, "reweight": 0.0}, {"kind": "mlp", "hidden": [512, 256]}
+    return {"kind": "dropout", "rate": 0.5}, {"kind": "mlp", "hidden": [512, 256]}
 
 
 def uneven_column(rows: np.ndarray) -> int | None:

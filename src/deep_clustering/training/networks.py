@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le, MinLen
 from torch import Tensor, nn
 
-from deep_clustering.options import build_kind, check_range
+from deep_clustering.options import build_kind
 
 
 class Encoder(Protocol):
@@ -23,12 +24,8 @@ class Encoder(Protocol):
 class MLP:
     """Fully connected layers with batch normalisation and ReLU, then a linear layer."""
 
-    hidden: list[int]
+    hidden: list[Annotated[int, Ge(1)]]
     """Width of each hidden layer."""
-
-    def __post_init__(self) -> None:
-        for width in self.hidden:
-            check_range("hidden", width, 1)
 
     def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
         """The network; rows of any shape are flattened first."""
@@ -44,14 +41,10 @@ class MLP:
 class Conv:
     """3x3 convolutions with batch normalisation, ReLU and 2x2 pooling, then an MLP."""
 
-    channels: list[int]
+    channels: list[Annotated[int, Ge(1)]]
     """Channels of each convolution; each halves height and width."""
-    hidden: list[int]
+    hidden: list[Annotated[int, Ge(1)]]
     """Width of each fully connected layer behind them."""
-
-    def __post_init__(self) -> None:
-        for width in (*self.channels, *self.hidden):
-            check_range("channels and hidden", width, 1)
 
     def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
         """The network for images of shape (channels, height, width)."""
@@ -107,20 +100,12 @@ class ResNet:
     width 64 make ResNet-18.
     """
 
-    blocks: list[int]
+    blocks: Annotated[list[Annotated[int, Ge(1)]], MinLen(1)]
     """Residual blocks in each stage; each stage behind the first halves height and width and doubles the channels."""
-    width: int
+    width: Annotated[int, Ge(1)]
     """Channels of the first stage."""
-    stem_stride: int
+    stem_stride: Annotated[int, Ge(1), Le(2)]
     """1, or 2 to halve height and width at once, for images of more than 48 pixels."""
-
-    def __post_init__(self) -> None:
-        if not self.blocks:
-            raise ValueError("blocks must name at least one stage, got []")
-        for number in self.blocks:
-            check_range("blocks", number, 1)
-        check_range("width", self.width, 1)
-        check_range("stem_stride", self.stem_stride, 1, 2)
 
     def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
         """The network for images of shape (channels, height, width)."""

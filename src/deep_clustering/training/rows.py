@@ -1,6 +1,7 @@
 """Rows on the device and shuffled index batches: no loader processes, no copies of a data set that fits."""
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,6 +43,16 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Which rows are in a batch, said twice so that nothing waits for the device."""
+
+    index: Tensor
+    """Their indices on the device, for what is kept there of each row; shape (n,), int64."""
+    place: Tensor
+    """The same where the rows are, for `Rows` and `View.pair`."""
+
+
 class Rows:
     """All rows of a data set, on the device if they fit, else left where they are.
 
@@ -67,22 +78,52 @@ class Rows:
     def __len__(self) -> int:
         return self.n_samples
 
+    @property
+    def place(self) -> torch.device:
+        """Where indices find the rows without a wait: the device, or the host for rows that stay there."""
+        return self.device if self._array is None else torch.device("cpu")
+
     def __getitem__(self, index: Tensor) -> Tensor:
-        """Rows of an index batch, shape (batch, ...), float32 on the device."""
+        """Rows of an index batch.
+
+        Args:
+            index: Shape (n,), int64; on another device than `place` it takes a wait to bring it there.
+
+        Returns:
+            The rows, shape (n, ...), float32 on the device.
+        """
         if self._tensor is not None:
             return self._tensor[index]
         assert self._array is not None
-        batch = self._array[index.cpu().numpy()]
-        if sparse.issparse(batch):
-            batch = batch.toarray()
-        batch = np.ascontiguousarray(batch, dtype=np.float32)
-        return torch.from_numpy(batch).to(self.device, non_blocking=True)
+        found = self._array[index.to(self.place).numpy()]
+        if sparse.issparse(found):
+            found = found.toarray()
+        batch = torch.from_numpy(np.ascontiguousarray(found, dtype=np.float32))
+        if self.device.type == "cuda":
+            batch = batch.pin_memory()  # CUDA copies from other memory only when all before it is done
+        return batch.to(self.device, non_blocking=True)
+
+    def batches(self, size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """One epoch of shuffled batches, see `index_batches`.
+
+        Rows on the host get the order of the whole epoch at once: the one wait for the device in it.
+
+        Args:
+            size: Rows in a batch.
+            generator: Source of the shuffle, on the device.
+
+        Yields:
+            Batches of min(size, n_samples) rows.
+        """
+        indices = list(index_batches(self.n_samples, size, generator))
+        places = torch.cat(indices).to(self.place).split(len(indices[0]))
+        yield from map(Batch, indices, places)
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """All rows in order, in pieces of at most `size` rows."""
         for start in range(0, self.n_samples, size):
             stop = min(start + size, self.n_samples)
-            yield self[torch.arange(start, stop, device=self.device)]
+            yield self[torch.arange(start, stop, device=self.place)]
 
 
 def _fits(features: np.ndarray, device: torch.device) -> bool:
