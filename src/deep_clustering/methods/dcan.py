@@ -320,7 +320,7 @@ class _Training:
         n_queue = min(model.queue_size, 2 * len(rows))
         index = torch.randperm(len(rows), generator=generator, device=model.device_)[: (n_queue + 1) // 2]
         self.networks["encoder"].train()
-        views = self._data.pairs(index)
+        views = self._data.pairs(index.to(rows.place))
         self._queue, correction = self._latent(views)  # newest first, (n_queue, latent_dim)
         self._watch.see(views, torch.zeros_like(correction))
         self._watch.close_epoch(0)

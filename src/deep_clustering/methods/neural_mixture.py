@@ -234,14 +234,8 @@ class NeuralMixture(Describing):
         sizes = sorted(set(self.candidates))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
             n_components = self._start.n_components(max(sizes), min(self.batch_size, features.shape[0]))
-            several = replace(
-                self,
-                n_clusters=n_components,
-                heads=1,
-                auxiliary_clusters=0,
-                calibration="none",
-                precision=precision,  # type: ignore[arg-type]
-            )
+            changes: dict[str, Any] = {"n_clusters": n_components, "precision": precision}
+            several = replace(self, heads=1, auxiliary_clusters=0, **changes)
             many = self._start.fit_components(several, features, neighbours, checkpoints)
             # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
             points = np.sqrt(many.pair_responsibilities(features, neighbours))

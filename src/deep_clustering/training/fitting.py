@@ -157,10 +157,11 @@ def _fit_once(
 
 def make_data(model: Trainable, features: np.ndarray, neighbours: np.ndarray | None) -> Data:
     """Rows on the device of a model, with its views and a generator of its seed."""
+    rows = Rows(features, model.device_)
     return Data(
-        rows=Rows(features, model.device_),
+        rows=rows,
         view=model.view,
-        neighbours=neighbour_table(neighbours, features.shape[0], model.device_),
+        neighbours=neighbour_table(neighbours, len(rows), rows.place),
         view_shape=model.view.output_shape(tuple(features.shape[1:])),
         generator=torch.Generator(model.device_).manual_seed(model.seed),
     )

@@ -12,7 +12,7 @@ from deep_clustering.training.history import History
 from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
 from deep_clustering.training.progress import epochs
-from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches
+from deep_clustering.training.rows import Rows, apply_in_chunks, n_batches
 from deep_clustering.training.views import View
 
 # Rows at a time of which fresh views are drawn behind a training.
@@ -26,28 +26,24 @@ class Data:
     rows: Rows
     view: View
     neighbours: Tensor | None
-    """Nearest rows of every row, see `neighbour_table`."""
+    """Nearest rows of every row, see `neighbour_table`; where the rows are."""
     view_shape: tuple[int, ...]
     """Shape of one viewed row."""
     generator: torch.Generator
     """Source of shuffles, views and draws."""
 
-    def batches(self, size: int) -> Iterator[Tensor]:
-        """One epoch of shuffled indices, see `index_batches`."""
-        return index_batches(len(self.rows), size, self.generator)
-
     def n_steps(self, size: int, epochs_: int) -> int:
         """Steps of so many epochs."""
         return epochs_ * n_batches(len(self.rows), size)
 
-    def pairs(self, index: Tensor) -> Tensor:
-        """Two views of each row of a batch, one behind the other, shape (2 batch, ...)."""
-        return self.view.pair(self.rows, index, self.neighbours, self.generator)
+    def pairs(self, place: Tensor) -> Tensor:
+        """Two views of each row of a batch, one behind the other, shape (2 batch, ...); see `Batch.place`."""
+        return self.view.pair(self.rows, place, self.neighbours, self.generator)
 
     def fresh_pairs(self, generator: torch.Generator) -> Iterator[Tensor]:
         """Two views of every row from a stream of their own, in pieces."""
-        for index in torch.arange(len(self.rows), device=self.rows.device).split(_FRESH_ROWS):
-            yield self.view.pair(self.rows, index, self.neighbours, generator)
+        for place in torch.arange(len(self.rows), device=self.rows.place).split(_FRESH_ROWS):
+            yield self.view.pair(self.rows, place, self.neighbours, generator)
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """What a function says of the plain views of all rows, in order."""
@@ -185,8 +181,8 @@ def _decide_precision(training: Training, data: Data, plan: Plan) -> str:
 def _run_epoch(training: Training, data: Data, plan: Plan, history: History, held: Tensor | None) -> None:
     for network in training.networks.values():
         network.train()
-    for index in data.batches(plan.batch_size):
-        history.add(**training.step(data.pairs(index), index, held))
+    for batch in data.rows.batches(plan.batch_size, data.generator):
+        history.add(**training.step(data.pairs(batch.place), batch.index, held))
         for schedule in training.schedules.values():
             schedule.step()
 
