@@ -4,7 +4,7 @@ import torch
 
 from deep_clustering.training.views.image import Affine, Photo
 
-STILL = {"size": 0, "rotation": 0.0, "translation": 0.0, "scale": 0.0, "shear": 0.0}
+STILL = {"size": 0, "rotation": 0.0, "translation": 0.0, "scale": 0.0, "shear": 0.0, "padding": "zeros"}
 PLAIN_PHOTO = {
     "size": 0,
     "crop": 1.0,

@@ -110,7 +110,7 @@ def look_at_images(name: str, folder: Path, size: int | None, labels: str) -> Lo
         ("sizes", _sizes_in_words(sizes)),
         ("samples", f"uint8, {channels} x {shape[0]} x {shape[1]}, values {images.min()} to {images.max()}"),
     ]
-    views, encoder = image_settings(channels, *shape)
+    views, encoder = image_settings(images / 255.0, channels)
     n_classes = len(folders) if labels == "folders" else None
     source = _image_source(name, project_path(root), shape, channels, labels)
     return Look(source, views, encoder, {"scaling": "range"}, False, len(found.images), n_classes, preview)
@@ -194,7 +194,7 @@ def look_at_array(name: str, file: Path, key: str | None, layout: str, labels: s
 def _array_settings(scaled: np.ndarray) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
     """Options of features, views and encoder, and what the user should know of them."""
     if scaled.ndim == 4:
-        return {"scaling": "range"}, *image_settings(*scaled.shape[1:]), []
+        return {"scaling": "range"}, *image_settings(scaled, scaled.shape[1]), []
     column = uneven_column(scaled)
     if column is None:
         return {"scaling": "range"}, *vector_settings(scaled, is_standardised=False), []

@@ -41,18 +41,20 @@ def image_shape(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return side, side
 
 
-def image_settings(channels: int, height: int, width: int) -> tuple[dict[str, Any], dict[str, Any]]:
+def image_settings(images: np.ndarray, channels: int) -> tuple[dict[str, Any], dict[str, Any]]:
     """Views and encoder for images.
 
     Args:
+        images: Some of them, in [0, 1], shape (n, channels, height, width).
         channels: 1 or 3.
-        height: Of an image, in pixels.
-        width: Of an image, in pixels.
 
     Returns:
-        views: an affine family.
+        views: an affine family; strokes on black are shifted into black, other images are mirrored at their border.
         encoder: convolutions down to about four pixels.
     """
+    height, width = images.shape[-2:]
+    border = np.concatenate([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], axis=-1)
+    is_on_black = float(np.median(border)) < 0.05
     side = min(height, width)
     views = {
         "kind": "affine",
@@ -61,6 +63,7 @@ def image_settings(channels: int, height: int, width: int) -> tuple[dict[str, An
         "translation": 0.1 if channels == 1 else 0.15,
         "scale": 0.1 if channels == 1 else 0.3,
         "shear": 8 if channels == 1 else 5,
+        "padding": "zeros" if is_on_black else "reflection",
     }
     widths = [16, 32, 64] if side < 48 else [16, 32, 64, 128]
     return views, {"kind": "conv", "channels": widths, "hidden": [128]}

@@ -15,6 +15,8 @@ from deep_clustering.training.views import make_view
 from deep_clustering.training.views.image import Affine, Photo
 from still_views import PLAIN_PHOTO, STILL, affine, generator, photo
 
+PADDINGS = ("zeros", "reflection")
+
 
 @pytest.fixture
 def extreme(monkeypatch):
@@ -50,11 +52,12 @@ def moments(image: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
 # Affine: identity and size
 
 
-@given(arrays(np.float32, (3, 2, 5, 7), elements=st.floats(0, 1, width=32)))
-def test_no_motion_reproduces_the_image(images):
+@given(arrays(np.float32, (3, 2, 5, 7), elements=st.floats(0, 1, width=32)), st.sampled_from(PADDINGS))
+def test_no_motion_reproduces_the_image(images, padding):
     rows = torch.from_numpy(images)
-    np.testing.assert_allclose(affine()(rows, generator()), images, atol=1e-5)
-    np.testing.assert_array_equal(affine().plain(rows), images)
+    view = affine(padding=padding)
+    np.testing.assert_allclose(view(rows, generator()), images, atol=1e-5)
+    np.testing.assert_array_equal(view.plain(rows), images)
 
 
 @pytest.mark.parametrize("size", [8, 12, 16, 24, 40])
@@ -62,8 +65,10 @@ def test_no_motion_reproduces_the_image(images):
 def test_no_motion_to_another_size_is_bilinear_interpolation(size, shape):
     rows = torch.rand(shape, generator=generator())
     expected = F.interpolate(rows, size=(size, size), mode="bilinear", align_corners=False)
-    view = affine(size=size)
+    mirrored, view = affine(size=size, padding="reflection"), affine(size=size)
     assert view.output_shape(shape[1:]) == (shape[1], size, size)
+    for result in (mirrored(rows, generator()), mirrored.plain(rows)):
+        np.testing.assert_allclose(result, expected, atol=1e-4)
     # With zeros outside only the outermost pixels of an enlargement differ.
     edge = math.ceil(size / min(shape[2:]) / 2)
     inner = np.s_[:, :, edge : size - edge, edge : size - edge]
@@ -181,13 +186,21 @@ def test_what_comes_from_outside_is_zero(extreme):
         np.testing.assert_allclose(moved.sum(), 16, atol=1e-5)  # half of each side is left
 
 
+@pytest.mark.parametrize(("padding", "outside"), [("zeros", 0.0), ("reflection", 1.0)])
+def test_padding_fills_what_comes_from_outside(extreme, padding, outside):
+    extreme(1)
+    moved = affine(translation=0.5, padding=padding)(torch.ones(1, 1, 8, 8), generator())
+    assert float(moved.min()) == pytest.approx(outside, abs=1e-6)
+
+
 @given(
     arrays(np.float32, (2, 1, 6, 6), elements=st.floats(0, 1, width=32)),
     st.integers(0, 1000),
+    st.sampled_from(PADDINGS),
     st.sampled_from([0, 4, 9]),
 )
-def test_views_of_images_in_the_unit_interval_stay_there(images, seed, size):
-    view = Affine(size=size, rotation=180.0, translation=0.5, scale=0.9, shear=60.0)
+def test_views_of_images_in_the_unit_interval_stay_there(images, seed, padding, size):
+    view = Affine(size=size, rotation=180.0, translation=0.5, scale=0.9, shear=60.0, padding=padding)
     result = view(torch.from_numpy(images), generator(seed))
     assert torch.isfinite(result).all()
     assert float(result.min()) >= -1e-5

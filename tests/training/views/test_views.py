@@ -178,14 +178,13 @@ def test_an_unknown_kind_is_refused():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "affine", **STILL, "padding": "zeros"}, "option 'padding' was dropped in 0.3.0; what lies outside"),
+        ({"kind": "affine", **STILL, "padding": "border"}, "padding: border was dropped in 0.3.0; use reflection"),
         ({"kind": "affine", **STILL, "erase": 0.0}, "option 'erase' was dropped in 0.3.0; nothing is erased"),
         (
             {"kind": "dropout", "rate": 0.1, "reweight": 0.0},
             "option 'reweight' was dropped in 0.3.0; use a higher rate",
         ),
         ({"kind": "neighbours", "noise": 0.0}, "option 'noise' was dropped in 0.3.0; neighbours come without noise"),
-        ({"kind": "dropout", "rate": 0.1, "padding": "zeros"}, "option 'padding' was dropped in 0.3.0"),
         ({"kind": "radius_noise", "scale": 0.1}, "kind 'radius_noise' was dropped in 0.3.0; use neighbours or noise"),
     ],
 )

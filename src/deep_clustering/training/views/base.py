@@ -14,7 +14,7 @@ class View(ABC):
     """A family of random views; unless it says otherwise, they have the shape of their row."""
 
     dropped: ClassVar[dict[str, str]] = {
-        "padding": "dropped in 0.3.0; what lies outside of an image is zero",
+        "padding: border": "dropped in 0.3.0; use reflection",
         "erase": "dropped in 0.3.0; nothing is erased, leave it out",
         "reweight": "dropped in 0.3.0; use a higher rate",
         "noise": "dropped in 0.3.0; neighbours come without noise, leave it out or use kind: noise",

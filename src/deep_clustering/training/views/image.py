@@ -1,9 +1,10 @@
 """Views of images: affine motions of drawings, and crops and colours of photographs."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -25,8 +26,11 @@ class _ImageView(OwnView):
     """Side of the output in pixels; 0 keeps the input's height and width."""
 
     kind: ClassVar[str]
-    outside: ClassVar[str]
-    """What lies outside of an image, in the words of `grid_sample`."""
+
+    @property
+    @abstractmethod
+    def outside(self) -> str:
+        """What lies outside of an image, in the words of `grid_sample`."""
 
     def plain(self, rows: Tensor) -> Tensor:
         """The images, only brought to the output size by the same resampling."""
@@ -51,7 +55,7 @@ class _ImageView(OwnView):
 
 @dataclass(frozen=True, kw_only=True)
 class Affine(_ImageView):
-    """Rotation, shift, zoom and shear of an image, drawn uniformly, in one bilinear resampling; zero lies outside."""
+    """Rotation, shift, zoom and shear of an image, drawn uniformly, in one bilinear resampling."""
 
     rotation: Annotated[float, Ge(0), Le(180)]
     """Largest angle, in degrees."""
@@ -61,9 +65,15 @@ class Affine(_ImageView):
     """Largest relative zoom: .1 draws factors from .9 to 1.1."""
     shear: Annotated[float, Ge(0), Le(80)]
     """Largest shear angle, in degrees."""
+    padding: Literal["zeros", "reflection"]
+    """What lies outside of the image: zeros, which suits strokes on black, or the image mirrored at its border."""
 
     kind = "affine"
-    outside = "zeros"
+
+    @property
+    def outside(self) -> str:
+        """What the option says."""
+        return self.padding
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """A random affine view of each image.
@@ -113,7 +123,11 @@ class Photo(_ImageView):
     """Probability of losing all colour."""
 
     kind = "photo"
-    outside = "border"
+
+    @property
+    def outside(self) -> str:
+        """The values of the border go on."""
+        return "border"
 
     def __call__(self, rows: Tensor, generator: torch.Generator) -> Tensor:
         """A random view of each image.
