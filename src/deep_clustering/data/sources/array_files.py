@@ -12,6 +12,8 @@ from deep_clustering.checks import check_labels
 
 logger = logging.getLogger(__name__)
 
+SUFFIXES = (".npy", ".npz")
+
 # From this size on a .npy file is mapped instead of read.
 MAPPED_BYTES = 2**28
 

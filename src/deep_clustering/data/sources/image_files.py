@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image, ImageOps
 
 FITS = ("crop", "pad", "stretch")
+EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm")
+"""Endings of names that are taken for images where nobody lists others."""
 
 # Decoders of raster images; among those left out are the ones that start another program.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
