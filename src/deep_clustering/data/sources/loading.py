@@ -11,7 +11,7 @@ from scipy import sparse
 from deep_clustering.checks import check_labels, check_rows
 from deep_clustering.data.sources.card import data_card
 from deep_clustering.data.sources.samples import Samples, Source
-from deep_clustering.options import build, build_kind, check_range, closest
+from deep_clustering.options import build, build_kind, check_range
 
 # Classes are named, not imported: the modules are read when a source is made. They import their libraries in `load`.
 SOURCES = {
@@ -57,9 +57,6 @@ def make_source(options: Mapping[str, Any]) -> Source:
     Raises:
         ValueError: if the kind or an option is unknown, missing or out of range.
     """
-    kind = str(options.get("kind", "(none)"))
-    if kind not in SOURCES:
-        raise ValueError(f"ingestion.source: unknown kind '{kind}' ({closest(kind, SOURCES)})")
     return build_kind({name: _source_class(name) for name in SOURCES}, options, "ingestion.source")
 
 
