@@ -4,12 +4,14 @@ import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
 
 from deep_clustering.inference.predictor import Assigner
 from deep_clustering.inference.row_files import check_input, open_rows
 from deep_clustering.inference.stored import read_predictor
-from deep_clustering.options import build, check_range
+from deep_clustering.options import build
 from deep_clustering.training.progress import meter
 
 if TYPE_CHECKING:
@@ -27,13 +29,12 @@ class PredictOptions:
     model, or a file `predictor.safetensors`."""
     input: str | None
     """The new rows, see `open_rows`."""
-    chunk_rows: int
+    chunk_rows: Annotated[int, Ge(1)]
     """Rows at a time."""
     weights: str | None
     """Where the weights of a backbone are now; null: where they were."""
 
     def __post_init__(self) -> None:
-        check_range("chunk_rows", self.chunk_rows, 1)
         missing = [name for name in ("model", "input") if getattr(self, name) is None]
         if missing:
             raise ValueError(

@@ -4,16 +4,17 @@ import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.prepared import existing, read_sparse
 from deep_clustering.data.sources.samples import Samples, both
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
-from deep_clustering.options import check_choice, check_range, closest
+from deep_clustering.options import check_choice, closest
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,15 +38,13 @@ class TextTable:
     """Column of the classes, names or whole numbers, or null; an empty cell is an unknown class."""
     encoding: str
     """Of the characters: utf-8, latin-1, cp1252 ...; Parquet needs none."""
-    max_terms: int
+    max_terms: Annotated[int, Ge(1)]
     """Largest number of terms; the most frequent are kept."""
-    on_empty: str
+    on_empty: Literal["skip", "error"]
     """skip: rows without text are left out, and the data card lists them; error: they are refused."""
 
     def __post_init__(self) -> None:
         check_choice("ending of path", Path(self.path).suffix.lower(), SUFFIXES)
-        check_range("max_terms", self.max_terms, 1)
-        check_choice("on_empty", self.on_empty, ("skip", "error"))
         try:
             "x".encode(self.encoding)
         except (LookupError, UnicodeError) as error:
