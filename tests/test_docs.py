@@ -3,8 +3,10 @@
 import re
 from html import unescape
 from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+from annotated_types import Ge, Gt, Le, Lt
 
 from deep_clustering.methods import dcan, neural_mixture
 from deep_clustering.training.networks import ENCODERS
@@ -113,3 +115,21 @@ def test_links_that_leave_the_site_become_text_and_must_lead_somewhere(tmp_path,
     assert without_leaving_links(text, page, tmp_path / "docs") == expected
     with pytest.raises(ValueError, match=r"dcan\.md: the link to \.\./\.\./READ\.md leads nowhere"):
         without_leaving_links("[start](../../READ.md)", page, tmp_path / "docs")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "words"),
+    [
+        (int, "int"),
+        (list[int], "list[int]"),
+        (str | None, "str | None"),
+        (Annotated[float, Ge(0), Lt(1)], "float, at least 0, below 1"),
+        (Annotated[int, Gt(0), Le(9)] | None, "int, above 0, at most 9 | None"),
+        (Literal["all", "train", "test"], "all | train | test"),
+    ],
+)
+def test_types_stand_in_words(monkeypatch, annotation, words):
+    monkeypatch.syspath_prepend(ROOT / "docs/hooks")
+    from option_tables import _type
+
+    assert _type(annotation) == words

@@ -7,7 +7,8 @@ from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
 from textwrap import dedent
-from typing import Any
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from kedro.config import OmegaConfigLoader
 
@@ -86,7 +87,20 @@ def _is_text(node: ast.stmt) -> bool:
 
 
 def _type(annotation: Any) -> str:  # noqa: ANN401 - whatever stands behind a colon
+    """The type in words: choices one by one, bounds behind it."""
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return ", ".join([_type(inside[0]), *map(_bound, inside[1:])])
+    if origin is Literal:
+        return " | ".join(map(str, inside))
+    if origin in (Union, UnionType):
+        return " | ".join("None" if part is NoneType else _type(part) for part in inside)
     return annotation.__name__ if isinstance(annotation, type) else str(annotation).replace("typing.", "")
+
+
+def _bound(bound: Any) -> str:  # noqa: ANN401 - of annotated_types
+    words = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    return next(f"{word} {getattr(bound, name)}" for name, word in words.items() if hasattr(bound, name))
 
 
 def _shown(values: Mapping[str, Any], name: str) -> str:

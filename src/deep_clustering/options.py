@@ -113,7 +113,7 @@ def _sentence(name: str, value: Any, error: ErrorDetails) -> str:  # noqa: ANN40
     """What pydantic found, in this project's words."""
     if error["type"] in _BOUNDS:
         key, words = _BOUNDS[error["type"]]
-        return f"{name} must be {words} {error['ctx'][key]:g}, got {error['input']}"
+        return f"{name} must be {words} {error['ctx'][key]:.15g}, got {error['input']}"
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return f"{name} got '{error['input']}' ({closest(error['input'], known)})"

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import sparse
-from test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
 
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.inference.row_files import open_rows
+from inference.test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
 
 IMAGES = np.random.default_rng(0).integers(0, 17, (7, 1, 2, 3), dtype=np.uint8)
 FLAT = pd.DataFrame(IMAGES.reshape(7, 6), columns=[f"pixel {i}" for i in range(6)])
@@ -105,7 +105,16 @@ def write(path, content):
         (lambda tmp: write(tmp / "rows.parquet", b"1 2"), GREY, "cannot be read as .parquet"),
         (lambda tmp: write(tmp / "rows.jsonl", b"{"), GREY, "cannot be read as .jsonl"),
         (lambda tmp: write(tmp / "rows.csv", b""), GREY, "cannot be read as .csv"),
-        (lambda tmp: write(tmp / "rows.csv", b"\xff\xfe,b\n"), GREY, "cannot be read as .csv"),
+        (
+            lambda tmp: write(tmp / "rows.csv", b"a,b\xff\n1,2\n"),
+            GREY,
+            r"cannot be read as .csv: byte 3 is not utf-8 \(invalid start byte\); save it as UTF-8",
+        ),
+        (
+            lambda tmp: write(tmp / "rows.jsonl", b'{"a": "\xff"}'),
+            GREY,
+            "cannot be read as .jsonl: byte 7 is not utf-8",
+        ),
         (lambda tmp: write(tmp / "rows.csv", b"a,b,c,d,e,f\n"), GREY, "no rows; expected at least one"),
         (lambda tmp: write(tmp / "rows.csv", b"a,b\n1,2\n"), GREY, r"got shape \(1, 2\); expected images"),
         (lambda tmp: write(tmp / "rows.csv", b"0,0,5,9,1,1\n0,0,5,9,1,1\n"), GREY, "the first line holds numbers"),

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy import sparse
-from test_reporting import ATTACK, one_hot, scores_of
 
 from browser import browsing, find_chromium
-from deep_clustering.reporting import certainty, pick_shown, select_members, write_report
 from deep_clustering.reporting.figures import PALETTE, draw_certainty_map, encode_figure, encode_image, frame_of
-from deep_clustering.reporting.hover import arrange_sheet, shrink
+from deep_clustering.reporting.hover import arrange_sheet, pick_shown, shrink
+from deep_clustering.reporting.members import certainty, select_members
+from deep_clustering.reporting.page import write_report
 from deep_clustering.reporting.terms import describe_clusters, describe_rows, top_terms
+from reporting.test_reporting import ATTACK, one_hot, scores_of
 
 # Linear RGB as people without one kind of cone see it (Machado, Oliveira and Fernandes, IEEE TVCG 2009, severity 1).
 COLOUR_BLIND = {

@@ -9,14 +9,11 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
-from deep_clustering.reporting import (
-    certainty,
-    project_latent,
-    select_members,
-    write_comparison,
-    write_report,
-)
+from deep_clustering.reporting.comparison import write_comparison
+from deep_clustering.reporting.members import certainty, select_members
+from deep_clustering.reporting.page import write_report
 from deep_clustering.reporting.panels import reference_level
+from deep_clustering.reporting.projection import project_latent
 from deep_clustering.reporting.texts import METRICS, describe_curve, describe_metric
 
 ATTACK = "<script>alert('x')</script>"

@@ -1,7 +1,6 @@
 """Who becomes champion, in a real store."""
 
 import pytest
-from test_raw_rows import preparation
 
 from deep_clustering.inference.mlflow_store import TrackingError
 from deep_clustering.inference.predictor import Predictor, Score
@@ -9,6 +8,7 @@ from deep_clustering.inference.stored import read_predictor
 from deep_clustering.methods import Model
 from deep_clustering.runs.tracking.registry import register
 from deep_clustering.runs.tracking.store import start_run
+from inference.test_raw_rows import preparation
 from tracked_project import client_of, make_project
 
 NAME = "digits-dcan"

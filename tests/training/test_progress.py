@@ -105,3 +105,41 @@ def test_an_error_in_the_loop_ends_the_progress(monkeypatch, is_terminal):
         for epoch in progress.epochs(5, "x", lambda: ""):
             if epoch == 1:
                 raise RuntimeError("in epoch 1")
+
+
+# Other work than epochs
+
+
+def reading_of(monkeypatch, clock, *, total: int, first: int = 0) -> tuple[list[progress.Reading], list[str]]:
+    """Readings of work that does 3 units in 2 seconds until 12 are done, and the terminal's text."""
+    readings = []
+    stream = use_stream(monkeypatch, is_terminal=False)
+    with progress.meter("x", "row", total, lambda reading: readings.append(reading) or "s", first=first) as count:
+        for _ in range(first, 12, 3):
+            clock.now += 2.0
+            count(3)
+    return readings, [stream.getvalue()]
+
+
+def test_a_reading_knows_speed_and_rest(monkeypatch, clock):
+    readings, shown = reading_of(monkeypatch, clock, total=12)
+    assert readings == [(9, 12, 1.5, 2.0), (12, 12, 1.5, 0.0)]
+    assert shown == [""]
+
+
+def test_what_an_earlier_run_did_counts_as_done_but_not_as_speed(monkeypatch, clock):
+    readings, _ = reading_of(monkeypatch, clock, total=12, first=6)
+    assert readings == [(12, 12, 1.5, 0.0)]
+
+
+def test_without_a_total_there_are_lines_but_no_end(monkeypatch, clock):
+    readings, _ = reading_of(monkeypatch, clock, total=0)
+    assert readings == [(9, 0, 1.5, 0.0)]
+
+
+def test_bytes_are_shown_with_a_prefix(monkeypatch):
+    terminal = use_stream(monkeypatch, is_terminal=True)
+    with progress.meter("download of a", "B", 3_000_000, lambda _: "") as count:
+        count(3_000_000)
+    assert "download of a: 100%" in terminal.getvalue()
+    assert "3.00M/3.00M" in terminal.getvalue()

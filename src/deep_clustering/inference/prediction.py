@@ -1,23 +1,23 @@
 """New rows to clusters: `kedro run --pipelines=predict`."""
 
 import logging
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge
 
 from deep_clustering.inference.predictor import Assigner
 from deep_clustering.inference.row_files import check_input, open_rows
 from deep_clustering.inference.stored import read_predictor
-from deep_clustering.options import build, check_range
+from deep_clustering.options import build
+from deep_clustering.training.progress import meter
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,13 +29,12 @@ class PredictOptions:
     model, or a file `predictor.safetensors`."""
     input: str | None
     """The new rows, see `open_rows`."""
-    chunk_rows: int
+    chunk_rows: Annotated[int, Ge(1)]
     """Rows at a time."""
     weights: str | None
     """Where the weights of a backbone are now; null: where they were."""
 
     def __post_init__(self) -> None:
-        check_range("chunk_rows", self.chunk_rows, 1)
         missing = [name for name in ("model", "input") if getattr(self, name) is None]
         if missing:
             raise ValueError(
@@ -68,18 +67,17 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
     assigner = Assigner(predictor, chosen.weights)
     logger.info("predict: %s, a %s of %s", name, predictor.model.method, predictor.preparation.data_set)
     tables: list[pd.DataFrame] = []
-    n_rows, shown = 0, time.monotonic()
-    for piece in pieces:
-        try:
-            table = assigner.assign(piece.rows)
-        except ValueError as error:
-            raise ValueError(f"predict: {chosen.input}, from row {n_rows} on: {error}") from error
-        table.insert(0, "id", list(piece.ids))
-        tables.append(table)
-        n_rows += len(table)
-        if time.monotonic() - shown >= _SECONDS_BETWEEN_LINES:
-            shown = time.monotonic()
-            logger.info("predict: %d rows", n_rows)
+    n_rows = 0
+    with meter("predict", "row", 0, lambda reading: f"{reading.done} rows, {reading.speed:.0f} rows/s") as count:
+        for piece in pieces:
+            try:
+                table = assigner.assign(piece.rows)
+            except ValueError as error:
+                raise ValueError(f"predict: {chosen.input}, from row {n_rows} on: {error}") from error
+            table.insert(0, "id", list(piece.ids))
+            tables.append(table)
+            n_rows += len(table)
+            count(len(table))
     joined = pd.concat(tables, ignore_index=True)
     joined.attrs = {"model": name, "input": str(chosen.input), "data_sha256": predictor.preparation.data_sha256}
     logger.info("predict: %d rows, %d outliers", n_rows, int(joined["is_outlier"].sum()))

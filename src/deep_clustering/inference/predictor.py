@@ -3,16 +3,16 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from deep_clustering.data import tensor_files
 from deep_clustering.data.preparation import Preparation, RowArray, open_preparation
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.methods import Model, label_free_score, load_method
-from deep_clustering.options import check_range
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,15 +22,11 @@ if TYPE_CHECKING:
 class PredictorOptions:
     """The parameter block `predictor`."""
 
-    outlier_quantile: float
+    outlier_quantile: Annotated[float, Ge(0), Le(1)]
     """Share of the training rows, those of least density, below which a row is an outlier."""
 
-    max_rows: int
+    max_rows: Annotated[int, Ge(0)]
     """Most rows that a served model takes at once; 0 takes any number."""
-
-    def __post_init__(self) -> None:
-        check_range("outlier_quantile", self.outlier_quantile, 0, 1)
-        check_range("max_rows", self.max_rows, 0)
 
 
 class Score(NamedTuple):

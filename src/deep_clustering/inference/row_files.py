@@ -1,16 +1,20 @@
 """New rows in files and folders, in pieces: what is wrong with them as a whole is said before the first piece."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from deep_clustering.data.preparation import Preparation
+from deep_clustering.data.sources.array_files import SUFFIXES as ARRAYS
 from deep_clustering.data.sources.array_files import is_sparse_file, read_array
-from deep_clustering.data.sources.image_files import find_images, printable, read_images
+from deep_clustering.data.sources.image_files import EXTENSIONS, find_images, printable, read_images
 from deep_clustering.data.sources.prepared import read_sparse
+from deep_clustering.data.sources.tables import SUFFIXES as TABLES
+from deep_clustering.data.sources.tables import open_table
 from deep_clustering.inference.raw_rows import TEXT_COLUMN, check_shape, describe_rows
 from deep_clustering.options import closest
 
@@ -19,15 +23,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-IMAGES = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "pgm", "ppm")
-TABLES = (".csv", ".tsv", ".parquet", ".jsonl")
-ARRAYS = (".npy", ".npz")
-
 _NAMED_FILES = 5
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
-
-# What damaged tables make the readers of pandas and pyarrow raise.
-_UNREADABLE = (ValueError, OSError, TypeError, AttributeError, OverflowError)
+_KNOWN = (*ARRAYS, *TABLES)
 
 
 class Piece(NamedTuple):
@@ -77,10 +74,8 @@ def check_input(path: Path) -> None:
     """
     if not path.exists():
         raise FileNotFoundError(f"predict: no file or folder at {path}")
-    if path.is_file() and path.suffix.lower() not in (*ARRAYS, *TABLES):
-        raise ValueError(
-            f"predict: {path}: expected a folder of images or a file that ends in {', '.join((*ARRAYS, *TABLES))}"
-        )
+    if path.is_file() and path.suffix.lower() not in _KNOWN:
+        raise ValueError(f"predict: {path}: expected a folder of images or a file that ends in {', '.join(_KNOWN)}")
 
 
 def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401
@@ -91,9 +86,9 @@ def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401
 def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
     if preparation.dtype != "uint8":
         raise ValueError(f"predict: {root} is a folder of images; expected {describe_rows(preparation)}")
-    found = find_images(root, IMAGES)
+    found = find_images(root, EXTENSIONS)
     if not found.images:
-        raise ValueError(f"predict: no images below {root}; expected names that end in {', '.join(IMAGES)}")
+        raise ValueError(f"predict: no images below {root}; expected names that end in {', '.join(EXTENSIONS)}")
     return _decoded(root, found.images, preparation, n_rows)
 
 
@@ -116,17 +111,14 @@ def _decoded(root: Path, files: Sequence[str], preparation: Preparation, n_rows:
 
 
 def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
-    try:
-        tables = _tables(path, n_rows)
-        first = next(tables, None)
-    except _UNREADABLE as error:
-        raise ValueError(f"predict: {path}: cannot be read as {path.suffix}: {str(error).strip()}") from error
+    tables = open_table(path, "predict", text_column=TEXT_COLUMN, n_rows=n_rows, hint="save it as UTF-8")
+    first = next(tables, None)
     if first is None or not len(first):
         raise ValueError(f"predict: {path}: no rows; expected at least one, {describe_rows(preparation)}")
     if not _has_texts(first, preparation, path):
         _refuse_missing_header(first, path)
         check_shape(preparation, (1, len(first.columns)))
-    return _from_tables(first, tables, path)
+    return _from_tables(chain([first], tables))
 
 
 def _has_texts(table: "pd.DataFrame", preparation: Preparation, path: Path) -> bool:
@@ -154,38 +146,8 @@ def _refuse_missing_header(table: "pd.DataFrame", path: Path) -> None:
         raise ValueError(f"predict: {path}: the first line holds numbers; expected the names of the columns")
 
 
-def _from_tables(first: "pd.DataFrame", rest: "Iterator[pd.DataFrame]", path: Path) -> Iterator[Piece]:
+def _from_tables(tables: "Iterable[pd.DataFrame]") -> Iterator[Piece]:
     start = 0
-    table: pd.DataFrame | None = first
-    while table is not None:
+    for table in tables:
         yield Piece(range(start, start + len(table)), table)
         start += len(table)
-        try:
-            table = next(rest, None)
-        except _UNREADABLE as error:
-            raise ValueError(f"predict: {path}: cannot be read behind row {start - 1}: {str(error).strip()}") from error
-
-
-def _tables(path: Path, n_rows: int) -> "Iterator[pd.DataFrame]":
-    import pandas as pd
-
-    kind = path.suffix.lower()
-    if kind == ".parquet":
-        import pyarrow.parquet as pq
-
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(n_rows):
-                yield batch.to_pandas()
-        return
-    if kind == ".jsonl":
-        reader: Any = pd.read_json(path, lines=True, dtype=False, chunksize=n_rows, encoding="utf-8")
-    else:
-        # A cell such as "null" is a text; an empty one among numbers is found by whoever checks the rows.
-        is_text = TEXT_COLUMN in pd.read_csv(path, sep=_SEPARATORS[kind], nrows=0, encoding="utf-8-sig").columns
-        texts: dict[str, Any] = {"dtype": str, "keep_default_na": False} if is_text else {}
-        reader = pd.read_csv(path, sep=_SEPARATORS[kind], chunksize=n_rows, encoding="utf-8-sig", **texts)
-    with reader:
-        for table in reader:
-            if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
-                raise ValueError("rows have more cells than the header")
-            yield table

@@ -19,8 +19,6 @@ from deep_clustering.own_data.suggestions import (
     vector_settings,
 )
 
-EXTENSIONS = ["png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm"]
-
 # How much is looked at: the whole of small data, evenly spaced parts of large data.
 _HEADERS = 20_000
 _DECODED = 300
@@ -82,7 +80,7 @@ def look_at_images(name: str, folder: Path, size: int | None, labels: str) -> Lo
         ValueError: if there is no image that can be read.
     """
     root = folder.resolve()
-    found = image_files.find_images(root, EXTENSIONS)
+    found = image_files.find_images(root, image_files.EXTENSIONS)
     headers = {file: image_files.header(root / file) for file in _spaced(found.images, _HEADERS)}
     sizes = [seen for seen in headers.values() if seen is not None]
     if not sizes:
@@ -126,7 +124,7 @@ def _image_source(name: str, path: str, shape: tuple[int, int], channels: int, l
         "fit": "crop",
         "labels": labels,
         "on_error": "skip",
-        "extensions": EXTENSIONS,
+        "extensions": list(image_files.EXTENSIONS),
     }
 
 

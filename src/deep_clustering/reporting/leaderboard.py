@@ -9,6 +9,7 @@ import pandas as pd
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.page import render
 from deep_clustering.reporting.panels import Panel, make_panel
+from deep_clustering.reporting.text_tables import number
 from deep_clustering.reporting.texts import describe_metric, format_number
 
 PLOTTED = ("acc", "nmi", "ari", "silhouette")
@@ -58,8 +59,8 @@ def _row(row: Mapping[Any, Any], metrics: list[str]) -> dict[str, Any]:
         "name": title_of(row),
         "cells": cells,
         "difference": _difference(row, metrics[0]) if metrics else "",
-        "cpu": _cost(row.get("cpu_seconds_mean"), 1),
-        "memory": _cost(row.get("peak_memory_mb_mean"), 0),
+        "cpu": number(row.get("cpu_seconds_mean"), 1),
+        "memory": number(row.get("peak_memory_mb_mean"), 0),
         "n_runs": row["n_runs"],
         "n_failed": row["n_failed"],
     }
@@ -71,10 +72,6 @@ def _choice(row: Mapping[Any, Any]) -> dict[str, str] | None:
     numbers = {name: format_number(row[name]) for name in ("chosen_acc", "best_acc", "oracle_gap")}
     score = describe_metric(str(row["label_free_score"])).label
     return {"name": title_of(row), "score": score, "seed": str(int(row["chosen_seed"])), **numbers}
-
-
-def _cost(value: float | None, digits: int) -> str:
-    return "" if value is None or value != value else f"{value:,.{digits}f}"
 
 
 def _spread(row: Mapping[Any, Any], name: str) -> str:

@@ -2,26 +2,23 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from deep_clustering.options import build, check_range
+from annotated_types import Ge, Le
+
+from deep_clustering.options import build
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportingOptions:
     """Options of the reporting."""
 
-    map_points: int
+    map_points: Annotated[int, Ge(10)]
     """Rows that t-SNE places itself; the others go beside their nearest ones."""
-    hover_points: int
+    hover_points: Annotated[int, Ge(0), Le(10_000)]
     """Samples that answer to the pointer on the maps, a seeded draw; 0 for none."""
-    members: int
+    members: Annotated[int, Ge(1), Le(100)]
     """Members shown of each cluster at each end, most and least certain."""
-
-    def __post_init__(self) -> None:
-        check_range("map_points", self.map_points, 10)
-        check_range("hover_points", self.hover_points, 0, 10_000)
-        check_range("members", self.members, 1, 100)
 
 
 def make_reporting(options: Mapping[str, Any]) -> ReportingOptions:

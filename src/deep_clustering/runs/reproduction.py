@@ -10,6 +10,7 @@ import click
 import numpy as np
 from kedro.io.core import generate_timestamp
 
+from deep_clustering.reporting.text_tables import aligned, number
 from deep_clustering.runs import repeating
 from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
 from deep_clustering.runs.tracking.results import Results, read_results
@@ -211,15 +212,12 @@ def table(comparisons: list[Comparison]) -> list[str]:
         share = "-" if comparison.agreement is None else f"{comparison.agreement:.2%}"
         shown = [_change(*comparison.metrics.get(name, (None, None))) for name in _SHOWN]
         rows.append([comparison.method, share, *shown, _largest(comparison), str(comparison.verdict)])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows)
 
 
 def _change(then: float | None, now: float | None) -> str:
-    if then is None and now is None:
-        return "-"
-    texts = ["-" if value is None else f"{value:.3f}" for value in (then, now)]
-    return texts[0] if then == now else "->".join(texts)
+    texts = [number(value, missing="-", thousands="") for value in (then, now)]
+    return texts[0] if then == now or texts == ["-", "-"] else "->".join(texts)
 
 
 def _largest(comparison: Comparison) -> str:

@@ -9,6 +9,7 @@ import click
 
 from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.reporting.text_tables import aligned, number
 from deep_clustering.runs.tracking.reading import RecordedRun, list_runs
 
 SHOWN = ("acc", "nmi", "ari", "log_likelihood")
@@ -58,7 +59,8 @@ def show_runs(
         return json.dumps([_as_json(run) for run in runs], indent=1)
     if not runs:
         return "no tracked run is like that"
-    return "\n".join(_line(cells) for cells in [_HEAD, *(line for run in runs for line in _lines(run))])
+    rows = [_HEAD, *(line for run in runs for line in _lines(run))]
+    return "\n".join(aligned(rows, widths=_WIDTHS, right=_NUMBERS, gap=" "))
 
 
 def _filter(data_set: str | None, method: str | None, status: str | None) -> Callable[[RecordedRun], bool]:
@@ -109,7 +111,7 @@ def _lines(run: RecordedRun) -> list[tuple[str, ...]]:
     lines = []
     for index, method in enumerate(run.scored or ("",)):
         scores = _scores(run, method)
-        values = [f"{scores[name]:.3f}" if name in scores else "-" for name in SHOWN]
+        values = [number(scores.get(name), missing="-", thousands="") for name in SHOWN]
         lines.append((*(head if index == 0 else ("",) * len(head)), method, *(values if method else ("",) * 4)))
     return lines
 
@@ -120,11 +122,3 @@ def _duration(seconds: float) -> str:
     if hours:
         return f"{hours}h{minutes:02}m"
     return f"{minutes}m{rest:02}s" if minutes else f"{rest}s"
-
-
-def _line(cells: tuple[str, ...]) -> str:
-    shortened = [
-        text if len(text) <= width else text[: width - 1] + "~" for text, width in zip(cells, _WIDTHS, strict=True)
-    ]
-    columns = enumerate(zip(shortened, _WIDTHS, strict=True))
-    return " ".join(text.rjust(w) if i in _NUMBERS else text.ljust(w) for i, (text, w) in columns).rstrip()

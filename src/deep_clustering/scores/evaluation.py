@@ -3,14 +3,15 @@
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 
 from deep_clustering.checks import check_labels
 from deep_clustering.data.sources.samples import ASSIGNED, FITTED
 from deep_clustering.methods import is_curve
-from deep_clustering.options import build, check_range
+from deep_clustering.options import build
 from deep_clustering.scores import metrics
 from deep_clustering.scores.cost import costs_of
 from deep_clustering.scores.number_of_clusters import describe_selection, selection_metrics
@@ -25,11 +26,8 @@ _CONFIDENCE_BINS = 15
 class EvaluationOptions:
     """Options of the evaluation."""
 
-    silhouette_samples: int
+    silhouette_samples: Annotated[int, Ge(10)]
     """Samples used for the silhouette at most."""
-
-    def __post_init__(self) -> None:
-        check_range("silhouette_samples", self.silhouette_samples, 10)
 
 
 def score_clustering(

@@ -13,7 +13,8 @@ import pytest
 import safetensors.torch
 
 from data.pretrained.small_network import computed, extract
-from deep_clustering.data.pretrained import cache, extraction
+from deep_clustering.data.pretrained import cache
+from deep_clustering.training import progress
 
 
 def test_a_second_run_reads(images, make_options, forwards):
@@ -157,7 +158,7 @@ def test_large_results_are_memory_maps_that_leave_nothing_behind(images, make_op
 
 
 def test_progress_says_how_fast_and_how_long(images, make_options, caplog, monkeypatch):
-    monkeypatch.setattr(extraction, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
     caplog.set_level("INFO")
     extract(images, make_options())
     lines = [record.getMessage() for record in caplog.records if "images/s" in record.getMessage()]

@@ -132,7 +132,7 @@ def test_progress_is_a_bar_on_a_terminal_and_lines_elsewhere(
     files["/a"] = CONTENT
     caplog.set_level("INFO")
     monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
-    monkeypatch.setattr("deep_clustering.data.sources.downloads._SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr("deep_clustering.training.progress._SECONDS_BETWEEN_LINES", 0.0)
     fetch(Remote(urls=(f"{address}/a",), md5=md5(CONTENT)), tmp_path / "a")
     assert ("100%" in capsys.readouterr().err) == is_terminal
     assert ("1.3 of 1.3 MB" in caplog.text) == (not is_terminal)

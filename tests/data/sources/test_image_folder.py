@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -100,7 +101,8 @@ def test_other_proportions_are_cropped_padded_or_stretched(tmp_path):
     image.paste(200, (8, 0, 16, 8))  # the middle third
     image.save(tmp_path / "wide.png")
     crop, pad, stretch = (
-        image_files.decode(tmp_path / "wide.png", shape=(8, 8), channels=1, fit=fit)[0] for fit in image_files.FITS
+        image_files.decode(tmp_path / "wide.png", shape=(8, 8), channels=1, fit=fit)[0]
+        for fit in get_args(image_files.Fit)
     )
     np.testing.assert_array_equal(crop, 200)
     assert not pad[:2].any()

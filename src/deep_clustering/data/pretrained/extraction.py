@@ -1,10 +1,7 @@
 """Images to rows: in batches, shard by shard, with what is already there left alone."""
 
 import logging
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,14 +12,13 @@ from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.data.pretrained.cache import Shards, open_shards
 from deep_clustering.data.pretrained.weights import fingerprint, load_weights, locate_weights, read_weights
 from deep_clustering.training.precision import resolve_precision
+from deep_clustering.training.progress import Reading, meter
 from deep_clustering.training.rows import resolve_device
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions
 
 logger = logging.getLogger(__name__)
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 def extract_rows(
@@ -169,7 +165,11 @@ def _extract_missing(
 ) -> None:
     n_features = extractor(images[:1]).shape[1]
     shards.begin(n_features)
-    with _meter(sum(stop - start for start, stop in missing)) as count:
+
+    def text(reading: Reading) -> str:
+        return f"{reading.done} of {reading.total} images, {reading.speed:.0f} images/s, {reading.left:.0f} s left"
+
+    with meter("features", "image", sum(stop - start for start, stop in missing), text) as count:
         for start, stop in missing:
             rows = np.empty((stop - start, n_features), dtype=np.float32)
             # Batches end with their shard, so that a resumed run computes what an unbroken one does.
@@ -180,33 +180,3 @@ def _extract_missing(
             if not np.isfinite(rows).all():
                 raise ValueError(f"features: the network gives NaN or infinity for images {start} to {stop - 1}")
             shards.write((start, stop), rows)
-
-
-@contextmanager
-def _meter(n_images: int) -> Iterator[Callable[[int], object]]:
-    """Counts images: a bar on a terminal, a log line every few seconds elsewhere."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
-
-        with tqdm(total=n_images, desc="features", unit="image", dynamic_ncols=True) as bar:
-            yield bar.update
-    else:
-        yield _Lines(n_images).count
-
-
-class _Lines:
-    """Log lines that say how many images are done, how fast, and how long the rest takes."""
-
-    def __init__(self, n_images: int) -> None:
-        self._n_images, self._n_done = n_images, 0
-        self._started = self._shown = time.monotonic()
-
-    def count(self, n_images: int) -> None:
-        self._n_done += n_images
-        now = time.monotonic()
-        if now - self._shown >= _SECONDS_BETWEEN_LINES or self._n_done == self._n_images:
-            speed = self._n_done / max(now - self._started, 1e-9)
-            left = (self._n_images - self._n_done) / speed
-            line = "features: %d of %d images, %.0f images/s, %.0f s left"
-            logger.info(line, self._n_done, self._n_images, speed, left)
-            self._shown = now

@@ -5,6 +5,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -12,12 +13,15 @@ from deep_clustering.checks import check_labels
 
 logger = logging.getLogger(__name__)
 
+SUFFIXES = (".npy", ".npz")
+
 # From this size on a .npy file is mapped instead of read.
 MAPPED_BYTES = 2**28
 
 # Order of the axes behind the rows that makes channels first; nhw images get one channel.
 _AXES = {"nchw": (0, 1, 2, 3), "nhwc": (0, 3, 1, 2)}
-LAYOUTS = ("auto", "nchw", "nhwc", "nhw", "vectors")
+Layout = Literal["auto", "nchw", "nhwc", "nhw", "vectors"]
+LAYOUTS = get_args(Layout)
 
 # float32 may move a value by this share of the spread of its column, about a fifth of one of 256 grey levels.
 _LARGEST_SHIFT = 2.0**-10

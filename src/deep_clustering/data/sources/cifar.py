@@ -6,18 +6,17 @@ binary version holds the same images. Beside it, "prepared npz" is read: files `
 `fine_labels` (n,).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from deep_clustering.data.sources.downloads import Archive, Remote, find_files, obtain_archived, raw_folder
 from deep_clustering.data.sources.formats import check_classes, read_npz, read_records
-from deep_clustering.data.sources.parts import PROTOCOL_WORDS, PROTOCOLS, Part, join_parts, warn_of_size
+from deep_clustering.data.sources.parts import PROTOCOL_WORDS, PROTOCOLS, InParts, Part, join_parts, warn_of_size
 from deep_clustering.data.sources.samples import ASSIGNED, FITTED, Samples
-from deep_clustering.options import check_choice
 
 _CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
@@ -68,49 +67,39 @@ _CIFAR100_ARCHIVE = Archive(
 class _Layout(NamedTuple):
     """What differs between the two sets."""
 
+    name: str
     archive: Archive
     batches: dict[str, list[str]]  # files of each part
     label_keys: tuple[str, ...]  # labels of a row: bytes in front of its pixels, or arrays in prepared npz
     classes: Callable[[np.ndarray, Path], np.ndarray]  # those, shape (n, n_labels), to classes, shape (n,)
+    class_names: list[str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar10:
+class Cifar10(InParts):
     """CIFAR-10: 50,000 + 10,000 photographs of objects, 32 x 32 colour."""
 
     root: str
     """Folder of cifar-10-binary.tar.gz, of its folder cifar-10-batches-bin, of the files, or of prepared npz."""
-    protocol: str
-    """train, test, train+test, or train->test."""
     download: bool
     """Whether the archive, 170 MB, may be downloaded if files are missing."""
-
-    def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
 
     def load(self) -> Samples:
         """Read the binary files, or prepared npz."""
         batches = {"train": [f"data_batch_{i}.bin" for i in range(1, 6)], "test": ["test_batch.bin"]}
-        layout = _Layout(_CIFAR10_ARCHIVE, batches, ("labels",), _classes_of_cifar10)
-        return _load("cifar10", layout, self.root, self.protocol, self.download, _CLASSES)
+        return _load(self, _Layout("cifar10", _CIFAR10_ARCHIVE, batches, ("labels",), _classes_of_cifar10, _CLASSES))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cifar100:
+class Cifar100(InParts):
     """CIFAR-100: 50,000 + 10,000 photographs of 100 classes in 20 superclasses, 32 x 32 colour."""
 
     root: str
     """Folder of cifar-100-binary.tar.gz, of its folder cifar-100-binary, of the files, or of prepared npz."""
-    protocol: str
-    """train, test, train+test, or train->test."""
-    labels: str
+    labels: Literal["coarse", "fine"]
     """coarse: the 20 superclasses, as clustering papers do; fine: the 100 classes."""
     download: bool
     """Whether the archive, 169 MB, may be downloaded if files are missing."""
-
-    def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
-        check_choice("labels", self.labels, ("coarse", "fine"))
 
     def load(self) -> Samples:
         """Read the binary files, or prepared npz."""
@@ -120,9 +109,9 @@ class Cifar100:
         def classes(pairs: np.ndarray, file: Path) -> np.ndarray:
             return _classes_of_cifar100(pairs, file)[int(is_fine)]
 
-        layout = _Layout(_CIFAR100_ARCHIVE, batches, ("labels", "fine_labels"), classes)
         names = FINE_CLASSES if is_fine else list(SUPERCLASSES)
-        return _load("cifar100", layout, self.root, self.protocol, self.download, names)
+        keys = ("labels", "fine_labels")
+        return _load(self, _Layout("cifar100", _CIFAR100_ARCHIVE, batches, keys, classes, names))
 
 
 def _classes_of_cifar10(labels: np.ndarray, file: Path) -> np.ndarray:
@@ -141,8 +130,8 @@ def _classes_of_cifar100(pairs: np.ndarray, file: Path) -> tuple[np.ndarray, np.
     return coarse, fine
 
 
-def _load(name: str, layout: _Layout, root: str, protocol: str, download: bool, class_names: Sequence[str]) -> Samples:
-    folder, archive = raw_folder(root), layout.archive
+def _load(options: InParts, layout: _Layout) -> Samples:
+    folder, archive, protocol = raw_folder(options.root), layout.archive, options.protocol
     files = [file for part in PROTOCOLS[protocol] for file in layout.batches[part]]
     npz = {part: folder / f"{part}.npz" for part in PROTOCOLS[protocol]}
     subset = folder / "subset.npz"
@@ -162,25 +151,25 @@ def _load(name: str, layout: _Layout, root: str, protocol: str, download: bool, 
     else:
         note = f", nor prepared npz there ({', '.join(file.name for file in npz.values())}, or subset.npz)"
         version = "binary version"
-        parts = _read_batches(name, layout, obtain_archived(archive, folder, files, download, note), protocol)
+        parts = _read_batches(layout, obtain_archived(archive, folder, files, options.download, note), protocol)
     about = {
-        "name": name,
+        "name": layout.name,
         "source": f"https://www.cs.toronto.edu/~kriz/cifar.html, {version}: {', '.join(files)}",
         "licence": "none stated by the authors; cite Krizhevsky 2009",
-        "class_names": list(class_names),
+        "class_names": layout.class_names,
         "protocol": words,
     }
     return join_parts(parts, about)
 
 
-def _read_batches(name: str, layout: _Layout, files: Mapping[str, Path], protocol: str) -> list[Part]:
+def _read_batches(layout: _Layout, files: Mapping[str, Path], protocol: str) -> list[Part]:
     parts = []
     for part, flag in PROTOCOLS[protocol].items():
         read = [read_batch(files[file], len(layout.label_keys)) for file in layout.batches[part]]
         labels = [
             layout.classes(labels, files[file]) for (_, labels), file in zip(read, layout.batches[part], strict=True)
         ]
-        warn_of_size(name, part, sum(map(len, labels)), {"train": 50_000, "test": 10_000}[part])
+        warn_of_size(layout.name, part, sum(map(len, labels)), {"train": 50_000, "test": 10_000}[part])
         parts += [Part(images, own, flag) for (images, _), own in zip(read, labels, strict=True)]
     return parts
 

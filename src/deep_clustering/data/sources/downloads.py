@@ -3,9 +3,7 @@
 import hashlib
 import http.client
 import logging
-import sys
 import tarfile
-import time
 import urllib.request
 import uuid
 import zlib
@@ -15,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from deep_clustering.training.progress import Reading, meter
+
 logger = logging.getLogger(__name__)
 
 _CHUNK = 1 << 20
 _TIMEOUT = 60.0
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,23 +220,19 @@ def _download(url: str, target: IO[bytes], md5: str) -> None:
 
 
 def _with_progress(response: IO[bytes], n_bytes: int, name: str) -> Iterator[bytes]:
-    """The chunks of a download, shown as a bar on a terminal and as a log line every few seconds elsewhere."""
-    if sys.stderr.isatty():
-        from tqdm import tqdm
+    """The chunks of a download, counted on the way."""
 
-        with tqdm(total=n_bytes or None, desc=name, unit="B", unit_scale=True, dynamic_ncols=True) as bar:
-            while chunk := response.read(_CHUNK):
-                yield chunk
-                bar.update(len(chunk))
-        return
-    done, shown = 0, time.monotonic()
-    logger.info("download of %s: %.1f MB", name, n_bytes / 1e6)
-    while chunk := response.read(_CHUNK):
-        yield chunk
-        done += len(chunk)
-        if time.monotonic() - shown >= _SECONDS_BETWEEN_LINES:
-            shown = time.monotonic()
-            logger.info("download of %s: %.1f of %.1f MB", name, done / 1e6, n_bytes / 1e6)
+    def text(reading: Reading) -> str:
+        if not reading.total:
+            return f"{reading.done / 1e6:.1f} MB"
+        return f"{reading.done / 1e6:.1f} of {reading.total / 1e6:.1f} MB, {reading.left:.0f} s left"
+
+    label = f"download of {name}"
+    logger.info("%s: %.1f MB", label, n_bytes / 1e6)
+    with meter(label, "B", n_bytes, text) as count:
+        while chunk := response.read(_CHUNK):
+            yield chunk
+            count(len(chunk))
 
 
 def _check_md5(file: Path, md5: str) -> None:

@@ -7,12 +7,14 @@ import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
-FITS = ("crop", "pad", "stretch")
+Fit = Literal["crop", "pad", "stretch"]
+EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm")
+"""Endings of names that are taken for images where nobody lists others."""
 
 # Decoders of raster images; among those left out are the ones that start another program.
 _FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
@@ -115,7 +117,7 @@ def read_images(
         files: Paths relative to it.
         shape: Height and width of every image.
         channels: 1 or 3.
-        fit: One of `FITS`.
+        fit: One of `Fit`.
 
     Returns:
         images: those that could be decoded, in order, shape (n, channels, height, width), uint8.
@@ -144,7 +146,7 @@ def decode(path: Path, *, shape: tuple[int, int], channels: int, fit: str) -> np
         path: The file.
         shape: Height and width.
         channels: 1 or 3.
-        fit: One of `FITS`.
+        fit: One of `Fit`.
 
     Returns:
         Shape (channels, height, width), uint8.

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,12 +16,12 @@ from deep_clustering.data.sources.downloads import (
     raw_folder,
 )
 from deep_clustering.data.sources.formats import check_classes, check_pairs, read_idx, read_libsvm, read_records
-from deep_clustering.data.sources.parts import PROTOCOL_WORDS, PROTOCOLS, Part, join_parts, warn_of_size
+from deep_clustering.data.sources.parts import PROTOCOL_WORDS, PROTOCOLS, InParts, Part, join_parts, warn_of_size
 from deep_clustering.data.sources.samples import FITTED, Samples, both
-from deep_clustering.options import check_choice
 
 _FIGURES = [str(figure) for figure in range(10)]
 _GARMENTS = ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"]
+_IDX_FILES = ("images-idx3-ubyte", "labels-idx1-ubyte")
 _STL10_CLASSES = ["airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck"]
 
 
@@ -46,99 +47,84 @@ class Digits:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mnist:
+class _Idx(InParts):
+    """A set in the four files of MNIST: 60,000 + 10,000 images of 28 x 28 grey pixels in ten classes."""
+
+    published: ClassVar[str]
+    """Its class in torchvision, and the folder of its files."""
+    about: ClassVar[dict[str, Any]]
+    """What its card says of it."""
+
+    def load(self) -> Samples:
+        """Read the idx files."""
+        stems = {part: "t10k" if part == "test" else part for part in PROTOCOLS[self.protocol]}
+        files = self._obtain([f"{stem}-{kind}" for stem in stems.values() for kind in _IDX_FILES])
+        parts = []
+        for part, stem in stems.items():
+            images, file = (files[f"{stem}-{kind}"] for kind in _IDX_FILES)
+            pixels = read_idx(images, (28, 28))
+            labels = check_classes(read_idx(file, ()), 10, file)
+            check_pairs(pixels, labels, file)
+            warn_of_size(self.published, part, len(labels), {"train": 60_000, "test": 10_000}[part])
+            parts.append(Part(pixels[:, None], labels, PROTOCOLS[self.protocol][part]))
+        return join_parts(parts, {**self.about, "protocol": PROTOCOL_WORDS[self.protocol]})
+
+    def _obtain(self, names: list[str]) -> dict[str, Path]:
+        target = raw_folder(self.root) / self.published / "raw"
+        files, missing = find_files((target, raw_folder(self.root)), names, ("", ".gz"))
+        if missing and not self.download:
+            raise missing_files(target, missing, f" or {raw_folder(self.root)}, plain or as .gz")
+        if missing:
+            import torchvision
+
+            published = getattr(torchvision.datasets, self.published)
+            checksums = dict(published.resources)
+            for missed in missing:
+                archive = f"{missed}.gz"
+                files[missed] = target / archive
+                urls = tuple(f"{mirror}{archive}" for mirror in published.mirrors)
+                fetch(Remote(urls=urls, md5=checksums[archive]), files[missed])
+        return files
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mnist(_Idx):
     """MNIST: 60,000 + 10,000 handwritten digits, 28 x 28 grey."""
+
+    published = "MNIST"
+    about = {  # noqa: RUF012 - declared in the base
+        "name": "mnist",
+        "source": "Modified NIST database, http://yann.lecun.com/exdb/mnist",
+        "licence": "usually stated as CC BY-SA 3.0 (Y. LeCun, C. Cortes)",
+        "class_names": _FIGURES,
+    }
 
     root: str
     """Folder of the raw files: here or in `MNIST/raw`, plain or as .gz."""
-    protocol: str
-    """train, test, train+test, or train->test."""
-    download: bool
-    """Whether missing files may be downloaded."""
-
-    def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
-
-    def load(self) -> Samples:
-        """Read the idx files."""
-        about = {
-            "name": "mnist",
-            "source": "Modified NIST database, http://yann.lecun.com/exdb/mnist",
-            "licence": "usually stated as CC BY-SA 3.0 (Y. LeCun, C. Cortes)",
-            "class_names": _FIGURES,
-            "protocol": PROTOCOL_WORDS[self.protocol],
-        }
-        return join_parts(_read_idx_parts("MNIST", self.root, self.protocol, self.download), about)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FashionMnist:
+class FashionMnist(_Idx):
     """Fashion-MNIST: 60,000 + 10,000 garments, 28 x 28 grey."""
+
+    published = "FashionMNIST"
+    about = {  # noqa: RUF012 - declared in the base
+        "name": "fashion_mnist",
+        "source": "https://github.com/zalandoresearch/fashion-mnist",
+        "licence": "MIT (Zalando SE)",
+        "class_names": _GARMENTS,
+    }
 
     root: str
     """Folder of the raw files: here or in `FashionMNIST/raw`, plain or as .gz."""
-    protocol: str
-    """train, test, train+test, or train->test."""
-    download: bool
-    """Whether missing files may be downloaded."""
-
-    def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
-
-    def load(self) -> Samples:
-        """Read the idx files."""
-        about = {
-            "name": "fashion_mnist",
-            "source": "https://github.com/zalandoresearch/fashion-mnist",
-            "licence": "MIT (Zalando SE)",
-            "class_names": _GARMENTS,
-            "protocol": PROTOCOL_WORDS[self.protocol],
-        }
-        return join_parts(_read_idx_parts("FashionMNIST", self.root, self.protocol, self.download), about)
-
-
-def _read_idx_parts(name: str, root: str, protocol: str, download: bool) -> list[Part]:
-    """Parts of a set in the four files of MNIST; `name` is its class in torchvision and the folder of its files."""
-    stems = {part: "t10k" if part == "test" else part for part in PROTOCOLS[protocol]}
-    names = [f"{stem}-{kind}" for stem in stems.values() for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")]
-    target = raw_folder(root) / name / "raw"
-    files, missing = find_files((target, raw_folder(root)), names, ("", ".gz"))
-    if missing and not download:
-        raise missing_files(target, missing, f" or {raw_folder(root)}, plain or as .gz")
-    if missing:
-        import torchvision
-
-        published = getattr(torchvision.datasets, name)
-        checksums = dict(published.resources)
-        for missed in missing:
-            archive = f"{missed}.gz"
-            files[missed] = target / archive
-            urls = tuple(f"{mirror}{archive}" for mirror in published.mirrors)
-            fetch(Remote(urls=urls, md5=checksums[archive]), files[missed])
-    parts = []
-    for part, stem in stems.items():
-        images = read_idx(files[f"{stem}-images-idx3-ubyte"], (28, 28))
-        file = files[f"{stem}-labels-idx1-ubyte"]
-        labels = check_classes(read_idx(file, ()), 10, file)
-        check_pairs(images, labels, file)
-        warn_of_size(name, part, len(labels), {"train": 60_000, "test": 10_000}[part])
-        parts.append(Part(images[:, None], labels, PROTOCOLS[protocol][part]))
-    return parts
 
 
 @dataclass(frozen=True, kw_only=True)
-class Usps:
+class Usps(InParts):
     """USPS: 7,291 + 2,007 handwritten digits of envelopes, 16 x 16 grey."""
 
     root: str
     """Folder of the raw files usps.bz2 and usps.t.bz2."""
-    protocol: str
-    """train, test, train+test, or train->test."""
-    download: bool
-    """Whether missing files may be downloaded."""
-
-    def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
 
     def load(self) -> Samples:
         """Read the texts."""
@@ -180,20 +166,15 @@ def _read_usps(file: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stl10:
+class Stl10(InParts):
     """STL-10: 5,000 + 8,000 photographs of objects and 100,000 unlabelled ones, 96 x 96 colour."""
 
     root: str
     """Folder of stl10_binary.tar.gz, of the folder stl10_binary or of its files."""
-    protocol: str
-    """train, test, train+test, or train->test."""
     unlabelled: bool
     """Whether methods are also fitted to the unlabelled images; as features they take 12 GB of memory."""
     download: bool
     """Whether the archive, 2.6 GB, may be downloaded if files are missing."""
-
-    def __post_init__(self) -> None:
-        check_choice("protocol", self.protocol, PROTOCOLS)
 
     def load(self) -> Samples:
         """Read the binary files."""

@@ -3,15 +3,16 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from annotated_types import Ge
 from scipy import sparse
 
 from deep_clustering.checks import check_labels, check_rows
 from deep_clustering.data.sources.card import data_card
 from deep_clustering.data.sources.samples import Samples, Source
-from deep_clustering.options import build, build_kind, check_range, closest
+from deep_clustering.options import build, build_kind
 
 # Classes are named, not imported: the modules are read when a source is made. They import their libraries in `load`.
 SOURCES = {
@@ -37,11 +38,10 @@ class IngestionOptions:
 
     source: dict[str, Any]
     """`kind`, a key of `SOURCES`, and the options of that kind."""
-    n_rows: int
+    n_rows: Annotated[int, Ge(0)]
     """Rows to take, a random subset that is the same in every run; 0 takes all."""
 
     def __post_init__(self) -> None:
-        check_range("n_rows", self.n_rows, 0)
         make_source(self.source)
 
 
@@ -57,9 +57,6 @@ def make_source(options: Mapping[str, Any]) -> Source:
     Raises:
         ValueError: if the kind or an option is unknown, missing or out of range.
     """
-    kind = str(options.get("kind", "(none)"))
-    if kind not in SOURCES:
-        raise ValueError(f"ingestion.source: unknown kind '{kind}' ({closest(kind, SOURCES)})")
     return build_kind({name: _source_class(name) for name in SOURCES}, options, "ingestion.source")
 
 

@@ -3,14 +3,14 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from deep_clustering.data.sources import image_files
-from deep_clustering.data.sources.array_files import LAYOUTS, arrange, class_labels, read_array, read_labels, to_float32
+from deep_clustering.data.sources.array_files import Layout, arrange, class_labels, read_array, read_labels, to_float32
 from deep_clustering.data.sources.samples import Samples, both
-from deep_clustering.options import check_choice, check_range
+from deep_clustering.options import check_range
 
 logger = logging.getLogger(__name__)
 
@@ -31,13 +31,12 @@ class Arrays:
     """Classes, only for scores: a `.npy` file, the name of an array in the same `.npz`, or null."""
     key: str | None
     """Name of the array of samples in a `.npz`; null takes the only one that is not `labels`."""
-    layout: str
+    layout: Layout
     """Axes of the samples: nchw, nhwc, nhw (images), vectors, or auto: found from the shape."""
     value_range: tuple[float, float] | None
     """Lowest and highest possible value; null: 0 to 255 for uint8, else what occurs."""
 
     def __post_init__(self) -> None:
-        check_choice("layout", self.layout, LAYOUTS)
         if self.value_range is not None and not self.value_range[1] > self.value_range[0]:
             raise ValueError(f"value_range must be [lowest, highest], got {list(self.value_range)}")
 
@@ -85,11 +84,11 @@ class ImageFolder:
     """Height and width of every image in pixels, or one side for both."""
     channels: int
     """1 (grey) or 3 (colour)."""
-    fit: str
+    fit: image_files.Fit
     """What makes other proportions fit: crop (the centre), pad (with black) or stretch."""
-    labels: str
+    labels: Literal["none", "folders"]
     """Classes, only for scores: folders (the first sub-folder of each file's path) or none."""
-    on_error: str
+    on_error: Literal["skip", "refuse"]
     """What to do about files that cannot be read: skip or refuse."""
     extensions: list[str]
     """Endings of the names of images, in small letters without the dot."""
@@ -99,9 +98,6 @@ class ImageFolder:
             check_range("size", side, 1, 4096)
         if self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3, got {self.channels}")
-        check_choice("fit", self.fit, image_files.FITS)
-        check_choice("labels", self.labels, ("none", "folders"))
-        check_choice("on_error", self.on_error, ("skip", "refuse"))
         if not self.extensions:
             raise ValueError("extensions must name at least one ending, got []")
 

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from deep_clustering.data.sources.samples import ASSIGNED, FITTED, Samples
 
 logger = logging.getLogger(__name__)
 
+Protocol = Literal["train", "test", "train+test", "train->test"]
 # What each protocol loads, and what the rows of each part are for.
 PROTOCOLS = {
     "train": {"train": FITTED | ASSIGNED},
@@ -24,6 +26,18 @@ PROTOCOL_WORDS = {
     "train+test": "training and test part together",
     "train->test": "fitted on the training part, assigned to the test part",
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class InParts:
+    """Options of every image data set that was published in two parts."""
+
+    root: str
+    """Folder of the raw files."""
+    protocol: Protocol
+    """train, test, train+test, or train->test."""
+    download: bool
+    """Whether missing files may be downloaded."""
 
 
 class Part(NamedTuple):

@@ -2,7 +2,6 @@
 
 import gzip
 import logging
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.sources.tfidf import as_csr, tfidf
+from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
 
@@ -19,8 +19,6 @@ TOPICS_FILE = "rcv1-v2.topics.qrels"
 TOKEN_FILES = (*(f"lyrl2004_tokens_test_pt{part}.dat" for part in range(4)), "lyrl2004_tokens_train.dat")
 N_TRAIN = 23_149
 """Documents of the training part, which scikit-learn puts first and DEC last."""
-
-_SECONDS_BETWEEN_LINES = 5.0
 
 
 def read_topics(lines: Iterable[str], where: str) -> dict[int, int]:
@@ -136,16 +134,17 @@ def rows_from_files(root: Path, max_terms: int) -> tuple[sparse.csr_matrix, np.n
 
 def _texts(paths: list[Path], classes: dict[int, int], labels: list[int]) -> Iterator[str]:
     """Texts of the documents of `classes`; their classes are put into `labels` on the way."""
-    shown = time.monotonic()
-    for path in paths:
-        for document, text in read_documents(_lines(path), str(path)):
-            if document not in classes:
-                continue
-            labels.append(classes[document])
-            yield text
-            if time.monotonic() - shown >= _SECONDS_BETWEEN_LINES:
-                shown = time.monotonic()
-                logger.info("%s: %d of %d documents read", path.name, len(labels), len(classes))
+
+    def text(reading: Reading) -> str:
+        return f"{reading.done} of {reading.total} documents read, {reading.left:.0f} s left"
+
+    with meter(paths[0].parent.name, "document", len(classes), text) as count:
+        for path in paths:
+            for document, words in read_documents(_lines(path), str(path)):
+                if document in classes:
+                    labels.append(classes[document])
+                    yield words
+                    count(1)
 
 
 def _find(root: Path, name: str) -> Path | None:

@@ -3,9 +3,10 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
+from annotated_types import Ge, Le
 from scipy import sparse
 
 from deep_clustering.data.sources.array_files import read_array
@@ -14,7 +15,6 @@ from deep_clustering.data.sources.prepared import existing, file_hash, read_mat,
 from deep_clustering.data.sources.rcv1 import ROOTS, rows_from_files, rows_from_scikit_learn
 from deep_clustering.data.sources.samples import Samples, both
 from deep_clustering.data.sources.tfidf import idf_of, scale_rows
-from deep_clustering.options import check_choice, check_range
 
 logger = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class _Part(NamedTuple):
 class Reuters10k:
     """Reuters-10k from whichever form of it is at hand; every form gives rows of length sqrt(n_terms)."""
 
-    source_format: str
+    source_format: Literal["mat", "npz", "raw", "sklearn"]
     """mat: prepared `reuters10k.mat`; npz: prepared sparse rows; raw: RCV1-v2 topics and token files, by DEC's recipe;
     sklearn: scikit-learn's RCV1, which has other terms and only approximates the recipe."""
     root: str
@@ -51,21 +51,15 @@ class Reuters10k:
     """Prepared file; null means reuters10k.mat or reuters10k_rcv1.npz in `root`."""
     labels: str | None
     """Classes beside a prepared npz that has none, integers in a `.npy` file; or null."""
-    subset: str
+    subset: Literal["original", "dec_keras"]
     """raw and sklearn: original permutes all documents and takes the first ones, as DEC does; dec_keras takes the first
     ones of the files and permutes those. The two are different documents."""
-    n_documents: int
+    n_documents: Annotated[int, Ge(0)]
     """raw and sklearn: how many to take; 0 takes all 685,071."""
-    seed: int
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Of the permutation; DEC has 1234."""
     download: bool
     """sklearn: fetch RCV1 (about 1 GB) if it is not in `root`."""
-
-    def __post_init__(self) -> None:
-        check_choice("source_format", self.source_format, _FORMATS)
-        check_choice("subset", self.subset, ("original", "dec_keras"))
-        check_range("n_documents", self.n_documents, 0)
-        check_range("seed", self.seed, 0, 2**32 - 1)
 
     def load(self) -> Samples:
         """Read or make the rows."""

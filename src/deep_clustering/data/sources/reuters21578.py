@@ -9,15 +9,15 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
+from annotated_types import Ge
 
 from deep_clustering.data.sources.downloads import raw_folder
-from deep_clustering.data.sources.parts import PROTOCOL_WORDS, PROTOCOLS
+from deep_clustering.data.sources.parts import PROTOCOL_WORDS, PROTOCOLS, Protocol
 from deep_clustering.data.sources.samples import ASSIGNED, FITTED, Samples
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
-from deep_clustering.options import check_choice, check_range
 
 logger = logging.getLogger(__name__)
 
@@ -147,18 +147,13 @@ class Reuters21578:
 
     root: str
     """Folder of the SGML files, or of reuters21578.tar.gz."""
-    n_classes: int
+    n_classes: Annotated[int, Ge(2)]
     """Number of topics, the largest first."""
-    protocol: str
+    protocol: Literal["all", Protocol]
     """all: every story; train, test, train+test: those parts of the ModApte split; train->test: both, with
     terms, weights and model from the training part."""
-    max_terms: int
+    max_terms: Annotated[int, Ge(1)]
     """Largest number of terms."""
-
-    def __post_init__(self) -> None:
-        check_range("n_classes", self.n_classes, 2)
-        check_choice("protocol", self.protocol, ("all", *PROTOCOLS))
-        check_range("max_terms", self.max_terms, 1)
 
     def load(self) -> Samples:
         """Read the stories and make their rows."""

@@ -1,27 +1,27 @@
 """The user's own texts: a column of a table, or rows that are already counted."""
 
-import codecs
 import logging
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.prepared import existing, read_sparse
 from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
-from deep_clustering.options import check_choice, check_range, closest
+from deep_clustering.options import check_choice, closest
 
 if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
 
-_SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
-_BLOCK = 1 << 20
+_ENCODING_HINT = "set 'encoding' to the encoding the file was saved in, for instance latin-1 or cp1252"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,15 +38,13 @@ class TextTable:
     """Column of the classes, names or whole numbers, or null; an empty cell is an unknown class."""
     encoding: str
     """Of the characters: utf-8, latin-1, cp1252 ...; Parquet needs none."""
-    max_terms: int
+    max_terms: Annotated[int, Ge(1)]
     """Largest number of terms; the most frequent are kept."""
-    on_empty: str
+    on_empty: Literal["skip", "error"]
     """skip: rows without text are left out, and the data card lists them; error: they are refused."""
 
     def __post_init__(self) -> None:
-        check_choice("ending of path", Path(self.path).suffix.lower(), _SUFFIXES)
-        check_range("max_terms", self.max_terms, 1)
-        check_choice("on_empty", self.on_empty, ("skip", "error"))
+        check_choice("ending of path", Path(self.path).suffix.lower(), SUFFIXES)
         try:
             "x".encode(self.encoding)
         except (LookupError, UnicodeError) as error:
@@ -54,8 +52,8 @@ class TextTable:
 
     def load(self) -> Samples:
         """Read the table and make its rows."""
-        file = existing(self.path, f"a table ({', '.join(_SUFFIXES)})")
-        table = _read_table(file, self.encoding)
+        file = existing(self.path, f"a table ({', '.join(SUFFIXES)})")
+        (table,) = open_table(file, "ingestion", text_column=self.column, encoding=self.encoding, hint=_ENCODING_HINT)
         texts = self._texts(_column(table, self.column, file), file)
         kept = [index for index, text in enumerate(texts) if text is not None]
         skipped = [index for index, text in enumerate(texts) if text is None]
@@ -107,49 +105,6 @@ def _column(table: "pd.DataFrame", name: str, file: Path) -> "pd.Series":
     if name not in names:
         raise ValueError(f"ingestion: {file}: no column '{name}' ({closest(name, names)})")
     return table.iloc[:, names.index(name)]
-
-
-def _read_table(file: Path, encoding: str) -> "pd.DataFrame":
-    import pandas as pd
-
-    kind = file.suffix.lower()
-    try:
-        if kind == ".parquet":
-            return pd.read_parquet(file, engine="pyarrow")
-        _check_encoding(file, encoding)
-        # A byte order mark would become part of the first column's name.
-        known = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
-        if kind == ".jsonl":
-            return pd.read_json(file, lines=True, dtype=False, encoding=known)
-        separator = "\t" if kind == ".tsv" else ","
-        table = pd.read_csv(file, sep=separator, dtype=str, keep_default_na=False, encoding=known)
-    except (ValueError, OSError, AttributeError, TypeError, OverflowError) as error:
-        raise ValueError(f"ingestion: {file}: cannot be read as {kind}: {str(error).strip()}") from error
-    if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
-        raise ValueError(
-            f"ingestion: {file}: rows have more cells than the header; quote texts that hold {separator!r}"
-        )
-    return table
-
-
-def _check_encoding(file: Path, encoding: str) -> None:
-    """Refuse bytes that the encoding does not have, saying where they are."""
-    decoder = codecs.getincrementaldecoder(encoding)()
-    position = 0
-    with file.open("rb") as stream:
-        while True:
-            block = stream.read(_BLOCK)
-            waiting = len(decoder.getstate()[0])
-            try:
-                decoder.decode(block, final=not block)
-            except UnicodeDecodeError as error:
-                raise ValueError(
-                    f"byte {position - waiting + error.start} is not {encoding} ({error.reason}); set 'encoding' to "
-                    "the encoding the file was saved in, for instance latin-1 or cp1252"
-                ) from error
-            if not block:
-                return
-            position += len(block)
 
 
 def encode_classes(column: "pd.Series", where: str) -> tuple[np.ndarray, list[str]]:

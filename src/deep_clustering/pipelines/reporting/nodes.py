@@ -27,8 +27,10 @@ def project(
         "coordinates" (n, 2), "assignments", "certainty" and "labels" (n,); "shown", and "thumbnails" or "terms" of
         the samples that answer to the pointer.
     """
-    from deep_clustering.reporting import certainty, pick_shown, project_latent
+    from deep_clustering.reporting.hover import pick_shown
+    from deep_clustering.reporting.members import certainty
     from deep_clustering.reporting.options import make_reporting
+    from deep_clustering.reporting.projection import project_latent
 
     options = make_reporting(reporting)
     responsibilities = representation["responsibilities"]
@@ -61,7 +63,7 @@ def pick_members(
         "rows" and "certainty" (n_clusters, 2, n_members); for images also "images", for documents "terms" of the
         clusters and "member_terms".
     """
-    from deep_clustering.reporting import select_members
+    from deep_clustering.reporting.members import select_members
     from deep_clustering.reporting.options import make_reporting
 
     responsibilities = representation["responsibilities"]
@@ -94,7 +96,7 @@ def report(
     Returns:
         A self-contained HTML page.
     """
-    from deep_clustering.reporting import write_report
+    from deep_clustering.reporting.page import write_report
 
     return write_report(scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options)
 
@@ -111,7 +113,7 @@ def compare_methods(**scores: dict[str, Any]) -> tuple[Any, str]:
     """
     import pandas as pd
 
-    from deep_clustering.reporting import write_comparison
+    from deep_clustering.reporting.comparison import write_comparison
 
     table = pd.DataFrame([{"method": name, **one["metrics"]} for name, one in scores.items()])
     return table, write_comparison(table=table, all_scores=scores)

@@ -23,7 +23,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
@@ -32,7 +32,7 @@ from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from deep_clustering.inference.mlflow_store import TrackingError, tracking_failures
-from deep_clustering.options import build, check_choice
+from deep_clustering.options import build
 from deep_clustering.redaction import flatten, redact, redact_url, to_text
 from deep_clustering.runs.tracking import provenance, records
 from deep_clustering.runs.tracking.process import describe_process
@@ -60,7 +60,7 @@ class TrackingOptions:
     register: bool
     """Whether stored models become versions of a registered model, the best of them its champion."""
 
-    on_error: str
+    on_error: Literal["stop", "warn"]
     """What a store that cannot be opened does to the run: stop, before anything is computed, or warn."""
 
     parent: str | None = None
@@ -68,9 +68,6 @@ class TrackingOptions:
 
     tags: dict[str, Any] = field(default_factory=dict)
     """Further tags of the run; nested names are joined by dots."""
-
-    def __post_init__(self) -> None:
-        check_choice("on_error", self.on_error, ("stop", "warn"))
 
 
 @dataclass(kw_only=True)

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deep_clustering.reporting.text_tables import markdown, number
 from deep_clustering.scores.consensus import Consensus
 from deep_clustering.sweep.folder import FINISHED, read_json, write_json
 from deep_clustering.sweep.leaderboard.consensus import ConsensusRequest, Group, describe_group, find_groups
 from deep_clustering.sweep.leaderboard.consensus_inputs import cell_of
-from deep_clustering.sweep.leaderboard.markdown import number
 
 logger = logging.getLogger(__name__)
 
@@ -78,13 +78,13 @@ def to_markdown(summaries: Sequence[Mapping[str, Any]]) -> str:
         heading = f"{summary['env']}: {summary['name']}" + (f", {summary['variant']}" if summary["variant"] else "")
         score = summary["label_free_score"] or "score"
         head = ["run", score, "weight", "NMI with the consensus", "ARI", "ACC"]
-        parts += [f"\n## {heading}\n\n", _table(head, [_run_row(run) for run in summary["runs"]])]
+        parts += [f"\n## {heading}\n\n", markdown([head, *(_run_row(run) for run in summary["runs"])])]
     return "".join(parts)
 
 
 def to_table(summaries: Sequence[Mapping[str, Any]]) -> str:
     """A Markdown table with a line for each consensus."""
-    return _table(["env", "method", *_COLUMNS], [_summary_row(summary) for summary in summaries])
+    return markdown([["env", "method", *_COLUMNS], *(_summary_row(summary) for summary in summaries)])
 
 
 _HEAD = """# Consensus of the runs
@@ -112,11 +112,6 @@ def _run_row(run: Mapping[str, Any]) -> list[str]:
 
 def _gain(gain: Mapping[str, float] | None) -> str:
     return "" if gain is None else f"{gain['value']:+.3f} [{gain['low']:+.3f}, {gain['high']:+.3f}]"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _outcome(summary: Mapping[str, Any]) -> str:

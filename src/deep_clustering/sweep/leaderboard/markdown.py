@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from deep_clustering.options import closest
+from deep_clustering.reporting.text_tables import markdown, number
 
 _METRICS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI"}
 _LABEL_FREE = {"silhouette": "silhouette", "stability": "stability"}
@@ -63,8 +64,7 @@ def replace_in_readme(path: Path, name: str, text: str) -> bool:
 def _one_table(lines: pd.DataFrame) -> str:
     columns = {heading: [cell(line) for line in lines.to_dict("records")] for heading, cell in _columns(lines).items()}
     shown = {heading: cells for heading, cells in columns.items() if any(cells)}
-    rows = [list(shown), ["---"] * len(shown), *zip(*shown.values(), strict=True)]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    return markdown([list(shown), *zip(*shown.values(), strict=True)])
 
 
 def _columns(lines: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str]]:
@@ -72,7 +72,7 @@ def _columns(lines: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str
     metrics = groups[0] or groups[1]
     columns: dict[str, Callable[[Mapping[Any, Any]], str]] = {
         "method": lambda line: str(line["method"]),
-        "options": lambda line: str(line["variant"]).replace("|", "\\|"),
+        "options": lambda line: str(line["variant"]),
     }
     for name, label in metrics.items():
         columns[label] = lambda line, name=name: spread(line, name)  # type: ignore[misc]
@@ -93,11 +93,6 @@ def _columns(lines: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str
 def has(lines: pd.DataFrame, name: str) -> bool:
     """Whether any line knows a metric."""
     return f"{name}_mean" in lines and bool(lines[f"{name}_mean"].notna().any())
-
-
-def number(value: Any, digits: int = 3) -> str:  # noqa: ANN401
-    """A number with so many digits; nothing for what is unknown."""
-    return "" if value is None or math.isnan(value) else f"{value:,.{digits}f}"
 
 
 def spread(line: Mapping[Any, Any], name: str) -> str:

@@ -1,13 +1,4 @@
-"""Where independent jobs run: in this process, in processes of this machine, or wherever another engine puts them.
-
-An engine is a class with
-
-    __init__(jobs, threads, timeout)     jobs at a time, threads for each, seconds that one may take or None
-    submit(function, *args) -> Future    a module-level function, plain picklable arguments and result
-    shutdown()                           ends what still runs, and every process behind it
-
-`LAUNCHERS` names the classes; an engine of somebody else is named by its place, "module:Class".
-"""
+"""Jobs side by side in processes of this machine."""
 
 import multiprocessing
 import os
@@ -17,16 +8,8 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from importlib import import_module
 from queue import SimpleQueue
-from typing import Any, Protocol
-
-from deep_clustering.options import closest
-
-LAUNCHERS = {
-    "local": "deep_clustering.sweep.launchers:Local",
-    "processes": "deep_clustering.sweep.launchers:Processes",
-}
+from typing import Any
 
 # What numpy, scikit-learn and torch read when they are imported.
 _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -35,72 +18,8 @@ _THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"
 _GRACE_SECONDS = 3.0
 
 
-class Launcher(Protocol):
-    """What every engine offers."""
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future:  # noqa: ANN401
-        """Run `function(*args)` some time; its result or error is the future's."""
-
-    def shutdown(self) -> None:
-        """End what still runs and give everything back."""
-
-
 class WorkerDied(Exception):  # noqa: N818 - it tells what happened
     """The process of a job ended before the job did."""
-
-
-def make_launcher(name: str, jobs: int, threads: int, timeout: float | None) -> Launcher:
-    """Make a launcher.
-
-    Args:
-        name: A key of `LAUNCHERS`, or the place "module:Class" of another engine.
-        jobs: Jobs at a time.
-        threads: Threads of each job.
-        timeout: Seconds that a job may take, or None.
-
-    Returns:
-        The launcher.
-
-    Raises:
-        ValueError: if the name is unknown, the place cannot be imported, or the engine refuses a value.
-    """
-    if ":" not in name and name not in LAUNCHERS:
-        raise ValueError(f"--launcher: unknown launcher '{name}' ({closest(name, LAUNCHERS)}; or module:Class)")
-    module, _, cls = LAUNCHERS.get(name, name).partition(":")
-    try:
-        launcher = getattr(import_module(module), cls)
-    except (ImportError, AttributeError) as error:
-        raise ValueError(f"--launcher: expected module:Class, got '{name}': {error}") from error
-    return launcher(jobs, threads, timeout)
-
-
-class Local:
-    """Jobs one after the other in this process."""
-
-    def __init__(self, jobs: int, threads: int, timeout: float | None) -> None:
-        """See the module.
-
-        Raises:
-            ValueError: if jobs should run side by side or be ended.
-        """
-        if jobs != 1 or timeout is not None:
-            raise ValueError("--launcher: 'local' runs one job at a time and cannot end it; use 'processes'")
-        self._threads = threads
-
-    def submit(self, function: Callable[..., Any], *args: Any) -> Future:  # noqa: ANN401
-        """Run the job now."""
-        import torch  # this process computes, so it is needed anyway
-
-        torch.set_num_threads(self._threads)
-        future: Future = Future()
-        try:
-            future.set_result(function(*args))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-    def shutdown(self) -> None:
-        """Nothing runs any more."""
 
 
 class Processes:
@@ -110,7 +29,7 @@ class Processes:
     """
 
     def __init__(self, jobs: int, threads: int, timeout: float | None) -> None:
-        """See the module; a worker starts with its first job."""
+        """See `deep_clustering.sweep.launchers`; a worker starts with its first job."""
         self._threads, self._timeout = threads, timeout
         self._ended = threading.Event()
         self._free: SimpleQueue[ProcessPoolExecutor] = SimpleQueue()

@@ -1,0 +1,53 @@
+"""Tables in pieces: the pieces make the whole, and damage is said with its place."""
+
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deep_clustering.data.sources.tables import open_table
+
+WRITERS = {
+    "a.csv": lambda table, path: table.to_csv(path, index=False),
+    "a.TSV": lambda table, path: table.to_csv(path, index=False, sep="\t"),
+    "a.parquet": lambda table, path: table.to_parquet(path),
+    "a.jsonl": lambda table, path: table.to_json(path, orient="records", lines=True),
+}
+CELLS = st.text(alphabet="nul1,\"'\t ö", min_size=1, max_size=6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=30, deadline=None)
+@given(st.sampled_from(sorted(WRITERS)), st.lists(CELLS, min_size=1, max_size=7), st.integers(1, 4))
+def test_the_pieces_make_the_whole(tmp_path, name, texts, n_rows):
+    table = pd.DataFrame({"text": texts, "number": range(len(texts))})
+    WRITERS[name](table, tmp_path / name)
+    (whole,) = open_table(tmp_path / name, "x", text_column="text")
+    pieces = list(open_table(tmp_path / name, "x", text_column="text", n_rows=n_rows))
+    assert [len(piece) for piece in pieces] == [min(n_rows, len(texts) - i) for i in range(0, len(texts), n_rows)]
+    for found in (whole, pd.concat(pieces)):
+        assert found["text"].tolist() == texts
+        assert found["number"].astype(int).tolist() == list(range(len(texts)))
+
+
+def test_cells_stay_texts_only_beside_the_column_of_texts(tmp_path):
+    (tmp_path / "a.csv").write_text("text,number\nnull,1\n", encoding="utf-8")
+    (as_texts,) = open_table(tmp_path / "a.csv", "x", text_column="text")
+    assert as_texts.to_dict("records") == [{"text": "null", "number": "1"}]
+    (as_numbers,) = open_table(tmp_path / "a.csv", "x", text_column="body")
+    assert as_numbers["number"].tolist() == [1]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
+def test_a_byte_order_mark_is_no_part_of_the_table(tmp_path, name):
+    WRITERS[name](pd.DataFrame({"text": ["a"]}), tmp_path / name)
+    (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+    (table,) = open_table(tmp_path / name, "x", text_column="text")
+    assert table.columns.tolist() == ["text"]
+
+
+def test_damage_behind_the_first_pieces_is_said_with_its_place(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b\n" + "1,2\n" * 4 + "1,2,3\n", encoding="utf-8")
+    pieces = open_table(tmp_path / "a.csv", "predict", text_column="text", n_rows=2)
+    assert len(next(pieces)) + len(next(pieces)) == 4
+    with pytest.raises(ValueError, match=r"predict: .*a\.csv: cannot be read behind row 3: .*line 6, saw 3"):
+        next(pieces)
