@@ -5,8 +5,8 @@ where a bootstrap of five values covers the mean in 84 of 100 cases. Below `FEWE
 than what it is about, so that the values themselves are given.
 
 The p value of a paired difference is that of the exact sign-flip test: if the two methods are exchangeable, each
-difference might as well have had the other sign. It tests the mean, which the interval is of too, and needs no normal
-draws; Wilcoxon's signed ranks have no exact distribution where differences are tied or zero, as those of accuracies are.
+difference might as well have had the other sign. It tests the mean, which the interval is of too, needs no normal
+draws, and stays exact where differences are tied or zero, as those of accuracies may be and Wilcoxon's must not.
 """
 
 from typing import NamedTuple
