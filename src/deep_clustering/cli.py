@@ -163,7 +163,9 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
 @click.option("--method", help="Only runs of this method.")
 @click.option("--kind", default="posteriors", show_default=True, help="posteriors or coassociation.")
 @click.option("--across", is_flag=True, help="One of all methods of an environment, too.")
-@click.option("--resamples", type=click.IntRange(0), default=200, show_default=True, help="Of the runs, for intervals.")
+@click.option(
+    "--resamples", type=click.IntRange(0), default=200, show_default=True, help="Subsets of the runs, for spreads."
+)
 def consensus_command(**options: Any) -> None:  # noqa: ANN401
     """Combine the runs of a sweep in FOLDER to one partition per method, and add it to the leaderboard."""
     from deep_clustering.sweep import leaderboard

@@ -54,7 +54,7 @@ def title_of(row: Mapping[Any, Any]) -> str:
 
 
 def _row(row: Mapping[Any, Any], metrics: list[str]) -> dict[str, Any]:
-    cells = [(_spread(row, name), _ends(row, f"{name}_low", f"{name}_high")) for name in metrics]
+    cells = [(_spread(row, name), _certainty(row, name)) for name in metrics]
     return {
         "name": title_of(row),
         "cells": cells,
@@ -76,21 +76,30 @@ def _choice(row: Mapping[Any, Any]) -> dict[str, str] | None:
 
 def _spread(row: Mapping[Any, Any], name: str) -> str:
     mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
-    varies = row[f"{name}_n"] > 1 and deviation == deviation
+    varies = row[f"{name}_n"] > 1 and deviation > 0
     return format_number(mean) + (f" ± {format_number(deviation)}" if varies else "")
 
 
-def _ends(row: Mapping[Any, Any], low: str, high: str) -> str:
-    known = row.get(low) is not None and row[low] == row[low]
-    return f"{format_number(row[low])} to {format_number(row[high])}" if known else ""
+def _certainty(row: Mapping[Any, Any], name: str) -> str:
+    """The interval of a mean; of too few runs, the runs; of equal ones, that they are equal."""
+    low, high, n = (row[f"{name}_{part}"] for part in ("low", "high", "n"))
+    if low < high:
+        return f"{format_number(low)} to {format_number(high)}"
+    if low == high:
+        return f"{n} equal runs" if n > 1 else "constant"
+    return ", ".join(f"{float(value):.3f}" for value in row[f"{name}_values"].split()) if n > 1 else ""
 
 
 def _difference(row: Mapping[Any, Any], name: str) -> str:
     value = row.get(f"{name}_difference")
     if value is None or value != value:
         return ""
-    ends = _ends(row, f"{name}_difference_low", f"{name}_difference_high")
-    return f"{value:+.3f}" + (f" ({ends})" if ends else "")
+    low, high, p = (row[f"{name}_difference_{part}"] for part in ("low", "high", "p"))
+    values = row[f"{name}_difference_values"].split()
+    if low < high:
+        by = ", Welch" if row[f"{name}_difference_test"] == "Welch" else ""
+        return f"{value:+.3f} ({low:+.3f} to {high:+.3f}; p {f'{p:.4f}' if p >= 0.0001 else '< 0.0001'}{by})"
+    return f"{value:+.3f}" + (f" ({', '.join(f'{float(one):+.3f}' for one in values)})" if len(values) > 1 else "")
 
 
 def _panel(name: str, rows: list[dict[Any, Any]], runs: pd.DataFrame) -> Panel:
@@ -102,7 +111,7 @@ def _panel(name: str, rows: list[dict[Any, Any]], runs: pd.DataFrame) -> Panel:
     ends = np.array([[row[f"{name}_low"], row[f"{name}_high"]] for row in rows])
     text = describe_metric(name)
     figure = figures.draw_intervals([title_of(row) for row in rows], centres, ends, values)
-    alt = f"Means and 95 % intervals of {text.label} for {len(rows)} methods; the values are those of the table."
+    alt = f"Means, 95 % intervals and runs of {text.label} for {len(rows)} methods; the values are those of the table."
     return make_panel(text.label, figure, alt=alt, caption=text.sentence)
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PARTS = ("mean", "std", "low", "high", "difference", "difference_low", "difference_high")
+_PARTS = ("mean", "std", "low", "high", "difference", "difference_low", "difference_high", "difference_p")
 _CHOICE = ("chosen_acc", "best_acc", "oracle_gap")
 
 

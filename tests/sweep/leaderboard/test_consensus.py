@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from click.testing import CliRunner
 
 from deep_clustering.cli import cli
 from deep_clustering.datasets import NpzDataset, NumpyDataset
+from deep_clustering.scores.consensus import make_consensus, weigh
 from deep_clustering.sweep.folder import write_json
-from deep_clustering.sweep.leaderboard.consensus import resample_gain
+from deep_clustering.sweep.leaderboard import ConsensusRequest
+from deep_clustering.sweep.leaderboard.consensus_gain import Runs, draw_subsets, find_gain, subset_sizes
 from deep_clustering.sweep.leaderboard.consensus_inputs import Truth
 
 VERSION = "2026-01-01T00.00.00.000Z"
@@ -89,7 +92,11 @@ def test_a_consensus_is_written_and_stands_in_the_leaderboard(folder, kind, word
     assert dcan["cost"] == {"cpu_seconds": 8.0, "peak_memory_mb": 103.0}
     assert dcan["gain"]["over_choice"]["value"] == pytest.approx(dcan["metrics"]["acc"] - 85 / 90, abs=1e-6)
     assert dcan["gain"]["over_mean"]["value"] == pytest.approx(dcan["metrics"]["acc"] - 290 / 360, abs=1e-6)
-    assert "over_choice" not in summaries(folder)[f"kmeans ({word} of 2)"]["gain"]
+    pair = summaries(folder)[f"kmeans ({word} of 2)"]["gain"]
+    assert "over_choice" not in pair
+    assert pair["subsets"] == {"n": 0, "drawn": 2, "of": 2}  # a consensus of one run is that run
+    assert pair["over_mean"]["low"] is None
+    assert "; 2 of 4: " in (folder / "consensus.md").read_text()
     line = pd.read_csv(folder / "leaderboard.csv").set_index("method").loc[f"dcan ({word} of 4)"]
     assert line["acc_mean"] == pytest.approx(dcan["metrics"]["acc"], rel=1e-5)
     assert np.isnan(line["acc_std"])  # one consensus says nothing of another draw of the runs
@@ -113,7 +120,8 @@ def test_one_method_and_all_methods(folder):
     assert by_method.groupby("method")["weight"].sum().to_dict() == pytest.approx(
         {"dcan": 0.5, "kmeans": 0.5}, abs=1e-5
     )
-    assert set(together["gain"]) == {"n_resamples", "over_mean"}
+    assert set(together["gain"]) == {"subsets", "over_mean"}
+    assert together["gain"]["subsets"] == {"n": 12, "drawn": 3, "of": 6}  # two of four, and one of two: 6 x 2 choices
 
 
 def test_a_consensus_of_fewer_runs_than_there_are_leaves_the_leaderboard(folder, caplog):
@@ -168,10 +176,56 @@ def test_outputs_that_are_gone_and_folders_without_a_sweep_are_named(folder, tmp
     assert "there is no sweep.json" in consensus(tmp_path).output
 
 
-def test_the_interval_of_equal_runs_is_a_point():
-    run = posteriors(9, 0)
+def runs_of(runs: list[np.ndarray], scores: list[float]) -> Runs:
     truth = Truth(LABELS, np.ones(90, dtype=bool), 3)
-    scores = [np.array([1.0, 2.0, 3.0])]
-    gain = resample_gain([run, run, run], scores, [("view_information", "max")], truth, "posteriors", 10)
+    rules = [("view_information", "max")]
+    return Runs(responsibilities=runs, scores=[np.array(scores)], rules=rules, truth=truth, kind="posteriors")
+
+
+def test_the_spread_of_equal_runs_is_a_point():
+    run = posteriors(9, 0)
+    gain = find_gain(runs_of([run, run, run], [1.0, 2.0, 3.0]), 10)
     point = {"value": 0, "mean": 0, "low": 0, "high": 0}
-    assert gain == {"n_resamples": 10, "over_mean": point, "over_choice": point}
+    assert gain == {"subsets": {"n": 3, "drawn": 2, "of": 3}, "over_mean": point, "over_choice": point}
+
+
+def test_the_spread_is_that_of_the_consensuses_of_all_halves():
+    wrong, scores = (5, 10, 15, 40, 30), [0.5, 0.1, 0.4, 0.2, 0.3]
+    runs = [posteriors(n, seed) for seed, n in enumerate(wrong)]
+    gain = find_gain(runs_of(runs, scores), 1000)
+    over_mean, over_choice = [], []
+    for some in combinations(range(5), 3):
+        consensus = make_consensus([runs[i] for i in some], weigh(np.array([scores[i] for i in some])))
+        acc = pd.crosstab(consensus.assignments, LABELS).to_numpy().max(axis=1).sum() / 90
+        over_mean.append(acc - np.mean([1 - wrong[i] / 90 for i in some]))
+        over_choice.append(acc - (1 - wrong[max(some, key=scores.__getitem__)] / 90))
+    assert gain["subsets"] == {"n": 10, "drawn": 3, "of": 5}
+    for name, wanted in (("over_mean", over_mean), ("over_choice", over_choice)):
+        found = [gain[name][part] for part in ("mean", "low", "high")]
+        assert found == pytest.approx([np.mean(wanted), *np.percentile(wanted, [2.5, 97.5])], abs=1e-5), name
+
+
+def test_no_run_is_drawn_twice():
+    subsets = list(draw_subsets([10, 3], [5, 2], 50))
+    assert len(subsets) == 50  # of 756
+    for first, second in subsets:
+        assert (len(set(first.tolist())), len(set(second.tolist()))) == (5, 2)
+    again = list(draw_subsets([10, 3], [5, 2], 50))
+    assert [[part.tolist() for part in subset] for subset in subsets] == [
+        [part.tolist() for part in subset] for subset in again
+    ]
+    # each of ten runs is in half of the subsets: binomial, fewer than 8 or more than 42 of 50 once in a million cases
+    counts = np.bincount(np.concatenate([first for first, _ in subsets]), minlength=10)
+    assert ((counts >= 8) & (counts <= 42)).all()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "drawn"), [([10], [5]), ([5], [3]), ([3], [2]), ([2], [2]), ([4, 2], [2, 1]), ([1, 3], [1, 2])]
+)
+def test_a_subset_has_half_of_the_runs_rounded_up_and_at_least_two(sizes, drawn):
+    assert subset_sizes(sizes) == drawn
+
+
+def test_a_negative_number_of_subsets_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="resamples must be at least 0, got -1"):
+        ConsensusRequest(folder=tmp_path, resamples=-1)

@@ -12,8 +12,9 @@ from scipy import stats
 from deep_clustering.cli import cli
 from deep_clustering.reporting.leaderboard import write_leaderboard
 from deep_clustering.sweep.leaderboard import make_leaderboard, read_runs, replace_in_readme, to_markdown
+from deep_clustering.sweep.leaderboard.comparison import paired_differences
 from deep_clustering.sweep.leaderboard.runs import write_runs
-from deep_clustering.sweep.leaderboard.table import choose, notes, paired_differences
+from deep_clustering.sweep.leaderboard.table import choose, notes
 
 ROOT = Path(__file__).parents[3]
 DCAN = [0.70, 0.85, 0.90, 0.60]
@@ -50,24 +51,52 @@ def test_a_line_has_mean_deviation_and_number_of_runs(runs):
     assert (dcan["n_runs"], dcan["n_failed"]) == (4, 0)
     assert dcan["acc_mean"] == pytest.approx(0.7625)
     assert dcan["acc_std"] == pytest.approx(np.std(DCAN, ddof=1))
-    assert dcan["acc_low"] < 0.7625 < dcan["acc_high"]
+    assert np.isnan(dcan["acc_low"])
+    assert dcan["acc_values"] == "0.7 0.85 0.9 0.6"  # four seeds are too few for an interval
     assert dcan["cpu_seconds_mean"] == pytest.approx(13)
     assert table["method"].tolist() == ["dcan", "ward", "kmeans"]  # by mean acc
 
 
 def test_differences_pair_equal_seeds(runs):
-    dcan = line_of(make_leaderboard(runs, None), "dcan")
-    differences = np.array([0.20, 0.25, 0.10, 0.05])  # by hand, DCAN minus KMEANS
-    assert dcan["acc_pairs"] == 4
+    further = [runs_of("dcan", [0.80], seeds=[4]), runs_of("kmeans", [0.70], seeds=[4])]
+    dcan = line_of(make_leaderboard(pd.concat([runs, *further], ignore_index=True), None), "dcan")
+    differences = np.array([0.20, 0.25, 0.10, 0.05, 0.10])  # by hand
+    assert dcan["acc_pairs"] == 5
+    assert dcan["acc_difference"] == pytest.approx(0.14)
+    wanted = stats.ttest_rel([*DCAN, 0.80], [*KMEANS, 0.70]).confidence_interval(0.95)
+    assert (dcan["acc_difference_low"], dcan["acc_difference_high"]) == pytest.approx(tuple(wanted))
+    assert (dcan["acc_difference_p"], dcan["acc_difference_test"]) == (0.0625, "sign-flip")  # all are positive
+    assert differences.mean() == pytest.approx(dcan["acc_difference"])
+
+
+def test_four_pairs_are_shown_and_not_generalised(runs):
+    table = make_leaderboard(runs, None)
+    dcan = line_of(table, "dcan")
     assert dcan["acc_difference"] == pytest.approx(0.15)
-    paired = stats.bootstrap(
-        (np.array(DCAN), np.array(KMEANS)),
-        lambda a, b, axis: np.mean(a - b, axis=axis),
-        paired=True,
-        n_resamples=99_999,
-    ).confidence_interval
-    assert (dcan["acc_difference_low"], dcan["acc_difference_high"]) == pytest.approx(tuple(paired), abs=0.004)
-    assert dcan["acc_difference_high"] <= differences.max()
+    assert np.isnan([dcan["acc_difference_low"], dcan["acc_difference_high"], dcan["acc_difference_p"]]).all()
+    assert "+0.150 (+0.200 +0.250 +0.100 +0.050)" in to_markdown(table)
+    assert "+0.150 (+0.200, +0.250, +0.100, +0.050)" in write_leaderboard(table=table, runs=runs, baseline="kmeans")
+
+
+def test_other_seeds_are_compared_without_pairs():
+    values, baseline = [0.9, 0.8, 0.85, 0.95, 0.7, 0.9], [0.5, 0.6, 0.55, 0.5, 0.58]
+    runs = pd.concat([runs_of("dcan", values), runs_of("kmeans", baseline, seeds=range(10, 15))], ignore_index=True)
+    table = make_leaderboard(runs, None)
+    dcan = line_of(table, "dcan")
+    wanted = stats.ttest_ind(values, baseline, equal_var=False)
+    ends = wanted.confidence_interval(0.95)
+    assert (dcan["acc_difference_test"], dcan["acc_pairs"]) == ("Welch", 0)
+    assert (dcan["acc_difference_low"], dcan["acc_difference_high"]) == pytest.approx((ends.low, ends.high))
+    assert dcan["acc_difference_p"] == pytest.approx(wanted.pvalue)
+    assert "(Welch)" in to_markdown(table)
+
+
+def test_few_common_seeds_of_many_make_no_pairs():
+    values, baseline = np.linspace(0.7, 0.9, 8), np.linspace(0.4, 0.5, 8)
+    runs = pd.concat([runs_of("dcan", [*values]), runs_of("kmeans", [*baseline], seeds=range(6, 14))])
+    dcan = line_of(make_leaderboard(runs.reset_index(drop=True), None), "dcan")
+    assert dcan["acc_difference"] == pytest.approx(0.8 - 0.45)  # of the means, not of the two pairs
+    assert dcan["acc_difference_test"] == "Welch"
 
 
 def test_pairing_takes_seeds_by_number_not_by_place():
@@ -190,10 +219,23 @@ def test_a_missing_file_is_an_error_without_a_traceback(tmp_path):
 
 def test_the_markdown_table_shows_what_is_known(runs):
     lines = to_markdown(make_leaderboard(runs, None)).splitlines()
-    assert lines[0].startswith("| method | ACC | 95 % interval of ACC | ACC over the baseline |")
+    assert lines[0].startswith("| method | ACC | ACC of each run | ACC over the baseline |")
     assert "NMI" not in lines[0]
     assert lines[2].startswith("| dcan | 0.762 ± 0.138 |") or lines[2].startswith("| dcan | 0.763 ± 0.138 |")
-    assert lines[3].startswith("| ward | 0.650 | [0.650, 0.650] |")
+    assert lines[3].startswith("| ward | 0.650 | constant |")
+
+
+def test_ten_equal_runs_are_named_as_such_and_have_no_spread(runs):
+    more = [runs_of("tsne_gmm", [0.95] * 10), runs_of("gmm", [0.70, 0.71, 0.72, 0.73, 0.74])]
+    table = make_leaderboard(pd.concat([runs, *more], ignore_index=True), "tsne_gmm")
+    text = to_markdown(table)
+    assert "| tsne_gmm | 0.950 | 10 equal runs |" in text
+    assert "95 % interval of ACC, or each run" in text
+    half = 2.776445 * np.sqrt(0.00025 / 5)  # the 97.5 % point of t with 4 degrees of freedom, and their variance
+    assert f"| gmm | 0.720 ± 0.016 | [{0.72 - half:.3f}, {0.72 + half:.3f}] | -0.230 [" in text
+    page = write_leaderboard(table=table, runs=pd.concat([runs, *more], ignore_index=True), baseline="tsne_gmm")
+    assert "10 equal runs" in page
+    assert f"{0.72 - half:.3f} to {0.72 + half:.3f}" in page
 
 
 def test_the_page_escapes_what_comes_from_the_data(runs):
@@ -228,10 +270,23 @@ def test_a_readme_without_the_markers_is_refused(tmp_path):
         replace_in_readme(readme, "digit", "")
 
 
-def test_the_tables_of_the_readme_are_those_of_the_published_runs():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    published = re.findall(r"<!-- leaderboard:([\w.-]+) -->\n(.*?)<!-- /leaderboard -->", text, re.DOTALL)
-    if not published:
-        pytest.skip("the README has no leaderboard yet")
-    for name, table in published:
-        assert table == to_markdown(make_leaderboard(read_runs(ROOT / f"docs/results/{name}.csv"), None))
+# Every table between markers, and what its runs are compared with, as the page's own command says.
+PUBLISHED = {
+    ("README.md", "digits"): None,
+    ("docs/experiments.md", "digits_readings"): "neural_mixture@objective=consistency",
+    ("docs/experiments.md", "mnist_readings"): "neural_mixture@objective=consistency",
+    ("docs/experiments.md", "text_and_features"): None,
+    ("docs/experiments.md", "mnist"): None,
+    ("docs/experiments.md", "mnist_earlier"): None,
+    ("docs/experiments.md", "dcan_losses"): "dcan@loss=euclidean",
+}
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/experiments.md"])
+def test_published_tables_are_those_of_the_published_runs(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    shown = dict(re.findall(r"<!-- leaderboard:([\w.-]+) -->\n(.*?)<!-- /leaderboard -->", text, re.DOTALL))
+    assert set(shown) == {name for other, name in PUBLISHED if other == page}
+    for name, table in shown.items():
+        runs = read_runs(ROOT / f"docs/results/{name}.csv")
+        assert table == to_markdown(make_leaderboard(runs, PUBLISHED[page, name])), name

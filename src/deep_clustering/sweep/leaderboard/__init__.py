@@ -1,7 +1,7 @@
 """The leaderboard: runs with several seeds, summarised with their uncertainty."""
 
-from deep_clustering.sweep.leaderboard.consensus import ConsensusRequest
 from deep_clustering.sweep.leaderboard.consensus_files import write_consensus
+from deep_clustering.sweep.leaderboard.consensus_groups import ConsensusRequest
 from deep_clustering.sweep.leaderboard.files import write_files
 from deep_clustering.sweep.leaderboard.markdown import replace_in_readme, to_markdown
 from deep_clustering.sweep.leaderboard.runs import read_runs

@@ -37,9 +37,14 @@ def write_files(folder: Path, baseline: str | None = None) -> tuple[pd.DataFrame
 
 
 def _document(table: pd.DataFrame, baseline: str | None, remarks: list[str]) -> str:
-    compared = f" The baseline is {baseline}; differences pair the runs of equal seeds." if baseline else ""
-    return (
-        "# Leaderboard\n\nMean ± standard deviation over seeds, with 95 % bootstrap intervals of the mean."
-        f"{compared} A method without a seed is run once: its result is a constant.\n\n{to_markdown(table)}"
-        + "".join(f"\n{remark}\n" for remark in remarks)
+    compared = (
+        f" The baseline is {baseline}; differences pair the runs of equal seeds, and p is by the exact sign-flip test "
+        "of the pairs; where seeds differ, both are Welch's."
     )
+    head = (
+        "# Leaderboard\n\nMean ± standard deviation over seeds, with 95 % intervals of the mean (Student's t); fewer "
+        "than five seeds have no interval but their values. A method without a seed is run once: its result is a "
+        "constant."
+    )
+    text = head + (compared if baseline else "") + f"\n\n{to_markdown(table)}"
+    return text + "".join(f"\n{remark}\n" for remark in remarks)

@@ -78,8 +78,9 @@ def _columns(lines: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str
         columns[label] = lambda line, name=name: spread(line, name)  # type: ignore[misc]
     if metrics:
         first = next(iter(metrics))
-        columns[f"95 % interval of {metrics[first]}"] = lambda line: interval(line, f"{first}_low", f"{first}_high")
+        columns[_interval_heading(lines, first, metrics[first])] = lambda line: certainty(line, first)
         columns[f"{metrics[first]} over the baseline"] = lambda line: difference(line, first)
+        columns["p"] = lambda line: p_value(line, first)
     columns |= {
         "ACC of the label-free choice": lambda line: number(line.get("chosen_acc")),
         "best ACC": lambda line: number(line.get("best_acc")),
@@ -98,19 +99,49 @@ def has(lines: pd.DataFrame, name: str) -> bool:
 def spread(line: Mapping[Any, Any], name: str) -> str:
     """Mean and standard deviation of a metric; the mean alone where nothing varies or a single run cannot tell."""
     mean, deviation = line.get(f"{name}_mean"), line.get(f"{name}_std")
-    shown = number(deviation) if line.get(f"{name}_n", 0) > 1 else ""
+    shown = number(deviation) if deviation and line.get(f"{name}_n", 0) > 1 else ""
     return number(mean) + (f" ± {shown}" if shown else "")
 
 
-def interval(line: Mapping[Any, Any], low: str, high: str) -> str:
-    """An interval as "[0.812, 0.903]"."""
-    ends = number(line.get(low)), number(line.get(high))
-    return f"[{ends[0]}, {ends[1]}]" if all(ends) else ""
+def certainty(line: Mapping[Any, Any], name: str) -> str:
+    """The interval of a mean as "[0.812, 0.903]"; of too few runs, the runs; of equal ones, that they are equal."""
+    low, high, n = (line.get(f"{name}_{part}", math.nan) for part in ("low", "high", "n"))
+    if math.isnan(low):
+        return _values(line.get(f"{name}_values"), ".3f") if n > 1 else ""
+    if low == high:
+        return f"{n} equal runs" if n > 1 else "constant"
+    return f"[{number(low)}, {number(high)}]"
 
 
 def difference(line: Mapping[Any, Any], name: str) -> str:
-    """Difference to the baseline with its interval."""
+    """Difference to the baseline with its interval, or with that of each pair where they are too few."""
     value = line.get(f"{name}_difference")
     if value is None or math.isnan(value):
         return ""
-    return f"{value:+.3f} {interval(line, f'{name}_difference_low', f'{name}_difference_high')}".strip()
+    low, high = line[f"{name}_difference_low"], line[f"{name}_difference_high"]
+    if low < high:
+        return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+    values = _values(line.get(f"{name}_difference_values"), "+.3f")
+    return f"{value:+.3f}" + (f" ({values})" if " " in values else "")
+
+
+def p_value(line: Mapping[Any, Any], name: str) -> str:
+    """The p value of a difference, and by which test where it is not the sign-flip test of pairs."""
+    p = line.get(f"{name}_difference_p")
+    if p is None or math.isnan(p):
+        return ""
+    shown = f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
+    return shown + (" (Welch)" if line[f"{name}_difference_test"] == "Welch" else "")
+
+
+def _interval_heading(lines: pd.DataFrame, name: str, label: str) -> str:
+    """What stands in the column of intervals: of fewer than five runs there is none."""
+    has_interval = bool((lines[f"{name}_low"] < lines[f"{name}_high"]).any())
+    has_runs = bool(((lines[f"{name}_n"] > 1) & lines[f"{name}_low"].isna()).any())
+    if has_interval:
+        return f"95 % interval of {label}" + (", or each run" if has_runs else "")
+    return f"{label} of each run" if has_runs else f"spread of {label}"
+
+
+def _values(text: str | None, form: str) -> str:
+    return " ".join(f"{float(value):{form}}" for value in (text or "").split())

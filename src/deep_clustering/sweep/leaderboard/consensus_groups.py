@@ -1,19 +1,20 @@
-"""The consensus of a sweep's runs: what they say together, and what that adds to the run one would choose."""
+"""The groups of a sweep's runs that have a consensus, and what is said of each."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
+from annotated_types import Ge
 
 from deep_clustering.methods import label_free_score
-from deep_clustering.options import closest
+from deep_clustering.options import check_fields, closest
 from deep_clustering.scores import metrics
-from deep_clustering.scores.consensus import KINDS, Consensus, combine, make_consensus, weigh
+from deep_clustering.scores.consensus import KINDS, Consensus, make_consensus
 from deep_clustering.sweep.folder import FINISHED, read_records
+from deep_clustering.sweep.leaderboard.consensus_gain import Rule, Runs, find_gain, plain, weigh_parts
 from deep_clustering.sweep.leaderboard.consensus_inputs import Truth, read_responsibilities, read_truth
-from deep_clustering.sweep.leaderboard.statistics import CONFIDENCE
 
 ACROSS = "all methods"
 
@@ -32,8 +33,12 @@ class ConsensusRequest:
     """How runs are combined, one of `KINDS`."""
     across: bool = False
     """Whether there is a consensus of all methods of an environment, too."""
-    resamples: int = 200
-    """Resamplings of the runs that say what the consensus adds; 0 for none."""
+    resamples: Annotated[int, Ge(0)] = 200
+    """Subsets of the runs that say how what the consensus adds depends on them; 0 for none."""
+
+    def __post_init__(self) -> None:
+        """Refuse options out of bounds."""
+        check_fields(self)
 
 
 class Group(NamedTuple):
@@ -110,7 +115,7 @@ def describe_group(group: Group, request: ConsensusRequest) -> tuple[dict[str, A
 
     Args:
         group: The runs.
-        request: The kind of consensus and the number of resamplings.
+        request: The kind of consensus and the number of subsets.
 
     Returns:
         summary: plain JSON values, see docs/consensus.md.
@@ -123,118 +128,65 @@ def describe_group(group: Group, request: ConsensusRequest) -> tuple[dict[str, A
     rules = [_rule(part[0]) for part in group.parts]
     scores = [_scores(part, rule) for part, rule in zip(group.parts, rules, strict=True)]
     try:
-        consensus = make_consensus(responsibilities, _weights(scores, rules), kind=request.kind)
+        consensus = make_consensus(responsibilities, weigh_parts(scores, rules), kind=request.kind)
     except ValueError as error:
         raise ValueError(f"{group.title}: {error}") from error
     truth = read_truth(request.folder, group.records[0], len(consensus.assignments))
-    accuracies = [truth.accuracy(run.argmax(axis=1), run.shape[1]) for run in responsibilities]
-    word = "consensus" if request.kind == "posteriors" else "co-association"
+    runs = Runs(responsibilities=responsibilities, scores=scores, rules=rules, truth=truth, kind=request.kind)
     summary = {
-        "name": f"{group.method} ({word} of {len(responsibilities)})",
-        "env": group.env,
-        "method": group.method,
-        "variant": group.variant,
-        "across": group.method == ACROSS,
-        "kind": request.kind,
+        **_facts(group, request.kind),
         "label_free_score": rules[0][0] if len(rules) == 1 and rules[0] else None,
-        **{name: group.records[0][name] for name in ("data_set", "data_sha256", "protocol")},
         "n_samples": len(consensus.assignments),
         "n_clusters": consensus.responsibilities.shape[1],
         "n_turns": consensus.n_turns,
         "metrics": _metrics(consensus, truth),
-        "agreement": _plain(consensus.agreement.mean()),
-        "undecided_share": _plain((consensus.agreement <= 0.5).mean()),
+        "agreement": plain(consensus.agreement.mean()),
+        "undecided_share": plain((consensus.agreement <= 0.5).mean()),
         "cost": _cost(group.records),
-        "runs": [
-            {
-                "id": record["id"],
-                "seed": record["seed"],
-                "score": None if np.isnan(score) else float(score),
-                "weight": _plain(consensus.weights[place]),
-                "nmi_with_consensus": _plain(consensus.nmi[place]),
-                "ari_with_consensus": _plain(consensus.ari[place]),
-                "acc": accuracies[place],
-            }
-            for place, (record, score) in enumerate(zip(group.records, np.concatenate(scores), strict=True))
-        ],
-        "gain": None,
+        "runs": _runs(group, runs, consensus),
+        "gain": find_gain(runs, request.resamples) if truth.is_labelled and request.resamples else None,
     }
-    if truth.is_labelled and request.resamples:
-        summary["gain"] = resample_gain(responsibilities, scores, rules, truth, request.kind, request.resamples)
     return summary, consensus
 
 
-def resample_gain(
-    responsibilities: Sequence[np.ndarray],
-    scores: Sequence[np.ndarray],
-    rules: Sequence[tuple[str, str] | None],
-    truth: Truth,
-    kind: str,
-    n_resamples: int,
-) -> dict[str, Any]:
-    """What the consensus adds in accuracy, with its uncertainty over the draw of the runs (bootstrap).
-
-    As many runs are drawn with replacement as there are, within each part; a run that is drawn twice counts twice.
-
-    Args:
-        responsibilities: Of every run, part after part.
-        scores: Label-free scores of each part, NaN for unknown.
-        rules: For each part name of its score and which is better; None without any.
-        truth: The labels.
-        kind: One of `KINDS`.
-        n_resamples: Number of resamplings.
-
-    Returns:
-        "n_resamples"; "over_mean" (consensus minus the runs' mean accuracy, what a blind draw would get) and, of one
-        method with a label-free score, "over_choice" (minus that of the run of the best score), each with "value" on
-        the runs themselves, "mean", "low" and "high" (95 %) over the resamplings.
-    """
-    accuracies = np.array([truth.accuracy(run.argmax(axis=1), run.shape[1]) for run in responsibilities], dtype=float)
-    has_choice = len(rules) == 1 and rules[0] is not None and not np.isnan(scores[0]).all()
-
-    def gains(drawn: Sequence[np.ndarray]) -> tuple[float, ...]:
-        parts = [part[rows] for part, rows in zip(scores, drawn, strict=True)]
-        starts = np.cumsum([0, *map(len, scores)])[:-1]
-        places = np.concatenate([start + rows for start, rows in zip(starts, drawn, strict=True)])
-        weights = np.bincount(places, weights=_weights(parts, rules), minlength=len(accuracies))
-        used = np.flatnonzero(weights)
-        mean, _ = combine([responsibilities[int(place)] for place in used], weights[used], kind=kind)
-        acc = truth.accuracy(mean.argmax(axis=1), mean.shape[1])
-        assert acc is not None  # of labelled rows
-        blind = [accuracies[start + rows].mean() for start, rows in zip(starts, drawn, strict=True)]
-        over_mean = acc - float(np.mean(blind))
-        return (over_mean, acc - accuracies[places[_best(parts[0], rules[0])]]) if has_choice else (over_mean,)
-
-    rng = np.random.default_rng(0)
-    sizes = [len(part) for part in scores]
-    observed = gains([np.arange(size) for size in sizes])
-    resampled = np.array([gains([rng.integers(size, size=size) for size in sizes]) for _ in range(n_resamples)])
-    tails = 50 * (1 - CONFIDENCE), 100 - 50 * (1 - CONFIDENCE)
-    result: dict[str, Any] = {"n_resamples": n_resamples}
-    for name, value, column in zip(("over_mean", "over_choice"), observed, resampled.T, strict=False):
-        low, high = np.percentile(column, tails)
-        result[name] = {"value": _plain(value), "mean": _plain(column.mean()), "low": _plain(low), "high": _plain(high)}
-    return result
+def _facts(group: Group, kind: str) -> dict[str, Any]:
+    word = "consensus" if kind == "posteriors" else "co-association"
+    return {
+        "name": f"{group.method} ({word} of {len(group.records)})",
+        "env": group.env,
+        "method": group.method,
+        "variant": group.variant,
+        "across": group.method == ACROSS,
+        "kind": kind,
+        **{name: group.records[0][name] for name in ("data_set", "data_sha256", "protocol")},
+    }
 
 
-def _rule(record: Mapping[str, Any]) -> tuple[str, str] | None:
+def _runs(group: Group, runs: Runs, consensus: Consensus) -> list[dict[str, Any]]:
+    """Each run with its score and weight, and how stable it is."""
+    lines = zip(group.records, np.concatenate(runs.scores), runs.accuracies, strict=True)
+    return [
+        {
+            "id": record["id"],
+            "seed": record["seed"],
+            "score": None if np.isnan(score) else float(score),
+            "weight": plain(consensus.weights[place]),
+            "nmi_with_consensus": plain(consensus.nmi[place]),
+            "ari_with_consensus": plain(consensus.ari[place]),
+            "acc": None if np.isnan(acc) else float(acc),
+        }
+        for place, (record, score, acc) in enumerate(lines)
+    ]
+
+
+def _rule(record: Mapping[str, Any]) -> Rule:
     """Label-free score of a run's method, and which is better; a pipeline may be another setting of a method."""
     return label_free_score(record["parameters"][record["pipeline"]]["method"])
 
 
-def _scores(records: Sequence[Record], rule: tuple[str, str] | None) -> np.ndarray:
+def _scores(records: Sequence[Record], rule: Rule) -> np.ndarray:
     known = [record["metrics"].get(rule[0]) if rule else None for record in records]
     return np.array([np.nan if value is None else value for value in known], dtype=np.float64)
-
-
-def _weights(scores: Sequence[np.ndarray], rules: Sequence[tuple[str, str] | None]) -> np.ndarray:
-    """Within a part by the score; every part counts the same, since scores of different methods do not compare."""
-    parts = [weigh(part, rule[1] if rule else "max") for part, rule in zip(scores, rules, strict=True)]
-    return np.concatenate(parts) / len(parts)
-
-
-def _best(scores: np.ndarray, rule: tuple[str, str] | None) -> int:
-    return int(np.nanargmax(scores) if rule is None or rule[1] == "max" else np.nanargmin(scores))
 
 
 def _metrics(consensus: Consensus, truth: Truth) -> dict[str, float]:
@@ -251,7 +203,3 @@ def _cost(records: Sequence[Record]) -> dict[str, float]:
     return {name: sum(values) for name, values in total.items() if values} | (
         {"peak_memory_mb": max(peaks)} if peaks else {}
     )
-
-
-def _plain(value: float) -> float:
-    return round(float(value), 6) + 0.0  # no -0.0
