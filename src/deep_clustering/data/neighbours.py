@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
+from deep_clustering.atomic import atomic_file
 from deep_clustering.checks import check_rows
 from deep_clustering.data.sources.card import fingerprint
 from deep_clustering.options import build
@@ -72,11 +71,8 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         logger.info("neighbours: read from %s", file)
         return np.load(file, allow_pickle=False)
     table = _search(features, chosen)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{uuid.uuid4().hex}.part")
-    with part.open("wb") as target:
+    with atomic_file(file) as target:
         np.save(target, table, allow_pickle=False)
-    os.replace(part, file)
     return table
 
 
