@@ -16,7 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.atomic import atomic_file
 from deep_clustering.checks import check_rows
-from deep_clustering.data.sources.card import fingerprint
+from deep_clustering.data.sources.card import array_sha256
 from deep_clustering.options import build
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOpti
     """File named after all that the neighbours depend on."""
     what = {name: value for name, value in asdict(options).items() if name != "cache"}
     what |= {"metric": "cosine", "mutual": False}  # options of 0.2, whose files hold the same neighbours
-    key = hashlib.sha256(f"{fingerprint(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
+    key = hashlib.sha256(f"{array_sha256(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
     return Path(options.cache) / f"neighbours-{key[:32]}.npy"
 
 

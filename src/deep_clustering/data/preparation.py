@@ -22,7 +22,7 @@ class Preparation:
     data_set: str
     """Name of the training data."""
     data_sha256: str
-    """Fingerprint of the training samples."""
+    """sha256 of the training samples."""
     row_shape: tuple[int, ...]
     """Shape of one sample: (channels, height, width) or (n_features,)."""
     dtype: str
@@ -36,7 +36,7 @@ class Preparation:
     options: dict[str, Any]
     """The block `features`, see `FeatureOptions`."""
     weights_sha256: str | None
-    """Fingerprint of the backbone's weights; None without a backbone."""
+    """sha256 of the backbone's weights; None without a backbone."""
     terms: tuple[str, ...]
     """Term of each column of a text's rows; empty for other data."""
     arrays: dict[str, np.ndarray]
