@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from PIL import Image
 from scipy import sparse
-from test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
 
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.inference.row_files import open_rows
+from inference.test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
 
 IMAGES = np.random.default_rng(0).integers(0, 17, (7, 1, 2, 3), dtype=np.uint8)
 FLAT = pd.DataFrame(IMAGES.reshape(7, 6), columns=[f"pixel {i}" for i in range(6)])
