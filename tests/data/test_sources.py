@@ -13,7 +13,7 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 from deep_clustering.data.sources import ASSIGNED, FITTED, load_source
-from deep_clustering.data.sources.card import count_constant_columns, count_duplicates, fingerprint
+from deep_clustering.data.sources.card import array_sha256, count_constant_columns, count_duplicates
 
 DIGITS = {"source": {"kind": "digits"}, "n_rows": 0}
 
@@ -252,22 +252,22 @@ def test_duplicates_and_constant_columns_by_brute_force(samples):
         assert count_constant_columns(matrix) == n_constant
 
 
-def test_fingerprint_is_sha256_of_type_shape_and_bytes():
+def test_the_sha256_of_an_array_is_of_its_type_shape_and_bytes():
     array = np.arange(6, dtype="<i2").reshape(2, 3)
-    assert fingerprint(array) == hashlib.sha256(b"<i2 (2, 3)" + array.tobytes()).hexdigest()
+    assert array_sha256(array) == hashlib.sha256(b"<i2 (2, 3)" + array.tobytes()).hexdigest()
 
 
 @given(small_arrays)
-def test_fingerprint_sees_values_type_and_shape_but_not_memory_layout(samples):
-    assert fingerprint(samples) == fingerprint(samples.copy()) == fingerprint(np.asfortranarray(samples))
+def test_the_sha256_of_an_array_sees_values_type_and_shape_but_not_memory_layout(samples):
+    assert array_sha256(samples) == array_sha256(samples.copy()) == array_sha256(np.asfortranarray(samples))
     changed = samples.copy()
     changed[-1, -1] += 1
-    assert fingerprint(changed) != fingerprint(samples)
-    assert fingerprint(samples.astype(np.float64)) != fingerprint(samples)
-    assert fingerprint(samples[None]) != fingerprint(samples)
+    assert array_sha256(changed) != array_sha256(samples)
+    assert array_sha256(samples.astype(np.float64)) != array_sha256(samples)
+    assert array_sha256(samples[None]) != array_sha256(samples)
 
 
-def test_fingerprint_of_a_sparse_matrix_sees_where_values_are():
+def test_the_sha256_of_a_sparse_matrix_sees_where_values_are():
     first, second = (sparse.csr_matrix(np.float32(rows)) for rows in ([[1, 0], [0, 2]], [[0, 1], [0, 2]]))
-    assert fingerprint(first) == fingerprint(first.copy())
-    assert fingerprint(first) != fingerprint(second)
+    assert array_sha256(first) == array_sha256(first.copy())
+    assert array_sha256(first) != array_sha256(second)

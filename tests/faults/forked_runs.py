@@ -18,6 +18,9 @@ EVENTS = ("os.mkdir", "os.rename", "os.link", "os.remove")
 
 
 def load_libraries():
+    import kedro_datasets.json
+    import kedro_datasets.pandas
+    import kedro_datasets.text
     import matplotlib.pyplot
     import mlflow
     import mlflow.store.tracking.sqlalchemy_store
@@ -35,7 +38,7 @@ def load_libraries():
     import deep_clustering.runs.tracking.store
     import deep_clustering.scores.evaluation
 
-    return mlflow, pandas, sklearn, torch, matplotlib, deep_clustering
+    return kedro_datasets, mlflow, pandas, sklearn, torch, matplotlib, deep_clustering
 
 
 class Steps:

@@ -8,6 +8,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Barrier
+from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -87,14 +88,14 @@ def test_a_run_is_not_disturbed_by_another_that_saves_everything_meanwhile(proje
 
 def test_a_version_that_another_run_saves_first_is_not_replaced(tmp_path, monkeypatch):
     first, second = (dataset(tmp_path, Version(None, "a")) for _ in range(2))
-    encode = JSONDataset._encode
+    write = JSONDataset._write
 
-    def late(self, data, file):
-        encode(self, data, file)
+    def late(self, data, path):
+        write(self, data, path)
         if self is second:
             first.save("first")
 
-    monkeypatch.setattr(JSONDataset, "_encode", late)
+    monkeypatch.setattr(JSONDataset, "_write", late)
     with pytest.raises(DatasetError, match=r"another run has saved this version meanwhile.* start this one again"):
         second.save("second")
     assert dataset(tmp_path, Version(None, None)).load() == "first"
@@ -132,7 +133,7 @@ def test_a_file_system_without_links_will_do(tmp_path, monkeypatch, code):
 
 
 def test_what_a_killed_save_left_is_removed_once_it_is_old(tmp_path):
-    old, fresh = (tmp_path / "value.json" / version / f".{version}.part" for version in ("a", "b"))
+    old, fresh = (tmp_path / "value.json" / version / f".{uuid4().hex}.part" for version in ("a", "b"))
     for part in (old, fresh):
         part.parent.mkdir(parents=True)
         part.write_bytes(b"half")

@@ -1,11 +1,12 @@
 """Samples to the rows that every method gets: scaled as they are, or seen by a pretrained network."""
 
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import SCALINGS
+from deep_clustering.data.feature_options import Scaling
 from deep_clustering.options import check_choice
 
 # Rows are changed in pieces, so that a memory map is never read whole into memory.
@@ -28,7 +29,7 @@ def scale_samples(
     Raises:
         ValueError: if the scaling is unknown, or the range is empty.
     """
-    check_choice("scaling", scaling, SCALINGS)
+    check_choice("scaling", scaling, get_args(Scaling))
     rows = samples.astype(np.float32)
     if scaling == "none":
         return rows

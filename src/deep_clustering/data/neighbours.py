@@ -3,8 +3,6 @@
 import hashlib
 import json
 import logging
-import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,8 +14,9 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
+from deep_clustering.atomic import atomic_file
 from deep_clustering.checks import check_rows
-from deep_clustering.data.sources.card import fingerprint
+from deep_clustering.data.sources.card import array_sha256
 from deep_clustering.options import build
 
 logger = logging.getLogger(__name__)
@@ -72,11 +71,8 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         logger.info("neighbours: read from %s", file)
         return np.load(file, allow_pickle=False)
     table = _search(features, chosen)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_suffix(f".{uuid.uuid4().hex}.part")
-    with part.open("wb") as target:
+    with atomic_file(file) as target:
         np.save(target, table, allow_pickle=False)
-    os.replace(part, file)
     return table
 
 
@@ -84,7 +80,7 @@ def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOpti
     """File named after all that the neighbours depend on."""
     what = {name: value for name, value in asdict(options).items() if name != "cache"}
     what |= {"metric": "cosine", "mutual": False}  # options of 0.2, whose files hold the same neighbours
-    key = hashlib.sha256(f"{fingerprint(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
+    key = hashlib.sha256(f"{array_sha256(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
     return Path(options.cache) / f"neighbours-{key[:32]}.npy"
 
 

@@ -22,7 +22,7 @@ class Preparation:
     data_set: str
     """Name of the training data."""
     data_sha256: str
-    """Fingerprint of the training samples."""
+    """sha256 of the training samples."""
     row_shape: tuple[int, ...]
     """Shape of one sample: (channels, height, width) or (n_features,)."""
     dtype: str
@@ -36,7 +36,7 @@ class Preparation:
     options: dict[str, Any]
     """The block `features`, see `FeatureOptions`."""
     weights_sha256: str | None
-    """Fingerprint of the backbone's weights; None without a backbone."""
+    """sha256 of the backbone's weights; None without a backbone."""
     terms: tuple[str, ...]
     """Term of each column of a text's rows; empty for other data."""
     arrays: dict[str, np.ndarray]
@@ -83,7 +83,7 @@ def prepare(
         ValueError: if an option is wrong, or does not fit the samples.
     """
     chosen = build(FeatureOptions, options, "features")
-    weights_sha256 = None
+    weights_sha256, resolved = None, {}
     if chosen.backbone is None:
         rows = scale_samples(samples, card["value_range"], chosen.scaling)
     else:
@@ -91,7 +91,7 @@ def prepare(
 
         rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], chosen)
         weights_sha256, precision = identify(chosen)
-        chosen = replace(chosen, precision=precision)
+        resolved = {"precision": precision}
     arrays = fit_statistics(rows, (split & FITTED) != 0, chosen.postprocess)
     preparation = Preparation(
         data_set=card["name"],
@@ -101,7 +101,7 @@ def prepare(
         is_sparse=sparse.issparse(samples),
         value_range=(float(card["value_range"][0]), float(card["value_range"][1])),
         fit=card.get("fit", "crop"),
-        options={**asdict(chosen), "cache": ""},  # new rows are not worth one
+        options={**asdict(chosen), **resolved, "cache": ""},  # new rows are not worth one
         weights_sha256=weights_sha256,
         terms=tuple(vocabulary["terms"]),
         arrays=arrays if vocabulary["idf"] is None else {**arrays, "idf": np.array(vocabulary["idf"])},

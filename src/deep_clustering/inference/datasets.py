@@ -4,7 +4,7 @@ from typing import IO
 
 from safetensors import SafetensorError
 
-from deep_clustering.data.datasets.files import DAMAGED, FileDataset
+from deep_clustering.data.datasets.base import DAMAGED, FileDataset
 from deep_clustering.inference import predictor
 from deep_clustering.inference.predictor import Predictor
 

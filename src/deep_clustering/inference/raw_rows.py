@@ -33,7 +33,7 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray:  # noqa: ANN401
     if texts is not None:
         return _weigh(preparation, texts)
     if isinstance(rows, Mapping):
-        raise ValueError(f"rows: got named arrays {', '.join(map(str, rows))}; expected {describe_rows(preparation)}")
+        raise ValueError(f"rows: got named arrays {', '.join(map(str, rows))}; expected {expected_rows(preparation)}")
     if sparse.issparse(rows):
         return _as_vectors(preparation, rows)
     values = _numbers(preparation, rows)
@@ -63,7 +63,7 @@ def example_rows(preparation: Preparation) -> Any:  # noqa: ANN401
     return np.zeros(shape, dtype=np.float32)
 
 
-def describe_rows(preparation: Preparation) -> str:
+def expected_rows(preparation: Preparation) -> str:
     """What rows are expected, in words."""
     width = math.prod(preparation.row_shape)
     if preparation.dtype == "uint8":
@@ -86,9 +86,9 @@ def check_shape(preparation: Preparation, shape: Sequence[int]) -> None:
         ValueError: saying what was got and what is expected.
     """
     if len(shape) < 2 or tuple(shape[1:]) not in _row_shapes(preparation):
-        raise ValueError(f"rows: got shape {tuple(shape)}; expected {describe_rows(preparation)}")
+        raise ValueError(f"rows: got shape {tuple(shape)}; expected {expected_rows(preparation)}")
     if shape[0] == 0:
-        raise ValueError(f"rows: got none; expected at least one, {describe_rows(preparation)}")
+        raise ValueError(f"rows: got none; expected at least one, {expected_rows(preparation)}")
 
 
 def _row_shapes(preparation: Preparation) -> set[tuple[int, ...]]:
@@ -112,7 +112,7 @@ def _check_pixels(preparation: Preparation, values: np.ndarray) -> None:
     if values.min() < max(low, 0) or values.max() > min(high, 255) or not np.array_equal(values, np.rint(values)):
         got = f"from {values.min():g} to {values.max():g}"
         kind = "" if np.array_equal(values, np.rint(values)) else "fractions "
-        raise ValueError(f"rows: got {kind}{got}; expected {describe_rows(preparation)}")
+        raise ValueError(f"rows: got {kind}{got}; expected {expected_rows(preparation)}")
 
 
 def _as_vectors(preparation: Preparation, values: Any) -> RowArray:  # noqa: ANN401
@@ -137,7 +137,7 @@ def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
         if values.dtype.kind not in "buif":
             values = values.astype(np.float64)
     except (ValueError, TypeError) as error:
-        raise ValueError(f"rows: not numbers ({error}); expected {describe_rows(preparation)}") from error
+        raise ValueError(f"rows: not numbers ({error}); expected {expected_rows(preparation)}") from error
     if values.dtype.kind == "f":
         width = max(1, values.size // max(1, len(values))) if values.ndim else 1
         with np.errstate(over="ignore"):
@@ -166,9 +166,9 @@ def _texts_of(rows: Any) -> Sequence[Any] | None:  # noqa: ANN401
 
 def _weigh(preparation: Preparation, texts: Sequence[Any]) -> RowArray:
     if not preparation.takes_texts:
-        raise ValueError(f"rows: got texts; expected {describe_rows(preparation)}")
+        raise ValueError(f"rows: got texts; expected {expected_rows(preparation)}")
     if not texts:
-        raise ValueError(f"rows: got none; expected at least one, {describe_rows(preparation)}")
+        raise ValueError(f"rows: got none; expected at least one, {expected_rows(preparation)}")
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"rows: got {text!r:.80} in row {index} of column '{TEXT_COLUMN}'; expected a text")

@@ -15,7 +15,7 @@ from deep_clustering.data.sources.image_files import EXTENSIONS, find_images, pr
 from deep_clustering.data.sources.prepared import read_sparse
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.data.sources.tables import open_table
-from deep_clustering.inference.raw_rows import TEXT_COLUMN, check_shape, describe_rows
+from deep_clustering.inference.raw_rows import TEXT_COLUMN, check_shape, expected_rows
 from deep_clustering.options import closest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401
 
 def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
     if preparation.dtype != "uint8":
-        raise ValueError(f"predict: {root} is a folder of images; expected {describe_rows(preparation)}")
+        raise ValueError(f"predict: {root} is a folder of images; expected {expected_rows(preparation)}")
     found = find_images(root, EXTENSIONS)
     if not found.images:
         raise ValueError(f"predict: no images below {root}; expected names that end in {', '.join(EXTENSIONS)}")
@@ -114,7 +114,7 @@ def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator
     tables = open_table(path, "predict", text_column=TEXT_COLUMN, n_rows=n_rows, hint="save it as UTF-8")
     first = next(tables, None)
     if first is None or not len(first):
-        raise ValueError(f"predict: {path}: no rows; expected at least one, {describe_rows(preparation)}")
+        raise ValueError(f"predict: {path}: no rows; expected at least one, {expected_rows(preparation)}")
     if not _has_texts(first, preparation, path):
         _refuse_missing_header(first, path)
         check_shape(preparation, (1, len(first.columns)))
@@ -128,7 +128,7 @@ def _has_texts(table: "pd.DataFrame", preparation: Preparation, path: Path) -> b
         names = [str(name) for name in table.columns]
         raise ValueError(
             f"predict: {path}: no column '{TEXT_COLUMN}' ({closest(TEXT_COLUMN, names[:_NAMED_FILES])}); expected "
-            f"{describe_rows(preparation)}"
+            f"{expected_rows(preparation)}"
         )
     return False
 

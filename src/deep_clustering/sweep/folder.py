@@ -7,12 +7,11 @@
 """
 
 import json
-import os
-import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from deep_clustering.atomic import write_text
 from deep_clustering.sweep.grid import Cell, Grid
 from deep_clustering.sweep.lock import LOCK
 
@@ -31,16 +30,7 @@ def data_folder(folder: Path, cell: Cell) -> Path:
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_text(path, json.dumps(content, indent=1, allow_nan=False))
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """The file datasets: round trips, versions, damaged files, and that a file is there whole or not at all."""
 
+import inspect
 import json
 import os
 import pickle
@@ -8,21 +9,25 @@ from pathlib import Path
 
 import fsspec
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, boolean_dtypes, floating_dtypes, integer_dtypes
-from kedro.io import DataCatalog, DatasetError, Version
+from kedro.io import AbstractDataset, DataCatalog, DatasetError, Version
 from scipy import sparse
 
+from deep_clustering import atomic
 from deep_clustering.datasets import (
     JSONDataset,
     ModelDataset,
     NpzDataset,
     NumpyDataset,
+    ParquetDataset,
+    PreparationDataset,
     SparseDataset,
+    TableDataset,
     TextDataset,
-    files,
 )
 from deep_clustering.methods import Model
 
@@ -33,9 +38,12 @@ VALUES = {
     ModelDataset: Model("kmeans", {"n_clusters": 3, "seed": 0}, {"centroids": np.ones((3, 2), dtype=np.float32)}),
     JSONDataset: {"acc": 0.5, "curve": [1, 2.5, None], "name": "ä", "nested": {"ok": True}},
     TextDataset: "<html>\r\nGrüße, 你好\n</html>",
+    TableDataset: pd.DataFrame({"method": ["ä", "two\nlines"], "acc": [0.5, None], "seed": [1, 2]}),
+    ParquetDataset: pd.DataFrame({"cluster": np.int32([1, 0]), "probability": np.float32([0.25, 1])}),
 }
+VALUES[ParquetDataset].attrs = {"run": "a"}
 CLASSES = list(VALUES)
-BINARY = [NumpyDataset, NpzDataset, SparseDataset, ModelDataset]
+BINARY = [NumpyDataset, NpzDataset, SparseDataset, ModelDataset, ParquetDataset]
 
 
 def at(folder: Path, cls: type = NumpyDataset, **arguments):
@@ -59,6 +67,9 @@ def assert_same(got, expected) -> None:
     elif isinstance(expected, Model):
         assert got[:2] == expected[:2]
         assert_same(got.arrays, expected.arrays)
+    elif isinstance(expected, pd.DataFrame):
+        pd.testing.assert_frame_equal(got, expected)
+        assert got.attrs == expected.attrs
     elif isinstance(expected, dict):
         assert set(got) == set(expected)
         for name, value in expected.items():
@@ -208,6 +219,8 @@ STRUCTURED = np.zeros(2, dtype=[("number", "f4"), ("anything", "O")])
         (JSONDataset, {"array": np.eye(2)}, "not JSON serializable"),
         (TextDataset, b"bytes", "Failed while saving"),
         (TextDataset, "\ud800", "surrogates not allowed"),
+        (TableDataset, {"acc": [0.5]}, "Failed while saving"),
+        (ParquetDataset, pd.DataFrame({"mixed": [1, "a"]}), "Failed while saving"),
     ],
 )
 def test_what_cannot_be_read_back_is_refused_and_leaves_nothing(tmp_path, cls, value, message):
@@ -364,21 +377,22 @@ class FullDiskError(Exception):
 
 def interrupt(monkeypatch, cls: type, where: str, error: BaseException) -> None:
     """Let a save fail in the middle of the content, or just before the file gets its name."""
-    encode = cls._encode
+    write = cls._write
 
-    def stop(self, data, file):
-        encode(self, data, file)
-        file.write(b"more")
+    def stop(self, data, path):
+        write(self, data, path)
+        with open(path, "ab") as file:
+            file.write(b"more")
         raise error
 
     def refuse(*_):
         raise error
 
     if where == "content":
-        monkeypatch.setattr(cls, "_encode", stop)
+        monkeypatch.setattr(cls, "_write", stop)
     else:
         for call in {"fsync": ["fsync"], "naming": ["replace", "link"]}[where]:
-            monkeypatch.setattr(files.os, call, refuse)
+            monkeypatch.setattr(atomic.os, call, refuse)
 
 
 @pytest.mark.parametrize("where", ["content", "fsync", "naming"])
@@ -421,6 +435,67 @@ def test_while_a_file_is_written_no_version_is_seen(tmp_path, monkeypatch):
     at(tmp_path, version=Version(None, "a")).save(np.arange(3))
     assert seen == [False]
     assert at(tmp_path, version=Version(None, None)).exists()
+
+
+def test_a_refusal_names_the_file_and_not_its_part(cls, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("full")
+
+    monkeypatch.setattr(atomic.os, "fsync", refuse)
+    with pytest.raises(DatasetError, match=rf"(?s){tmp_path}/value.bin.*full") as error:
+        at(tmp_path, cls).save(VALUES[cls])
+    assert ".part" not in str(error.value)
+
+
+@pytest.mark.parametrize(("cls", "value"), [(JSONDataset, [float("nan")]), (TextDataset, b"bytes")])
+def test_what_the_library_refuses_names_the_file_and_not_its_part(cls, value, tmp_path):
+    with pytest.raises(DatasetError, match=f"{tmp_path}/value.bin") as error:
+        at(tmp_path, cls).save(value)
+    assert ".part" not in str(error.value)
+
+
+@pytest.mark.parametrize("version", [None, Version(None, "b")])
+def test_a_save_removes_what_killed_ones_left(cls, tmp_path, version):
+    folder = tmp_path / "value.bin" / "a" if version else tmp_path
+    folder.mkdir(parents=True, exist_ok=True)
+    old, young = folder / f".{'0' * 32}.part", folder / f".{'1' * 32}.part"
+    for part in (old, young):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    at(tmp_path, cls, version=version).save(VALUES[cls])
+    assert not old.exists()
+    assert young.exists()
+
+
+# The classes of kedro-datasets
+
+
+@pytest.mark.parametrize(
+    ("cls", "library"),
+    [
+        (JSONDataset, "json.JSONDataset"),
+        (TableDataset, "pandas.CSVDataset"),
+        (ParquetDataset, "pandas.ParquetDataset"),
+    ],
+)
+def test_the_library_reads_what_is_saved_here_and_the_other_way_round(cls, library, tmp_path):
+    other = AbstractDataset.from_config("other", {"type": library, "filepath": str(tmp_path / "value.bin")})
+    at(tmp_path, cls).save(VALUES[cls])
+    assert_same(other.load(), VALUES[cls])
+    other.save(VALUES[cls])
+    assert_same(at(tmp_path, cls).load(), VALUES[cls])
+
+
+@pytest.mark.parametrize("cls", [TableDataset, ParquetDataset])
+def test_the_index_of_a_table_is_not_kept(cls, tmp_path):
+    at(tmp_path, cls).save(pd.DataFrame({"a": [1, 2]}, index=[7, 8]))
+    assert_same(at(tmp_path, cls).load(), pd.DataFrame({"a": [1, 2]}))
+
+
+@pytest.mark.parametrize("kind", CLASSES, ids=lambda cls: cls.__name__)
+def test_nothing_outside_of_the_project_is_described(kind, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert str(tmp_path) not in str(at(tmp_path, kind, fs_args={}))
 
 
 # Places
@@ -517,3 +592,18 @@ def test_preview_of_a_model_and_of_json(tmp_path):
     assert shown == {"method": "kmeans", "options": {"n_clusters": 3, "seed": 0}, "arrays": {"centroids": [3, 2]}}
     at(tmp_path, JSONDataset).save(VALUES[JSONDataset])
     assert json.loads(str(at(tmp_path, JSONDataset).preview())) == VALUES[JSONDataset]
+
+
+@pytest.mark.parametrize(("cls", "n_shown"), [(TableDataset, 150), (ParquetDataset, 100)])
+def test_preview_of_a_table(cls, n_shown, tmp_path):
+    at(tmp_path, cls).save(pd.DataFrame({"row": range(150)}))
+    assert preview_rows(at(tmp_path, cls)) == [{"row": row} for row in range(n_shown)]
+
+
+def test_kedro_viz_knows_the_types_of_previews():
+    """It goes by the name of the annotation; kedro-datasets keeps the types that it means in a private module."""
+    from kedro_datasets import _typing
+
+    for cls in {*CLASSES, PreparationDataset} - {TextDataset}:
+        name = inspect.signature(cls.preview).return_annotation.__name__
+        assert getattr(_typing, name).__supertype__ is inspect.signature(cls.preview).return_annotation.__supertype__

@@ -1,11 +1,9 @@
 """The cache: what is read again, what is not, and what a kill costs."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -93,18 +91,6 @@ def test_a_damaged_manifest_costs_all_rows(images, make_options, forwards, tmp_p
     np.testing.assert_array_equal(extract(images[:5], make_options()), first)
     assert computed(forwards) == 5
     assert "manifest.json is damaged" in caplog.text
-
-
-def test_only_old_leftovers_are_removed(images, make_options, tmp_path):
-    extract(images[:5], make_options())
-    (folder,) = (tmp_path / "cache").iterdir()
-    (folder / "manifest.json").unlink()
-    (folder / "young.part").touch()
-    (folder / "old.part").touch()
-    an_hour_ago = time.time() - 3600
-    os.utime(folder / "old.part", (an_hour_ago, an_hour_ago))
-    extract(images[:5], make_options())
-    assert [path.name for path in folder.glob("*.part")] == ["young.part"]
 
 
 KILLED = """

@@ -11,7 +11,7 @@ import torch
 from torchvision import models
 
 from data.pretrained.small_network import extract, plain_forward
-from deep_clustering.data.pretrained.weights import fingerprint, locate_weights, read_weights
+from deep_clustering.data.pretrained.weights import file_sha256, locate_weights, read_weights
 
 
 def test_a_pytorch_file_gives_the_same_rows_under_its_own_key(network, images, make_options, tmp_path):
@@ -110,9 +110,9 @@ def test_a_classifier_for_other_classes_does_no_harm(network, images, make_optio
     np.testing.assert_array_equal(rows, extract(images[:2], make_options()))
 
 
-def test_the_fingerprint_is_the_sha256_of_the_file(tmp_path):
+def test_the_sha256_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "abc").write_bytes(b"abc")  # FIPS 180-2, example B.1
-    assert fingerprint(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
 
 def test_named_weights_are_taken_from_the_folder_of_torch_or_asked_for(monkeypatch, tmp_path):

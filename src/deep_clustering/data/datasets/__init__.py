@@ -1,16 +1,8 @@
 """Kedro datasets of this project: versioned, written atomically, read without pickle."""
 
-from deep_clustering.data.datasets.files import (
-    JSONDataset,
-    ModelDataset,
-    NpzDataset,
-    NumpyDataset,
-    ParquetDataset,
-    PreparationDataset,
-    SparseDataset,
-    TableDataset,
-    TextDataset,
-)
+from deep_clustering.data.datasets.arrays import NpzDataset, NumpyDataset, SparseDataset
+from deep_clustering.data.datasets.models import ModelDataset, PreparationDataset
+from deep_clustering.data.datasets.tables import JSONDataset, ParquetDataset, TableDataset, TextDataset
 
 __all__ = [
     "JSONDataset",

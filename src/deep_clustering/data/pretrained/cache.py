@@ -3,17 +3,16 @@
 import hashlib
 import json
 import logging
-import os
 import tempfile
-import time
-import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
+
+from deep_clustering.atomic import atomic_file, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -21,7 +20,6 @@ ROWS_PER_SHARD = 2048
 # Larger results are put together on disk instead of in memory.
 MEMORY_LIMIT = 2**30
 _MANIFEST = "manifest.json"
-_STALE_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -45,8 +43,6 @@ class Shards:
 
     def begin(self, n_features: int) -> None:
         """Say what the folder holds, before its first shard is written."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_leftovers()
         manifest = {
             "key": dict(self.key),
             "n_samples": self.n_samples,
@@ -54,12 +50,12 @@ class Shards:
             "rows_per_shard": ROWS_PER_SHARD,
             "written_by": {name: version(name) for name in ("torch", "torchvision")},
         }
-        content = json.dumps(manifest, indent=2).encode()
-        self._write(_MANIFEST, lambda file: file.write(content))
+        write_text(self.folder / _MANIFEST, json.dumps(manifest, indent=2))
 
     def write(self, span: tuple[int, int], rows: np.ndarray) -> None:
         """Store the rows of a span: the file appears when it is whole."""
-        self._write(_name(span), lambda file: np.lib.format.write_array(file, rows, allow_pickle=False))
+        with atomic_file(self.folder / _name(span)) as file:
+            np.lib.format.write_array(file, rows, allow_pickle=False)
 
     def read(self) -> np.ndarray:
         """All rows, shape (n_samples, n_features), float32.
@@ -103,20 +99,6 @@ class Shards:
             logger.warning("%s holds %s, expected float32 %s: extracting its rows again", path, got, expected)
             return False
         return True
-
-    def _write(self, name: str, write: Callable[[IO[bytes]], Any]) -> None:
-        temporary = self.folder / f"{name}.{uuid.uuid4().hex}.part"
-        with temporary.open("wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.folder / name)
-
-    def _remove_leftovers(self) -> None:
-        """Delete what a killed run has left; a younger file may belong to a run that is writing now."""
-        for path in self.folder.glob("*.part"):
-            if time.time() - path.stat().st_mtime > _STALE_SECONDS:
-                path.unlink(missing_ok=True)
 
 
 def _name(span: tuple[int, int]) -> str:

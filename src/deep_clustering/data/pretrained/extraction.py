@@ -10,7 +10,7 @@ import torch
 
 from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.data.pretrained.cache import Shards, open_shards
-from deep_clustering.data.pretrained.weights import fingerprint, load_weights, locate_weights, read_weights
+from deep_clustering.data.pretrained.weights import file_sha256, load_weights, locate_weights, read_weights
 from deep_clustering.training.precision import resolve_precision
 from deep_clustering.training.progress import Reading, meter
 from deep_clustering.training.rows import resolve_device
@@ -29,7 +29,7 @@ def extract_rows(
     Args:
         images: Shape (n, 1 or 3, height, width), uint8.
         value_range: Lowest and highest possible value.
-        sha256: Fingerprint of the images.
+        sha256: That of the images.
         options: With a backbone; they have been checked.
 
     Returns:
@@ -47,7 +47,7 @@ def extract_rows(
         "samples": sha256,
         "value_range": [float(value) for value in value_range],
         "backbone": options.backbone,
-        "weights": fingerprint(weights),
+        "weights": file_sha256(weights),
         "size": options.size,
         "layer": options.layer,
         "precision": precision,
@@ -72,7 +72,7 @@ def identify(options: "FeatureOptions") -> tuple[str, str]:
         ConnectionError: if weights cannot be downloaded.
     """
     weights = locate_weights(str(options.backbone), options.weights)
-    return fingerprint(weights), resolve_precision(options.precision, resolve_device(options.device))
+    return file_sha256(weights), resolve_precision(options.precision, resolve_device(options.device))
 
 
 def open_extractor(
@@ -94,7 +94,7 @@ def open_extractor(
     """
     device = resolve_device(options.device)
     weights = locate_weights(str(options.backbone), options.weights)
-    if (found := fingerprint(weights)) != weights_sha256:
+    if (found := file_sha256(weights)) != weights_sha256:
         raise ValueError(
             f"features: weights {options.weights} of {options.backbone}: expected sha256 {weights_sha256}, got {found}"
         )

@@ -1,4 +1,4 @@
-"""Weights of a backbone: where they come from, their fingerprint, and whether they fit.
+"""Weights of a backbone: where they come from, their sha256, and whether they fit.
 
 Files are read as safetensors, or as PyTorch files of plain tensors; one that holds any other object is refused.
 """
@@ -59,7 +59,7 @@ def locate_weights(backbone: str, weights: str) -> Path | None:
     return path
 
 
-def fingerprint(path: Path | None) -> str:
+def file_sha256(path: Path | None) -> str:
     """sha256 of a file of weights, in hexadecimal; "random" without one."""
     if path is None:
         return RANDOM

@@ -1,4 +1,4 @@
-"""The data card: what a data set is, with a fingerprint of its arrays."""
+"""The data card: what a data set is, with the sha256 of its arrays."""
 
 import hashlib
 from typing import Any
@@ -10,7 +10,7 @@ from deep_clustering.data.sources.samples import ASSIGNED, FITTED, Samples
 
 
 def data_card(loaded: Samples) -> dict[str, Any]:
-    """What a data set is, with a fingerprint of its arrays.
+    """What a data set is, with the sha256 of its arrays.
 
     Args:
         loaded: The samples with all that belongs to them.
@@ -40,11 +40,11 @@ def data_card(loaded: Samples) -> dict[str, Any]:
         "n_duplicates": count_duplicates(samples),
         "n_constant_columns": count_constant_columns(samples),
         "n_terms": len(loaded.vocabulary),
-        "sha256": {"samples": fingerprint(samples), "labels": fingerprint(labels)},
+        "sha256": {"samples": array_sha256(samples), "labels": array_sha256(labels)},
     }
 
 
-def fingerprint(array: np.ndarray | sparse.csr_matrix) -> str:
+def array_sha256(array: np.ndarray | sparse.csr_matrix) -> str:
     """sha256 of an array's type, shape and values (of a CSR matrix: of its three arrays), in hexadecimal."""
     parts = (array,) if isinstance(array, np.ndarray) else (array.data, array.indices, array.indptr)
     digest = hashlib.sha256(f"{array.dtype.str} {array.shape}".encode())

@@ -5,14 +5,13 @@ import http.client
 import logging
 import tarfile
 import urllib.request
-import uuid
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from deep_clustering.atomic import atomic_file
 from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
@@ -138,7 +137,7 @@ def fetch(remote: Remote, file: Path) -> None:
     failures: list[Exception] = []
     for url in remote.urls:
         try:
-            with _whole_or_nothing(file) as part:
+            with atomic_file(file) as part:
                 _download(url, part, remote.md5)
             return
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -172,7 +171,7 @@ def unpack(file: Path, folder: str, names: Iterable[str], target: Path) -> dict[
                 path = wanted.get(member.name.removeprefix("./"))
                 source = archive.extractfile(member) if path and member.isreg() else None
                 if path and source:
-                    with _whole_or_nothing(path) as part:
+                    with atomic_file(path) as part:
                         _copy(source, part)
                     taken[path.name] = path
     except (tarfile.TarError, EOFError, zlib.error) as error:
@@ -184,19 +183,6 @@ def unpack(file: Path, folder: str, names: Iterable[str], target: Path) -> dict[
         raise ValueError(f"ingestion: {file}: expected the files {', '.join(wanted)}; missing: {', '.join(missing)}")
     logger.info("ingestion: %d files unpacked to %s; %s is no longer needed", len(taken), target, file.name)
     return taken
-
-
-@contextmanager
-def _whole_or_nothing(file: Path) -> Iterator[IO[bytes]]:
-    """An open file that gets its name only if the block ends well."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}.part")
-    try:
-        with part.open("wb") as stream:
-            yield stream
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _copy(source: IO[bytes], target: IO[bytes]) -> None:

@@ -73,7 +73,7 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
 
     Returns:
         samples: what the source gave, or a subset of it.
-        data_card: what it is, with its fingerprint.
+        data_card: what it is, with its sha256.
 
     Raises:
         FileNotFoundError: if a file of the source is missing.

@@ -89,7 +89,7 @@ def as_csr(rows: np.ndarray | sparse.spmatrix | sparse.sparray) -> sparse.csr_ma
         rows: Shape (n_samples, n_features), dense or of any sparse format.
 
     Returns:
-        The rows in one form, so that equal values have equal fingerprints.
+        The rows in one form, so that equal values have an equal sha256.
     """
     with np.errstate(over="ignore"):  # what does not fit is infinite, and refused where rows are checked
         csr = sparse.csr_matrix(rows).astype(np.float32)

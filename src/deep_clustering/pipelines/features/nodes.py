@@ -19,7 +19,7 @@ def extract_features(
     Args:
         samples: Images, uint8, or vectors, float32, dense or CSR.
         split: What each sample is for, shape (n,), uint8.
-        data_card: Knows the range of the values and the fingerprint of the samples.
+        data_card: Knows the range of the values and the sha256 of the samples.
         vocabulary: Terms of a text's columns and their weights.
         features: Options, see `deep_clustering.data.feature_options.FeatureOptions`.
 

@@ -17,7 +17,7 @@ def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray
         split: what each sample is for, shape (n,), uint8: fitted, assigned or both.
         vocabulary: "terms", one for each column of a text's rows, empty for other data; "idf", the weight of each
             term, or None.
-        data_card: what the data is, with its fingerprint.
+        data_card: what the data is, with its sha256.
     """
     from deep_clustering.data.sources import load_source
 

@@ -279,7 +279,7 @@ def _save_model(target: Path, path: Path, predictor: "Predictor", run_id: str, m
     from mlflow.models import Model, ModelSignature
     from mlflow.types import ColSpec, Schema
 
-    from deep_clustering.inference.raw_rows import describe_rows, example_rows
+    from deep_clustering.inference.raw_rows import example_rows, expected_rows
 
     # No input schema: MLflow's would refuse all but one of the forms of rows, and cast pixels; raw_rows.py checks them.
     outputs = {"cluster": "long", "probability": "double", "log_density": "double", "is_outlier": "boolean"}
@@ -291,7 +291,7 @@ def _save_model(target: Path, path: Path, predictor: "Predictor", run_id: str, m
         pip_requirements=model_requirements(),
         signature=ModelSignature(outputs=Schema([ColSpec(kind, name) for name, kind in outputs.items()])),
         input_example=example_rows(predictor.preparation),
-        metadata={"method": predictor.model.method, "rows": describe_rows(predictor.preparation)},
+        metadata={"method": predictor.model.method, "rows": expected_rows(predictor.preparation)},
         mlflow_model=Model(
             artifact_path=model.artifact_location,
             model_uuid=model.model_id,

@@ -1,12 +1,11 @@
 """The files of a consensus: a table of rows for each, consensus.json and consensus.md, and lines of the leaderboard."""
 
 import logging
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.reporting.text_tables import markdown, number
 from deep_clustering.scores.consensus import Consensus
 from deep_clustering.sweep.folder import FINISHED, read_json, write_json
@@ -38,7 +37,7 @@ def write_consensus(request: ConsensusRequest) -> str:
         summaries.append({**summary, "file": file.as_posix()})
         logger.info("%s: %s", group.title, _outcome(summary))
     write_json(request.folder / _JSON, {"consensus": summaries})
-    (request.folder / _MARKDOWN).write_text(to_markdown(summaries), encoding="utf-8")
+    write_text(request.folder / _MARKDOWN, to_markdown(summaries))
     return to_table(summaries)
 
 
@@ -142,10 +141,5 @@ def _write_rows(path: Path, consensus: Consensus) -> None:
             "probability": consensus.responsibilities.max(axis=1),
         }
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{uuid.uuid4().hex}.part")
-    try:
-        table.to_parquet(temporary, engine="pyarrow", index=False)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with atomic_file(path) as file:
+        table.to_parquet(file, engine="pyarrow", index=False)

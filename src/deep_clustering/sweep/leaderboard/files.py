@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from deep_clustering.atomic import write_text
 from deep_clustering.sweep.leaderboard.markdown import to_markdown
 from deep_clustering.sweep.leaderboard.runs import collect_runs, write_runs
 from deep_clustering.sweep.leaderboard.table import DEFAULT_BASELINE, make_leaderboard, notes
@@ -31,8 +32,8 @@ def write_files(folder: Path, baseline: str | None = None) -> tuple[pd.DataFrame
     paths = [folder / file for file in ("runs.csv", "leaderboard.csv", "leaderboard.md", "leaderboard.html")]
     write_runs(runs, paths[0])
     write_runs(table, paths[1])
-    paths[2].write_text(_document(table, name, notes(runs)), encoding="utf-8")
-    paths[3].write_text(page, encoding="utf-8")
+    write_text(paths[2], _document(table, name, notes(runs)))
+    write_text(paths[3], page)
     return table, paths
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from deep_clustering.atomic import write_text
 from deep_clustering.options import closest
 from deep_clustering.reporting.text_tables import markdown, number
 
@@ -57,7 +58,7 @@ def replace_in_readme(path: Path, name: str, text: str) -> bool:
         )
     after = _MARKERS.sub(lambda match: match[1] + text + match[3] if match["name"] == name else match[0], before)
     if after != before:
-        path.write_text(after, encoding="utf-8")
+        write_text(path.resolve(), after)  # a link stays one
     return after != before
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from deep_clustering.atomic import write_text
 from deep_clustering.sweep.folder import FINISHED, read_records
 from deep_clustering.sweep.leaderboard.consensus_files import leaderboard_lines
 
@@ -84,7 +85,7 @@ def read_runs(path: Path) -> pd.DataFrame:
 
 def write_runs(runs: pd.DataFrame, path: Path) -> None:
     """Write a table of runs with six digits."""
-    runs.to_csv(path, index=False, float_format="%.6g", lineterminator="\n")
+    write_text(path, runs.to_csv(index=False, float_format="%.6g", lineterminator="\n"))
 
 
 def metric_names(runs: pd.DataFrame) -> list[str]:

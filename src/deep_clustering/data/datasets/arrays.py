@@ -1,0 +1,103 @@
+"""Arrays as they are in memory: one, named ones, and sparse matrices."""
+
+import zipfile
+import zlib
+from typing import IO, Any
+
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.data.datasets.base import DAMAGED, FileDataset, TablePreview
+
+
+class NumpyDataset(FileDataset):
+    """One array as `.npy`; with `mmap: true` it is loaded as a read-only memory map."""
+
+    kind = "one array (.npy)"
+
+    def __init__(self, *, mmap: bool = False, **file: Any) -> None:  # noqa: ANN401
+        """See the base class; `mmap` maps a local file instead of reading it."""
+        super().__init__(**file)
+        self._mmap = mmap
+
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        array = np.asanyarray(data)
+        _refuse_objects(array, "array")
+        np.lib.format.write_array(file, array, allow_pickle=False)
+
+    def _decode(self, file: IO[bytes]) -> np.ndarray:
+        return np.lib.format.read_array(file, allow_pickle=False)
+
+    def _read(self, path: str) -> np.ndarray:
+        if self._mmap and self._is_local():
+            return np.lib.format.open_memmap(path, mode="r")
+        return super()._read(path)
+
+    def preview(self) -> TablePreview:
+        """Shape, type and range, for Kedro-Viz."""
+        return _table([_summary("array", self.load())])
+
+
+class NpzDataset(FileDataset):
+    """A dictionary of named arrays as `.npz`."""
+
+    kind = "named arrays (.npz)"
+    reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error)
+
+    def _encode(self, data: dict[str, np.ndarray], file: IO[bytes]) -> None:
+        arrays = {name: np.asanyarray(value) for name, value in data.items()}
+        for name, array in arrays.items():
+            _refuse_objects(array, name)
+        # np.savez takes the names as keywords and so has some it cannot store.
+        with zipfile.ZipFile(file, "w") as archive:
+            for name, array in arrays.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, array, allow_pickle=False)
+
+    def _decode(self, file: IO[bytes]) -> dict[str, np.ndarray]:
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+
+    def preview(self) -> TablePreview:
+        """Shape, type and range of each array, for Kedro-Viz."""
+        return _table([_summary(name, array) for name, array in self.load().items()])
+
+
+class SparseDataset(FileDataset):
+    """A sparse matrix as scipy's `.npz`, loaded as CSR."""
+
+    kind = "a sparse matrix (scipy .npz)"
+    reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error)
+
+    def _encode(self, data: sparse.spmatrix, file: IO[bytes]) -> None:
+        if not sparse.issparse(data):
+            raise TypeError(f"expected a scipy sparse matrix, got {type(data).__name__}")
+        sparse.save_npz(file, data.tocsr())
+
+    def _decode(self, file: IO[bytes]) -> sparse.csr_matrix:
+        matrix = sparse.load_npz(file).tocsr()
+        # An index out of range would be read, and written, outside of memory.
+        matrix.check_format(full_check=True)
+        return matrix
+
+    def preview(self) -> TablePreview:
+        """Shape and density, for Kedro-Viz."""
+        matrix = self.load()
+        density = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
+        return _table([{**_summary("stored values", matrix.data), "shape": str(matrix.shape), "density": density}])
+
+
+def _refuse_objects(array: np.ndarray, name: str) -> None:
+    if array.dtype.hasobject:
+        raise TypeError(f"{name}: expected numbers or fixed-width text, got dtype {array.dtype}, which needs pickle")
+
+
+def _summary(name: str, array: np.ndarray) -> dict[str, Any]:
+    is_number = array.size and array.dtype.kind in "biuf"
+    low, high = (float(array.min()), float(array.max())) if is_number else ("", "")
+    return {"name": name, "shape": str(array.shape), "dtype": str(array.dtype), "min": low, "max": high}
+
+
+def _table(rows: list[dict[str, Any]]) -> TablePreview:
+    columns = list(rows[0]) if rows else []
+    return TablePreview({"index": list(range(len(rows))), "columns": columns, "data": [list(r.values()) for r in rows]})

@@ -1,0 +1,103 @@
+"""Tables, texts and plain values: the classes of kedro-datasets, made atomic."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from kedro.io import AbstractDataset, DatasetError
+
+from deep_clustering.data.datasets.base import AtomicDataset, JSONPreview, TablePreview
+
+_PREVIEW_ROWS = 100
+
+
+class LibraryDataset(AtomicDataset):
+    """A dataset of kedro-datasets, which has no versions here and only ever sees whole files or its own part."""
+
+    definition: ClassVar[Mapping[str, Any]]
+    """What a catalog would say of it, without the place: `type` and its options."""
+
+    def _write(self, data: Any, path: str) -> None:  # noqa: ANN401
+        with _bare_errors():
+            self._at(path).save(data)
+
+    def _read(self, path: str) -> Any:  # noqa: ANN401
+        with _bare_errors():
+            return self._at(path).load()
+
+    def _at(self, path: str) -> AbstractDataset:
+        fs_args = {**self.definition.get("fs_args", {}), **(self._access["fs_args"] or {})}
+        place = {
+            "filepath": path if self._is_local() else f"{self._protocol}://{path}",
+            "credentials": self._access["credentials"],
+            "fs_args": fs_args,
+        }
+        return AbstractDataset.from_config(self.kind, {**self.definition, **place})
+
+
+class JSONDataset(LibraryDataset):
+    """Plain values as `.json`; not-a-number is refused, since JSON has none."""
+
+    kind = "JSON"
+    definition: ClassVar = {
+        "type": "json.JSONDataset",
+        "save_args": {"indent": 1, "allow_nan": False},
+        "fs_args": {"open_args_load": {"mode": "rb"}},  # the reader tells UTF-8 from UTF-16 by itself
+    }
+
+    def preview(self) -> JSONPreview:
+        """The content, for Kedro-Viz."""
+        return JSONPreview(json.dumps(self.load()))
+
+
+class TextDataset(LibraryDataset):
+    """Text as UTF-8, with the ends of lines that it has."""
+
+    kind = "UTF-8 text"
+    definition: ClassVar = {
+        "type": "text.TextDataset",
+        "fs_args": {
+            "open_args_save": {"mode": "w", "encoding": "utf-8", "newline": ""},
+            "open_args_load": {"mode": "r", "encoding": "utf-8", "newline": ""},
+        },
+    }
+
+
+class TableDataset(LibraryDataset):
+    """A pandas.DataFrame as `.csv`, without its index."""
+
+    kind = "a table (.csv)"
+    definition: ClassVar = {
+        "type": "pandas.CSVDataset",
+        "save_args": {"index": False},
+        "fs_args": {"open_args_save": {"mode": "w", "encoding": "utf-8", "newline": ""}},
+    }
+
+    def preview(self) -> TablePreview:
+        """The rows, for Kedro-Viz."""
+        return TablePreview(self.load().to_dict("split"))
+
+
+class ParquetDataset(LibraryDataset):
+    """A pandas.DataFrame as `.parquet`, without its index; its `attrs` are kept."""
+
+    kind = "a table (.parquet)"
+    definition: ClassVar = {
+        "type": "pandas.ParquetDataset",
+        "save_args": {"engine": "pyarrow", "index": False},
+        "load_args": {"engine": "pyarrow"},
+    }
+
+    def preview(self) -> TablePreview:
+        """The first rows, for Kedro-Viz."""
+        return TablePreview(self.load().head(_PREVIEW_ROWS).to_dict("split"))
+
+
+@contextmanager
+def _bare_errors() -> Iterator[None]:
+    """Raise what the library ran into, without the sentence around it, which names the part and not the file."""
+    try:
+        yield
+    except DatasetError as error:
+        raise (error.__cause__ or error) from None
