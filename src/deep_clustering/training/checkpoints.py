@@ -11,9 +11,7 @@ The options are checked before every run, also of methods without a network: tor
 import hashlib
 import json
 import logging
-import os
 import time
-import uuid
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from safetensors import SafetensorError, safe_open
 from scipy import sparse
 
 from deep_clustering import __version__
+from deep_clustering.atomic import atomic_file
 
 if TYPE_CHECKING:
     import torch
@@ -116,40 +115,26 @@ class Checkpoints:
         import safetensors.torch
 
         folder = self._folder()
-        folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
         skeleton = _take_apart(state, "", tensors)
         header = {"identity": json.dumps(self._identity), "state": json.dumps(skeleton)}
-        temporary = folder / f".{uuid.uuid4().hex}.part"
-        try:
-            with temporary.open("wb") as file:
-                file.write(safetensors.torch.save(tensors, metadata=header))
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(folder / f"epoch-{epoch:06d}.safetensors")
-        finally:
-            temporary.unlink(missing_ok=True)
+        with atomic_file(folder / f"epoch-{epoch:06d}.safetensors") as file:
+            file.write(safetensors.torch.save(tensors, metadata=header))
         for path in self._files()[_KEPT:]:
             path.unlink()
 
     def clear(self) -> None:
         """Remove the checkpoints: the training has ended, or begins anew."""
-        for path in self._files():
-            path.unlink(missing_ok=True)
-        with suppress(OSError):  # not there, or not empty
-            self._folder().rmdir()
+        _remove(self._folder())
 
     def _remove_given_up(self) -> None:
         """Remove what trainings of other options or rows have left here and nobody has continued for long."""
         oldest = time.time() - _GIVEN_UP_SECONDS
         for folder in (Path(self._options.folder) / self._name).glob("*/"):
-            files = [*folder.glob("epoch-*.safetensors")]
-            with suppress(OSError):  # another run was faster
-                if folder != self._folder() and files and max(file.stat().st_mtime for file in files) < oldest:
-                    for file in files:
-                        file.unlink()
-                    folder.rmdir()
-                    logger.info("checkpoints: removed %s, which nobody has continued for two weeks", folder)
+            times = [file.stat().st_mtime for file in folder.glob("epoch-*.safetensors")]
+            if folder != self._folder() and times and max(times) < oldest:
+                _remove(folder)
+                logger.info("checkpoints: removed %s, which nobody has continued for two weeks", folder)
 
     def _folder(self) -> Path:
         digest = hashlib.sha256(json.dumps(self._identity, sort_keys=True).encode()).hexdigest()
@@ -157,6 +142,14 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self._folder().glob("epoch-*.safetensors"), reverse=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove the checkpoints in a folder, with what a killed process has left of one, and the folder if it is empty."""
+    for path in (*folder.glob("epoch-*.safetensors"), *folder.glob(".*")):
+        path.unlink(missing_ok=True)
+    with suppress(OSError):  # not there, or not empty
+        folder.rmdir()
 
 
 def identify(
