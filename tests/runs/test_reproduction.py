@@ -193,6 +193,7 @@ def test_a_failed_run_is_compared_in_what_it_had_done(project, monkeypatch):
     result = kedro(project, "reproduce", failed.run_id)
     assert result.exit_code == 0, result.output
     assert "100.00%" in result.output
+    assert result.output.splitlines()[-1].startswith("identical: run ")
 
 
 def _fail(*arguments):
@@ -238,11 +239,16 @@ def moved(n_rows):
         (ROWS, METRICS, Verdict.IDENTICAL, 1.0),
         ((ROWS + 3) % 10, METRICS, Verdict.WITHIN_TOLERANCE, 1.0),
         (ROWS, METRICS | {"acc": 0.755}, Verdict.WITHIN_TOLERANCE, 1.0),
-        (moved(10), METRICS | {"acc": 0.755}, Verdict.WITHIN_TOLERANCE, 0.95),
-        (moved(10), METRICS | {"acc": 0.765}, Verdict.DIFFERENT, 0.95),
-        (moved(2), METRICS | {"acc": 0.5}, Verdict.WITHIN_TOLERANCE, 0.99),
-        (moved(3), METRICS | {"acc": 0.5}, Verdict.DIFFERENT, 0.985),
-        (moved(10), {"acc": 0.75}, Verdict.DIFFERENT, 0.95),
+        (ROWS, METRICS | {"acc": 0.765}, Verdict.DIFFERENT, 1.0),
+        (moved(2), METRICS, Verdict.WITHIN_TOLERANCE, 0.99),
+        (moved(2), METRICS | {"acc": 0.755}, Verdict.WITHIN_TOLERANCE, 0.99),
+        (moved(2), METRICS | {"acc": 0.5}, Verdict.DIFFERENT, 0.99),
+        (moved(3), METRICS, Verdict.DIFFERENT, 0.985),
+        (moved(3), METRICS | {"acc": 0.755}, Verdict.DIFFERENT, 0.985),
+        (ROWS % 3, METRICS, Verdict.DIFFERENT, 0.3),
+        (ROWS, {"acc": 0.75}, Verdict.DIFFERENT, 1.0),
+        (ROWS, None, Verdict.DIFFERENT, 1.0),
+        (None, METRICS, Verdict.DIFFERENT, None),
         (ROWS[:-1], METRICS | {"acc": 0.5}, Verdict.DIFFERENT, 0.0),
         (None, METRICS | {"acc": 0.5}, Verdict.DIFFERENT, None),
         (None, None, Verdict.DIFFERENT, None),
@@ -253,6 +259,14 @@ def test_the_verdict_follows_its_definition(assignments, metrics, verdict, agree
     found = compare("toy", then, Results(assignments=assignments, metrics=metrics), tolerance=0.01)
     assert found.verdict == verdict
     assert found.agreement == (None if agreement is None else pytest.approx(agreement))
+
+
+def test_what_the_recorded_run_has_not_left_is_not_asked_of_the_new_one():
+    whole = Results(assignments=ROWS, metrics=METRICS)
+    assert compare("toy", Results(assignments=ROWS, metrics=None), whole, 0.01).verdict == Verdict.IDENTICAL
+    assert compare("toy", Results(assignments=moved(3), metrics=None), whole, 0.01).verdict == Verdict.DIFFERENT
+    assert compare("toy", Results(assignments=None, metrics=METRICS), whole, 0.01).verdict == Verdict.IDENTICAL
+    assert compare("toy", Results(assignments=None, metrics={"acc": 0.5}), whole, 0.01).verdict == Verdict.DIFFERENT
 
 
 def test_the_tolerance_is_the_callers(project, runs):
