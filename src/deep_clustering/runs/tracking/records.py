@@ -12,7 +12,9 @@ from deep_clustering.methods import is_curve
 from deep_clustering.redaction import flatten
 from deep_clustering.runs.tracking.provenance import pipeline_name
 
+PRECISION_USED = ".precision_used"
 KINDS = ("scores", "history", "artifact", "data_card", "model")
+KEPT_AS_FILES = ("scores", "artifact", "data_card")
 ALWAYS_LOGGED = ("seed", "device", "n_clusters", "ingestion", "features")
 
 
@@ -85,6 +87,23 @@ def used_parameters(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[s
         names |= set(parameters["parameters"])
     names |= {name for name in ALWAYS_LOGGED if name in parameters["parameters"]}
     return flatten({name: parameters[f"params:{name}"] for name in sorted(names)})
+
+
+def decided_precisions(method: str, predictor: Any) -> dict[str, str]:  # noqa: ANN401
+    """What the option `precision` came to where it was decided by trying, of the method and of a backbone.
+
+    Args:
+        method: Name that the method goes under.
+        predictor: A `Predictor`.
+
+    Returns:
+        `<method>.precision_used` and `features.precision_used`, for those that are known.
+    """
+    preparation = predictor.preparation
+    found = {method: predictor.model.options.get("precision")}
+    if preparation.options.get("backbone") is not None:
+        found["features"] = preparation.options["precision"]
+    return {f"{block}{PRECISION_USED}": value for block, value in found.items() if value not in (None, "auto")}
 
 
 def run_name(run_params: Mapping[str, Any], data_set: str, seed: int) -> str:

@@ -1,0 +1,110 @@
+"""What the saved value of a catalog entry is to MLflow: how it is written to a run, and whether a run has it whole.
+
+Whatever is written ends with what `has` looks for, so that a process that is killed in between is found out.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deep_clustering.runs.tracking import records
+from deep_clustering.runs.tracking.models import ModelFiles
+from deep_clustering.runs.tracking.registry import Training
+from deep_clustering.runs.tracking.tracked_run import TrackedRun
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """A value of the catalog."""
+
+    kind: str | None
+    """What it is to MLflow, one of `records.KINDS`; None for nothing."""
+    method: str
+    """Name that it goes under; empty for none."""
+    data: Any
+    """The value."""
+    find_file: Callable[[], Path]
+    """Finds its local file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorder:
+    """Writes outputs to a run, once."""
+
+    run: TrackedRun
+    data_set: str
+    """Name of the data set, for the names of registered models."""
+    log_model: bool
+    """Whether fitted models are stored."""
+    register: bool
+    """Whether stored models become versions of a registered one."""
+
+    def write(self, output: Output) -> None:
+        """Write an output to the run; of a model that is there in part, what is missing.
+
+        Raises:
+            MlflowException: if the store refuses.
+            OSError: if a file cannot be read or copied.
+        """
+        method = output.method
+        if output.kind == "scores":
+            self.run.log_metrics(records.score_points(method, output.data))
+        elif output.kind == "history":
+            self.run.log_metrics(records.history_points(method, output.data))
+        elif output.kind == "data_card":
+            self.run.log_data_card(output.data)
+        elif output.kind == "model":
+            self._write_model(output)
+        if output.kind in records.KEPT_AS_FILES:
+            self.run.log_file(output.find_file(), self._folder(output))
+
+    def has(self, output: Output) -> bool:
+        """Whether the run has all of an output."""
+        if output.kind in records.KEPT_AS_FILES:
+            return self.run.has_file(output.find_file(), self._folder(output))
+        if output.kind == "history":
+            points = list(records.history_points(output.method, output.data))
+            return not points or self.run.has_point(points[-1][0], points[-1][2])
+        if output.kind == "model" and self.log_model:
+            model = self.run.find_model(f"{output.method}_model")
+            is_registered = model is not None and self.run.has_registered(self._registered_name(output), model)
+            return model is not None and (is_registered or not self.register)
+        return True
+
+    def _write_model(self, output: Output) -> None:
+        self.run.log_params(records.decided_precisions(output.method, output.data))
+        if self.log_model:
+            model_id = self.run.log_model(f"{output.method}_model", _model_files(output))
+            if self.register:
+                self.run.register_model(self._registered_name(output), model_id, _training(output.data))
+
+    def _registered_name(self, output: Output) -> str:
+        return f"{self.data_set}-{output.method}"
+
+    @staticmethod
+    def _folder(output: Output) -> str:
+        return "" if output.kind == "data_card" else output.method
+
+
+def _model_files(output: Output) -> ModelFiles:
+    from deep_clustering.inference.raw_rows import describe_rows, example_rows
+
+    preparation = output.data.preparation
+    return ModelFiles(
+        path=output.find_file(),
+        input_example=example_rows(preparation),
+        metadata={"method": output.data.model.method, "rows": describe_rows(preparation)},
+    )
+
+
+def _training(predictor: Any) -> Training:  # noqa: ANN401 - a `Predictor`, which needs torch to be imported
+    model, preparation = predictor.model, predictor.preparation
+    return Training(
+        method=model.method,
+        options=model.options,
+        features=preparation.options,
+        weights_sha256=preparation.weights_sha256,
+        data_sha256=preparation.data_sha256,
+        score=predictor.score,
+    )
