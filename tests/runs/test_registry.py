@@ -1,6 +1,7 @@
 """Who becomes champion, in a real store."""
 
 import pytest
+
 from deep_clustering.inference.mlflow_store import TrackingError
 from deep_clustering.inference.stored import read_predictor
 from deep_clustering.runs.tracking.registry import Training, options_sha256, register

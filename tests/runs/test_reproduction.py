@@ -85,7 +85,7 @@ def test_the_recorded_version_of_an_input_is_used_and_not_the_newest(project, ru
     assert result.exit_code == 0, result.output
     new = list_runs(project, last=1)[0]
     assert new.load_versions == assigned.load_versions
-    assert new.selection == {"node_names": ["kmeans.assign"]}
+    assert new.restriction == {"node_names": ["kmeans.assign"]}
     assert result.output.splitlines()[-1].startswith("identical: run ")
 
 

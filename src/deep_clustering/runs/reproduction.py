@@ -85,8 +85,8 @@ def reproduce(
     repeating.run_again(
         project_path,
         run,
-        params={**_without_lost_folders(params, project_path, say), **chosen},
-        selection=run.selection,
+        params=_with_decisions(parts, {**_without_lost_folders(params, project_path, say), **chosen}, say),
+        restriction=run.restriction,
         load_versions=versions,
         version=version,
         role="reproduces",
@@ -129,6 +129,17 @@ def _without_lost_folders(params: Mapping[str, Any], project_path: Path, say: Ca
             say(f"  {name}: {kept[name]} is gone; the project's own is used")
             del kept[name]
     return kept
+
+
+def _with_decisions(parts: list[RecordedRun], params: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Give a precision that the run found out by trying: another machine or moment may find another."""
+    given = dict(params)
+    used = {block: precision for part in parts for block, precision in part.precision_used.items()}
+    for block, precision in sorted(used.items()):
+        if parts[0].params.get(f"{block}.precision") == "auto":
+            say(f"  {block}.precision: auto came to {precision}; set to {precision}")
+            given[block] = {**given.get(block, {}), "precision": precision}
+    return given
 
 
 def _judge(

@@ -56,7 +56,7 @@ def resume(project_path: Path, run_id: str | None, say: Callable[[str], None]) -
         project_path,
         run,
         params={**params, "checkpoints": {**params.get("checkpoints", {}), "resume": "auto"}},
-        selection={"node_names": [node.name for node in missing.nodes]},
+        restriction={"node_names": [node.name for node in missing.nodes]},
         load_versions=versions,
         version=run.save_version,
         role="resumes",

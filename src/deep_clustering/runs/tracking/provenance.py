@@ -17,6 +17,9 @@ from deep_clustering.redaction import REDACTED, flatten
 
 UNKNOWN = "unknown"
 
+# Ending of the parameter that says what the option `precision` of a block came to.
+PRECISION_USED = ".precision_used"
+
 # What a saved model needs besides this project's own code, which travels with the model.
 MODEL_PACKAGES = (
     "mlflow",

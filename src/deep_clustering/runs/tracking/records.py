@@ -10,9 +10,8 @@ from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import is_curve
 from deep_clustering.redaction import flatten
-from deep_clustering.runs.tracking.provenance import pipeline_name
+from deep_clustering.runs.tracking.provenance import PRECISION_USED, pipeline_name
 
-PRECISION_USED = ".precision_used"
 KINDS = ("scores", "history", "artifact", "data_card", "model")
 KEPT_AS_FILES = ("scores", "artifact", "data_card")
 ALWAYS_LOGGED = ("seed", "device", "n_clusters", "ingestion", "features")
