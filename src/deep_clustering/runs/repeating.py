@@ -33,6 +33,8 @@ class Plan:
     catalog: CatalogProtocol
     params: Mapping[str, str]
     """Flat parameters, as a run logs them."""
+    tracking: Mapping[str, Any]
+    """The block `tracking` of the configuration."""
 
 
 def plan_run(project_path: Path, run: RecordedRun, runtime_params: Mapping[str, Any]) -> Plan:
@@ -60,7 +62,12 @@ def plan_run(project_path: Path, run: RecordedRun, runtime_params: Mapping[str, 
     catalog = context.catalog
     values = {name: catalog.load(name) for name in catalog if name == "parameters" or name.startswith("params:")}
     data_set = str(context.config_loader["globals"]["data_set"])
-    return Plan(pipeline=pipeline, catalog=catalog, params={"data_set": data_set, **used_parameters(pipeline, values)})
+    return Plan(
+        pipeline=pipeline,
+        catalog=catalog,
+        params={"data_set": data_set, **used_parameters(pipeline, values)},
+        tracking=values["parameters"].get("tracking", {}),
+    )
 
 
 def own_params(run: RecordedRun) -> dict[str, Any]:

@@ -40,19 +40,23 @@ class Recorder:
     register: bool
     """Whether stored models become versions of a registered one."""
 
-    def write(self, output: Output) -> None:
-        """Write an output to the run; of a model that is there in part, what is missing.
+    def write(self, output: Output, *, again: bool = False) -> None:
+        """Write an output to the run.
+
+        Args:
+            output: What to write.
+            again: Whether a part of it may be there already; what is there is then not written twice.
 
         Raises:
             MlflowException: if the store refuses.
             OSError: if a file cannot be read or copied.
         """
-        method = output.method
-        if output.kind == "scores":
-            self.run.log_metrics(records.score_points(method, output.data))
-        elif output.kind == "history":
-            self.run.log_metrics(records.history_points(method, output.data))
-        elif output.kind == "data_card":
+        points = _points(output)
+        if again:
+            there = {name: self.run.steps_of(name) for name in {name for name, _, _ in points}}
+            points = [point for point in points if point[2] not in there[point[0]]]
+        self.run.log_metrics(points)
+        if output.kind == "data_card":
             self.run.log_data_card(output.data)
         elif output.kind == "model":
             self._write_model(output)
@@ -64,8 +68,8 @@ class Recorder:
         if output.kind in records.KEPT_AS_FILES:
             return self.run.has_file(output.find_file(), self._folder(output))
         if output.kind == "history":
-            points = list(records.history_points(output.method, output.data))
-            return not points or self.run.has_point(points[-1][0], points[-1][2])
+            last = _points(output)[-1:]
+            return all(step in self.run.steps_of(name) for name, _, step in last)
         if output.kind == "model" and self.log_model:
             model = self.run.find_model(f"{output.method}_model")
             is_registered = model is not None and self.run.has_registered(self._registered_name(output), model)
@@ -85,6 +89,13 @@ class Recorder:
     @staticmethod
     def _folder(output: Output) -> str:
         return "" if output.kind == "data_card" else output.method
+
+
+def _points(output: Output) -> list[tuple[str, float, int]]:
+    """Metrics of an output: name, value and step."""
+    if output.kind == "scores":
+        return list(records.score_points(output.method, output.data))
+    return list(records.history_points(output.method, output.data)) if output.kind == "history" else []
 
 
 def _model_files(output: Output) -> ModelFiles:

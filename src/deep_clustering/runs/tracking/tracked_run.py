@@ -104,9 +104,9 @@ class TrackedRun:
         name = f"{folder}/{path.name}" if folder else path.name
         return (name, path.stat().st_size) in {(item.path, item.file_size) for item in files}
 
-    def has_point(self, name: str, step: int) -> bool:
-        """Whether a metric has a value at a step."""
-        return any(point.step == step for point in self._client.get_metric_history(self.run_id, _valid(name)))
+    def steps_of(self, name: str) -> set[int]:
+        """Steps at which a metric has a value."""
+        return {point.step for point in self._client.get_metric_history(self.run_id, _valid(name))}
 
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, now."""
