@@ -142,15 +142,16 @@ def test_the_recorded_number_of_threads_is_set(project, runs):
     assert list_runs(project, last=1)[0].torch_threads == 2
 
 
-def test_a_precision_that_was_found_by_trying_is_given(project, runs):
-    client_of(project).log_param(runs["dcan"].run_id, "dcan.precision_used", "fp32")
-    result = kedro(project, "reproduce", runs["dcan"].run_id)
+def test_a_precision_that_was_found_by_trying_is_given(project):
+    old = tracked_run(project, *scoring("dcan"), "--params=dcan.precision=auto,dcan.epochs=1")
+    client_of(project).log_param(old.run_id, "dcan.precision_used", "fp32")
+    result = kedro(project, "reproduce", old.run_id)
     assert result.exit_code == 0, result.output
     assert "  dcan.precision: auto came to fp32; set to fp32" in result.output
     assert "precision_used" not in result.output
     new = list_runs(project, last=1)[0]
-    assert (runs["dcan"].params["dcan.precision"], new.params["dcan.precision"]) == ("auto", "fp32")
-    assert new.runtime_params["seed"] == 3
+    assert (old.params["dcan.precision"], new.params["dcan.precision"]) == ("auto", "fp32")
+    assert (old.params["dcan.epochs"], new.params["dcan.epochs"]) == ("1", "1")
 
 
 def test_a_hidden_parameter_is_refused_with_the_reason(project, runs):

@@ -134,6 +134,13 @@ def test_parameters_of_finished_nodes_must_be_as_they_were(project, run):
     assert "    parameter kmeans.n_init: 2, now 3" in message
 
 
+def test_where_it_was_computed_may_change(project, run):
+    write_parameters(project, PARAMETERS + "features: {batch_size: 8, cache: elsewhere, device: auto}\n")
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert "  warning: changed since: parameter features.batch_size: 64, now 8" in result.output
+
+
 def test_parameters_of_what_is_left_may_be_corrected(project, run):
     write_parameters(project, PARAMETERS + "evaluation: {silhouette_samples: 20}\n")
     result = kedro(project, "resume")

@@ -133,14 +133,20 @@ def _refuse_mixture(run: RecordedRun, plan: repeating.Plan, finished: Pipeline) 
     """Refuse to go on behind nodes that would compute something else now."""
     read = {name.removeprefix("params:") for name in finished.inputs() if name.startswith("params:")}
     changed = repeating.changed_params(run, plan).items()
-    computing = {*read, "data_set"} - {"checkpoints"}  # these place and continue a training, and change no result
-    mixed = {name: pair for name, pair in changed if name.partition(".")[0] in computing}
+    computing = {*read, "data_set"}
+    mixed = {name: pair for name, pair in changed if name.partition(".")[0] in computing and not _is_place(name)}
     if mixed:
         lines = [f"    {line}" for line in repeating.describe_changes("parameter", mixed)]
         raise click.ClickException(
             f"run {run.run_id}: what it has finished was computed with other parameters than the configuration has "
             "now; restore them, or start anew by kedro run\n" + "\n".join(lines)
         )
+
+
+def _is_place(name: str) -> bool:
+    """Whether a parameter says only where something is computed or kept, or in what pieces."""
+    block, _, option = name.partition(".")
+    return block == "checkpoints" or option in ("device", "cache") or name in ("device", "features.batch_size")
 
 
 def _say_plan(
