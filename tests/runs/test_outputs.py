@@ -8,12 +8,12 @@ import pytest
 
 from deep_clustering.runs.tracking import models
 from deep_clustering.runs.tracking.outputs import Output, Recorder
-from deep_clustering.runs.tracking.records import decided_precisions
+from deep_clustering.runs.tracking.records import backbone_precision, circumstances
 from deep_clustering.runs.tracking.store import find_tracked_run, start_run
 from tracked_project import client_of, make_project
 
 EPOCHS = 1001  # more points than one request takes
-OPTIONS = {"seed": 0, "precision": "bf16"}
+OPTIONS = {"seed": 0}
 DATA = {
     "data_card": {
         "name": "some",
@@ -23,11 +23,18 @@ DATA = {
         "dtype": "float32",
         "sha256": {"samples": "a" * 64},
     },
-    "history": {"epoch": np.arange(EPOCHS), "loss": np.linspace(1, 0, EPOCHS)},
+    "history": {
+        "epoch": np.arange(EPOCHS),
+        "loss": np.linspace(1, 0, EPOCHS),
+        "under_precision": np.array("bf16"),
+        "under_device": np.array("cuda"),
+    },
     "artifact": "page",
     "model": SimpleNamespace(
         model=SimpleNamespace(method="toy", options=OPTIONS),
-        preparation=SimpleNamespace(options={}, weights_sha256=None, data_sha256="a" * 64),
+        preparation=SimpleNamespace(
+            options={"backbone": "net", "precision": "fp32"}, weights_sha256=None, data_sha256="a" * 64
+        ),
         score=("quality", "max", 0.5),
     ),
     "scores": {
@@ -124,6 +131,7 @@ def content(root, run_id):
     }
 
 
+@pytest.mark.slow
 def test_what_a_process_left_half_written_is_completed_and_nothing_is_there_twice(root, outputs):
     client = MortalClient(client_of(root), None)
     run_id, unbroken = begin(root, client)
@@ -172,20 +180,13 @@ def test_what_shall_not_be_stored_is_not_missed(root, outputs):
     assert client_of(root).search_registered_models() == []
 
 
-@pytest.mark.parametrize(
-    ("precision", "backbone", "expected"),
-    [
-        (None, None, {}),
-        ("auto", None, {}),
-        ("fp32", None, {"toy.precision_used": "fp32"}),
-        ("auto", "resnet50", {"features.precision_used": "bf16"}),
-        ("fp32", "resnet50", {"toy.precision_used": "fp32", "features.precision_used": "bf16"}),
-    ],
-)
-def test_a_precision_is_noted_where_it_is_known(precision, backbone, expected):
-    options = {} if precision is None else {"precision": precision}
-    predictor = SimpleNamespace(
-        model=SimpleNamespace(options=options),
-        preparation=SimpleNamespace(options={"backbone": backbone, "precision": "bf16"}),
-    )
-    assert decided_precisions("toy", predictor) == expected
+def test_what_a_training_ran_under_is_noted(root, outputs):
+    run_id, complete = begin(root, client_of(root))
+    write_all(complete, outputs)
+    params = client_of(root).get_run(run_id).data.params
+    assert params == {"toy.precision_used": "bf16", "toy.device_used": "cuda", "features.precision_used": "fp32"}
+
+
+def test_what_is_not_known_is_not_noted():
+    assert circumstances("toy", {"loss": np.zeros(3)}) == {}
+    assert backbone_precision(SimpleNamespace(options={"backbone": None, "precision": "auto"})) == {}

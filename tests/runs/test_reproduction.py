@@ -142,16 +142,22 @@ def test_the_recorded_number_of_threads_is_set(project, runs):
     assert list_runs(project, last=1)[0].torch_threads == 2
 
 
-def test_a_precision_that_was_found_by_trying_is_given(project):
-    old = tracked_run(project, *scoring("dcan"), "--params=dcan.precision=auto,dcan.epochs=1")
-    client_of(project).log_param(old.run_id, "dcan.precision_used", "fp32")
+def test_a_precision_that_was_found_by_trying_is_given_and_another_device_is_named(project, monkeypatch):
+    with monkeypatch.context() as patch:  # an accelerator, on a machine that has none
+        describe = {"precision_used": "fp32", "device_used": "cuda"}
+        noted = {f"dcan.{name}": text for name, text in describe.items()}
+        patch.setattr("deep_clustering.runs.tracking.records.circumstances", lambda *_: noted)
+        old = tracked_run(project, *scoring("dcan"), "--params=dcan.precision=auto,dcan.epochs=1")
     result = kedro(project, "reproduce", old.run_id)
     assert result.exit_code == 0, result.output
     assert "  dcan.precision: auto came to fp32; set to fp32" in result.output
-    assert "precision_used" not in result.output
+    assert "ran with dcan.device: cuda, now cpu" in result.output.splitlines()
+    assert "ran with dcan.precision" not in result.output
+    assert "_used" not in result.output
     new = list_runs(project, last=1)[0]
     assert (old.params["dcan.precision"], new.params["dcan.precision"]) == ("auto", "fp32")
     assert (old.params["dcan.epochs"], new.params["dcan.epochs"]) == ("1", "1")
+    assert new.used == {"dcan.precision": "fp32", "dcan.device": "cpu"}
 
 
 def test_a_hidden_parameter_is_refused_with_the_reason(project, runs):

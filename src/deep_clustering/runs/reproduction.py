@@ -134,12 +134,17 @@ def _without_lost_folders(params: Mapping[str, Any], project_path: Path, say: Ca
 def _with_decisions(parts: list[RecordedRun], params: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
     """Give a precision that the run found out by trying: another machine or moment may find another."""
     given = dict(params)
-    used = {block: precision for part in parts for block, precision in part.precision_used.items()}
-    for block, precision in sorted(used.items()):
-        if parts[0].params.get(f"{block}.precision") == "auto":
-            say(f"  {block}.precision: auto came to {precision}; set to {precision}")
-            given[block] = {**given.get(block, {}), "precision": precision}
+    for name, value in sorted(_used(parts).items()):
+        block, _, option = name.rpartition(".")
+        if option == "precision" and parts[0].params.get(name) == "auto":
+            say(f"  {name}: auto came to {value}; set to {value}")
+            given[block] = {**given.get(block, {}), option: value}
     return given
+
+
+def _used(parts: list[RecordedRun]) -> dict[str, str]:
+    """What options came to in a run and its continuations."""
+    return {name: value for part in parts for name, value in part.used.items()}
 
 
 def _judge(
@@ -158,6 +163,11 @@ def _judge(
         verdicts.append(Verdict.IDENTICAL if is_same else Verdict.DIFFERENT)
         if not is_same:
             say(f"the data differ: sha256 of {name} was {data[name]}, now {new.data_sha256[name]}")
+    changed = {name: (then, new.used[name]) for name, then in sorted(_used(parts).items()) if name in new.used}
+    for line in repeating.describe_changes(
+        "ran with", {name: pair for name, pair in changed.items() if len({*pair}) > 1}
+    ):
+        say(line)
     for line in table(comparisons):
         say(line)
     verdict = max(verdicts, default=Verdict.IDENTICAL)

@@ -51,6 +51,8 @@ class Recorder:
             MlflowException: if the store refuses.
             OSError: if a file cannot be read or copied.
         """
+        if output.kind == "history":
+            self.run.log_params(records.circumstances(output.method, output.data))
         points = _points(output)
         if again:
             there = {name: self.run.steps_of(name) for name in {name for name, _, _ in points}}
@@ -77,7 +79,7 @@ class Recorder:
         return True
 
     def _write_model(self, output: Output) -> None:
-        self.run.log_params(records.decided_precisions(output.method, output.data))
+        self.run.log_params(records.backbone_precision(output.data.preparation))
         if self.log_model:
             model_id = self.run.log_model(f"{output.method}_model", _model_files(output))
             if self.register:

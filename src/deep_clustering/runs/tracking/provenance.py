@@ -17,8 +17,9 @@ from deep_clustering.redaction import REDACTED, flatten
 
 UNKNOWN = "unknown"
 
-# Ending of the parameter that says what the option `precision` of a block came to.
-PRECISION_USED = ".precision_used"
+# Ending of the parameters `<block>.precision_used` and `<block>.device_used`, which say what an option came to.
+USED = "_used"
+CIRCUMSTANCES = ("precision", "device")
 
 # What a saved model needs besides this project's own code, which travels with the model.
 MODEL_PACKAGES = (

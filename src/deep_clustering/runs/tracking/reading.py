@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
 from deep_clustering.redaction import REDACTED
 from deep_clustering.runs.tracking.process import state_of
-from deep_clustering.runs.tracking.provenance import PRECISION_USED, UNKNOWN
+from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, UNKNOWN, USED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,8 +61,8 @@ class RecordedRun:
     torch_threads: int | None
     data_sha256: Mapping[str, str]
     params: Mapping[str, str]
-    precision_used: Mapping[str, str]
-    """What the option `precision` came to, by the block that holds it; only what was noted."""
+    used: Mapping[str, str]
+    """What options came to that leave it open, such as `dcan.precision` and `dcan.device`; only what was noted."""
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
 
@@ -184,7 +184,8 @@ def _listed(runs: list["Run"]) -> str:
 def _recorded(client: "MlflowClient", run: "Run", complete: Callable[[str], str] = str) -> RecordedRun:
     tags = {name: complete(text) for name, text in run.data.tags.items()}
     params = {name: complete(text) for name, text in run.data.params.items()}
-    used = {name.removesuffix(PRECISION_USED): text for name, text in params.items() if name.endswith(PRECISION_USED)}
+    used = {f"{name}{USED}" for name in CIRCUMSTANCES}
+    noted = {name for name in params if name.rpartition(".")[2] in used}
     info, threads = run.info, tags.get("hardware.torch_threads")
     return RecordedRun(
         run_id=info.run_id,
@@ -205,8 +206,8 @@ def _recorded(client: "MlflowClient", run: "Run", complete: Callable[[str], str]
         hardware=_with_prefix(tags, "hardware."),
         torch_threads=int(threads) if threads else None,
         data_sha256=_with_prefix(tags, "data.sha256."),
-        params={name: text for name, text in params.items() if not name.endswith(PRECISION_USED)},
-        precision_used=used,
+        params={name: text for name, text in params.items() if name not in noted},
+        used={name.removesuffix(USED): params[name] for name in noted},
         metrics=run.data.metrics,
         tags=tags,
     )

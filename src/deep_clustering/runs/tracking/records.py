@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import is_curve
 from deep_clustering.redaction import flatten
-from deep_clustering.runs.tracking.provenance import PRECISION_USED, pipeline_name
+from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, USED, pipeline_name
 
 KINDS = ("scores", "history", "artifact", "data_card", "model")
 KEPT_AS_FILES = ("scores", "artifact", "data_card")
@@ -88,21 +88,17 @@ def used_parameters(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[s
     return flatten({name: parameters[f"params:{name}"] for name in sorted(names)})
 
 
-def decided_precisions(method: str, predictor: Any) -> dict[str, str]:  # noqa: ANN401
-    """What the option `precision` came to where it was decided by trying, of the method and of a backbone.
+def circumstances(method: str, history: Mapping[str, Any]) -> dict[str, str]:
+    """What the options `precision` and `device` of a method came to: `<method>.precision_used` and so on, if noted."""
+    noted = {name: history[f"under_{name}"] for name in CIRCUMSTANCES if f"under_{name}" in history}
+    return {f"{method}.{name}{USED}": str(value) for name, value in noted.items()}
 
-    Args:
-        method: Name that the method goes under.
-        predictor: A `Predictor`.
 
-    Returns:
-        `<method>.precision_used` and `features.precision_used`, for those that are known.
-    """
-    preparation = predictor.preparation
-    found = {method: predictor.model.options.get("precision")}
-    if preparation.options.get("backbone") is not None:
-        found["features"] = preparation.options["precision"]
-    return {f"{block}{PRECISION_USED}": value for block, value in found.items() if value not in (None, "auto")}
+def backbone_precision(preparation: Any) -> dict[str, str]:  # noqa: ANN401 - a `Preparation`
+    """What the option `precision` of a backbone came to, `features.precision_used`; nothing without a backbone."""
+    if preparation.options.get("backbone") is None:
+        return {}
+    return {f"features.precision{USED}": preparation.options["precision"]}
 
 
 def run_name(run_params: Mapping[str, Any], data_set: str, seed: int) -> str:
