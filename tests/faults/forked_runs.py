@@ -1,8 +1,9 @@
 """Commands of the project in children of a process that has the libraries loaded, and their death at a chosen moment.
 
 A run takes seconds, of which most are imports; a fork after them makes many kills affordable. A line of JSON on
-standard input, `{"root": ..., "words": [...], "seconds": ..., "step": ...}`, starts a child, and a line of JSON says
-how it ended. The child is killed after so many seconds, or when it comes to its so manieth step of writing.
+standard input, `{"root": ..., "words": [...], "seconds": ..., "step": ..., "file": ...}`, starts a child, and a line of
+JSON says how it ended. The child is killed after so many seconds, when it comes to its so manieth step of writing, or
+at the first step behind the one that gives a file this name.
 """
 
 import gc
@@ -14,7 +15,8 @@ import time
 from pathlib import Path
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
-EVENTS = ("os.mkdir", "os.rename", "os.link", "os.remove")
+NAMINGS = ("os.rename", "os.link")
+EVENTS = (*NAMINGS, "os.mkdir", "os.remove")
 
 
 def load_libraries():
@@ -44,8 +46,9 @@ def load_libraries():
 class Steps:
     """Counts what this process does to files: opening to write, half a write, naming, removing, making folders."""
 
-    def __init__(self, last):
+    def __init__(self, last, file):
         self.last, self.n_done = last, 0
+        self.file, self.has_appeared = file, False
 
     def watch(self):
         from fsspec.implementations.local import LocalFileOpener
@@ -65,14 +68,16 @@ class Steps:
     def see(self, event, arguments):
         if event in EVENTS or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
             self.count()
+        if event in NAMINGS and Path(os.fsdecode(arguments[1])).name == self.file:
+            self.has_appeared = True
 
     def count(self):
         self.n_done += 1
-        if self.n_done == self.last:
+        if self.n_done == self.last or self.has_appeared:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run_in_child(root, words, step, report):
+def run_in_child(root, words, step, file, report):
     """Run the command and end the process; its output goes to a file beside the project."""
     log = os.open(root.parent / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -83,7 +88,7 @@ def run_in_child(root, words, step, report):
     from deep_clustering.cli import cli
 
     bootstrap_project(root)
-    steps = Steps(step)
+    steps = Steps(step, file)
     steps.watch()
     code = 0
     try:
@@ -94,13 +99,13 @@ def run_in_child(root, words, step, report):
     os._exit(code)
 
 
-def start(root, words, seconds=None, step=None):
+def start(root, words, seconds=None, step=None, file=None):
     """Run a command in a child; returns its exit code, -9 if it was killed, its seconds and its steps."""
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        run_in_child(Path(root), words, step, writing)
+        run_in_child(Path(root), words, step, file, writing)
     os.close(writing)
     if seconds is not None:
         time.sleep(seconds)

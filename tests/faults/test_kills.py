@@ -14,19 +14,21 @@ from kedro.framework.startup import bootstrap_project
 
 from command_line import params
 from pipelines.small_project import copy_project
+from tracked_project import client_of, make_project
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")]
 
 OPTIONS = params(ingestion__n_rows=100, reporting__map_points=10, tracking__enabled="true", tracking__log_model="false")
 RUN = ["run", "--pipelines=kmeans", OPTIONS]
 ENVIRONMENT = {"DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1", "MLFLOW_TRACKING_URI": ""}
+LOGGING = [*RUN[:-1], OPTIONS.replace("tracking.log_model=false", "tracking.log_model=true")]
 KILLED = -9
 LEFT_OVER = ".part"
 
 
 @pytest.fixture(scope="module")
 def command():
-    """Function (root, words, seconds or step) that runs a command of the project, see forked_runs.py."""
+    """Function (root, words, seconds, step or file) that runs a command of the project, see forked_runs.py."""
     with subprocess.Popen(
         [sys.executable, str(Path(__file__).with_name("forked_runs.py"))],
         stdin=subprocess.PIPE,
@@ -166,3 +168,89 @@ def test_a_process_killed_at_any_time_of_its_life_does_not_disturb_the_next(comm
         outputs.check_new(expected)
     assert command(root, RUN)["code"] == 0
     assert outputs.check_new(expected) >= 2 * len(outputs.names)
+
+
+class Record:
+    """What the tracking store holds of all runs of a project together."""
+
+    def __init__(self, root):
+        client = client_of(root)
+        (experiment,) = (one for one in client.search_experiments() if one.name == "deep-clustering")
+        runs = client.search_runs([experiment.experiment_id], order_by=["attributes.start_time"])
+        self.statuses = [run.info.status for run in runs]
+        self.tags = [run.data.tags for run in runs]
+        self.ids = [run.info.run_id for run in runs]
+        self.metrics = sorted(
+            (name, point.step, point.value)
+            for run in runs
+            for name in run.data.metrics
+            if not name.startswith(("wall_seconds.", "peak_memory", "kmeans.cost."))
+            for point in client.get_metric_history(run.info.run_id, name)
+        )
+        self.params = {name: text for run in runs for name, text in run.data.params.items()}
+        del self.params["checkpoints.resume"]  # which a continuation sets
+        self.files = sorted(
+            item.path
+            for run in runs
+            for folder in ("", "kmeans")
+            for item in client.list_artifacts(run.info.run_id, folder)
+            if not item.is_dir and item.path != "data_card.json"
+        )
+        self.data = {name: text for tags in self.tags for name, text in tags.items() if name.startswith("data.sha256")}
+        self.models = [
+            (str(one.name), str(one.status)) for one in client.search_logged_models([experiment.experiment_id])
+        ]
+        self.outputs = sum(len(run.outputs.model_outputs) for run in runs)
+        self.versions = [(one.name, str(one.version)) for one in client.search_model_versions("")]
+        self.champions = [(one.name, dict(one.aliases)) for one in client.search_registered_models()]
+
+    def content(self):
+        """All that does not depend on how many runs it took."""
+        return {name: value for name, value in vars(self).items() if name not in ("statuses", "tags", "ids")}
+
+
+@pytest.fixture(scope="module")
+def unbroken_record(command, tmp_path_factory):
+    root = make_project(tmp_path_factory.mktemp("recorded") / "project")
+    assert command(root, LOGGING)["code"] == 0, (root.parent / "log.txt").read_text()
+    record = Record(root)
+    assert record.statuses == ["FINISHED"]
+    assert record.versions == [("digits-kmeans", "1")]
+    assert len(record.files) == 3
+    return record
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["data_card.json", "history.npz", "assignments.npy", "predictor.safetensors", "scores.json", "report.html"],
+)
+def test_what_a_killed_run_has_saved_and_not_tracked_is_tracked_once(command, unbroken_record, tmp_path, file):
+    root = make_project(tmp_path / "project")
+    assert command(root, LOGGING, file=file)["code"] == KILLED
+    saved = {path: path.stat().st_mtime_ns for path in (root / "data").rglob(f"{file}/*/{file}")}
+    assert len(saved) == 1
+    assert Record(root).statuses == ["RUNNING"]
+    assert command(root, ["resume"])["code"] == 0, (root.parent / "log.txt").read_text()
+    record = Record(root)
+    assert record.content() == unbroken_record.content()
+    if file == "report.html":  # the last output: nothing is left to run
+        assert record.statuses == ["FINISHED"]
+    else:
+        assert record.statuses == ["KILLED", "FINISHED"]
+        assert record.tags[0]["deep_clustering.resumed_by"] == record.ids[1]
+    if file != "assignments.npy":  # that node lacked another output
+        assert {path: path.stat().st_mtime_ns for path in saved} == saved, "it is not computed again"
+    assert command(root, ["resume"])["code"] == 0
+    assert (root.parent / "log.txt").read_text().endswith("no tracked run is unfinished\n")
+    assert vars(Record(root)) == vars(record)
+
+
+def test_resuming_passes_over_a_run_that_lacks_nothing_and_reaches_an_older_one(command, tmp_path):
+    root = make_project(tmp_path / "project")
+    assert command(root, RUN, file="assignments.npy")["code"] == KILLED
+    assert command(root, RUN, file="report.html")["code"] == KILLED
+    assert command(root, ["resume"])["code"] == 0, (root.parent / "log.txt").read_text()
+    record = Record(root)
+    assert record.statuses == ["KILLED", "FINISHED", "FINISHED"]
+    assert record.tags[0]["deep_clustering.resumed_by"] == record.ids[2]
+    assert record.tags[2]["deep_clustering.resumes"] == record.ids[0]

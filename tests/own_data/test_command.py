@@ -1,5 +1,6 @@
 """`kedro new-data`: what it writes for each kind of data, what it shows, what it refuses, and that the result runs."""
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -199,6 +200,79 @@ def test_a_write_that_fails_leaves_everything_as_it_was(project, monkeypatch):
     for name in ("mine", "other"):
         assert "No space left" in new_data(name, "--array", "rows.npy", "--force", succeeds=False)
     assert sorted((path, path.is_file() and path.read_text()) for path in (project / "conf").rglob("*")) == before
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Every file and folder below it."""
+    return {str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def break_renames(monkeypatch, *broken: int) -> None:
+    """Let renamings of folders fail, counted from 1."""
+    rename, calls = Path.rename, itertools.count(1)
+
+    def fail_sometimes(path, target):
+        if next(calls) in broken:
+            raise OSError(5, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail_sometimes)
+
+
+@pytest.mark.parametrize("broken", [1, 2])
+def test_a_renaming_that_fails_leaves_everything_as_it_was(project, monkeypatch, broken):
+    np.save("rows.npy", np.eye(5))
+    new_data("mine", "--array", "rows.npy", "--n-clusters", "3")
+    before = contents(project / "conf")
+    with monkeypatch.context() as patch:
+        break_renames(patch, broken)
+        assert "Input/output error" in new_data("mine", "--array", "rows.npy", "--force", succeeds=False)
+    assert contents(project / "conf") == before
+
+
+def test_an_environment_that_cannot_be_put_back_is_named_and_comes_back_later(project, monkeypatch):
+    np.save("rows.npy", np.eye(5))
+    new_data("mine", "--array", "rows.npy", "--n-clusters", "3")
+    before = contents(project / "conf/mine")
+    with monkeypatch.context() as patch:
+        break_renames(patch, 2, 3)
+        message = new_data("mine", "--array", "rows.npy", "--force", succeeds=False)
+    assert "it is in conf/.mine.replaced" in message
+    assert contents(project / "conf/.mine.replaced") == before
+    assert "conf/mine exists" in new_data("mine", "--array", "rows.npy", succeeds=False)
+    assert contents(project / "conf/mine") == before
+    assert not list((project / "conf").glob(".mine*"))
+
+
+KILL_AT_RENAMING = """
+import itertools, os, signal, sys
+from pathlib import Path
+from deep_clustering.cli import cli
+
+rename, calls = Path.rename, itertools.count(1)
+
+def die_sometimes(path, target):
+    if next(calls) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return rename(path, target)
+
+Path.rename = die_sometimes
+cli(["new-data", "mine", "--array", "rows.npy", "--force", "--n-clusters", "4"])
+"""
+
+
+@pytest.mark.parametrize("moment", [1, 2])
+def test_an_environment_survives_a_kill_while_it_is_replaced(project, moment):
+    np.save("rows.npy", np.eye(5))
+    new_data("mine", "--array", "rows.npy", "--n-clusters", "3")
+    (project / "conf/mine/notes.txt").write_text("by hand")
+    before = contents(project / "conf/mine")
+    killed = subprocess.run([sys.executable, "-c", KILL_AT_RENAMING, str(moment)], check=False)
+    assert killed.returncode == -9
+    assert "conf/mine exists" in new_data("mine", "--array", "rows.npy", succeeds=False)
+    assert contents(project / "conf/mine") == before
+    new_data("mine", "--array", "rows.npy", "--force", "--n-clusters", "4")
+    assert not list((project / "conf").glob(".mine*")), "nothing is left of the killed call"
 
 
 def test_columns_of_different_scales_are_standardised(project):

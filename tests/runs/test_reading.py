@@ -69,7 +69,7 @@ def test_a_run_is_read_as_it_was_recorded(project):
     assert (run.run_id, run.name, run.status, run.experiment) == (run_id, "dcan mnist seed 3", "FAILED", "tests")
     assert (run.pipelines, run.env, run.save_version) == (("dcan",), "mnist", "v2")
     assert run.runtime_params == PARAMS
-    assert run.selection == {"node_names": ["dcan.fit"]}
+    assert run.restriction == {"node_names": ["dcan.fit"]}
     assert run.load_versions == {"features": "v1"}
     assert run.git == {"sha": "a" * 40, "dirty": "true", "branch": "main"}
     assert (run.python, run.packages, run.torch_threads) == ("3.11.7", {"numpy": "2.4.6"}, 2)

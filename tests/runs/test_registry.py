@@ -3,15 +3,24 @@
 import pytest
 
 from deep_clustering.inference.mlflow_store import TrackingError
-from deep_clustering.inference.predictor import Predictor, Score
 from deep_clustering.inference.stored import read_predictor
-from deep_clustering.methods import Model
-from deep_clustering.runs.tracking.registry import register
+from deep_clustering.runs.tracking.registry import Training, options_sha256, register
 from deep_clustering.runs.tracking.store import start_run
-from inference.test_raw_rows import preparation
 from tracked_project import client_of, make_project
 
 NAME = "digits-dcan"
+ROWS = {
+    "scaling": "range",
+    "postprocess": "none",
+    "backbone": None,
+    "weights": "DEFAULT",
+    "size": 224,
+    "layer": "avgpool",
+    "batch_size": 64,
+    "precision": "auto",
+    "device": "cpu",
+    "cache": "",
+}
 
 
 @pytest.fixture
@@ -22,16 +31,23 @@ def root(tmp_path, monkeypatch):
 
 @pytest.fixture
 def add(root):
-    """Function (score, data, options) that registers a model and returns (version, champion)."""
+    """Function (score, data, rows, options) that registers a model and returns (version, champion)."""
     client = client_of(root)
     run = start_run(root, "registry", "some", {})
     experiment = client.get_experiment_by_name("registry").experiment_id
 
-    def add_one(score, data="a" * 64, direction="max", **options):
+    def add_one(score, data="a" * 64, direction="max", rows=ROWS, weights=None, **options):
         logged = client.create_logged_model(experiment, name="dcan_model", source_run_id=run.run_id)
-        judged = None if score is None else Score("quality", direction, score)
-        predictor = Predictor(Model("dcan", options, {}), preparation((3,), data_sha256=data), None, 0, judged)
-        version = register(client, NAME, logged.model_id, run.run_id, predictor)
+        training = Training(
+            method="dcan",
+            options=options,
+            features=rows,
+            weights_sha256=weights,
+            data_sha256=data,
+            score=None if score is None else ("quality", direction, score),
+        )
+        versions = {register(client, NAME, logged.model_id, run.run_id, training) for _ in range(2)}
+        (version,) = versions  # a second call, after one that was killed, makes no second version
         return int(version), int(client.get_registered_model(NAME).aliases["champion"])
 
     return add_one
@@ -63,6 +79,57 @@ def test_scores_with_other_options_are_not_compared(add, caplog):
     assert add(0.9, n_clusters=5, seed=0)[1] == 1
     assert "digits-dcan version 1 was fitted with other options" in caplog.text
     assert add(0.6, n_clusters=4, seed=1)[1] == 3
+
+
+def training_on(rows, weights):
+    return Training(
+        method="dcan",
+        options={},
+        features=rows,
+        weights_sha256=weights,
+        data_sha256="a" * 64,
+        score=("quality", "max", 1),
+    )
+
+
+SEEN = ROWS | {"backbone": "resnet50", "precision": "fp32"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes"),
+    [
+        (ROWS, {"device": "cuda"}),
+        (ROWS, {"cache": "elsewhere", "batch_size": 8}),
+        (ROWS, {"weights": "random", "size": 32, "layer": "layer3", "precision": "bf16"}),
+        (SEEN, {"device": "cuda", "cache": "elsewhere", "batch_size": 8}),
+        (SEEN, {"weights": "/mnt/resnet50.safetensors"}),
+        (SEEN, {"scaling": "none"}),
+    ],
+)
+def test_where_and_in_what_pieces_rows_are_made_does_not_count(rows, changes):
+    fingerprints = {options_sha256(training_on(options, "w" * 64)) for options in (rows, rows | changes)}
+    assert len(fingerprints) == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes"),
+    [
+        (ROWS, {"scaling": "none"}),
+        (ROWS, {"postprocess": "centre_l2"}),
+        (ROWS, {"backbone": "resnet50"}),
+        (SEEN, {"size": 32}),
+        (SEEN, {"layer": "layer3"}),
+        (SEEN, {"precision": "bf16"}),
+    ],
+)
+def test_what_the_rows_depend_on_counts(rows, changes):
+    assert options_sha256(training_on(rows, "w" * 64)) != options_sha256(training_on(rows | changes, "w" * 64))
+
+
+def test_the_weights_of_a_backbone_count(add, caplog):
+    assert add(0.5, rows=SEEN, weights="w" * 64)[1] == 1
+    assert add(0.9, rows=SEEN, weights="v" * 64)[1] == 1
+    assert add(0.6, rows=SEEN | {"device": "cuda"}, weights="w" * 64)[1] == 3
 
 
 def test_a_champion_without_score_is_not_displaced(add, caplog):

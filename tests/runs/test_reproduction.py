@@ -85,7 +85,7 @@ def test_the_recorded_version_of_an_input_is_used_and_not_the_newest(project, ru
     assert result.exit_code == 0, result.output
     new = list_runs(project, last=1)[0]
     assert new.load_versions == assigned.load_versions
-    assert new.selection == {"node_names": ["kmeans.assign"]}
+    assert new.restriction == {"node_names": ["kmeans.assign"]}
     assert result.output.splitlines()[-1].startswith("identical: run ")
 
 
@@ -142,6 +142,24 @@ def test_the_recorded_number_of_threads_is_set(project, runs):
     assert list_runs(project, last=1)[0].torch_threads == 2
 
 
+def test_a_precision_that_was_found_by_trying_is_given_and_another_device_is_named(project, monkeypatch):
+    with monkeypatch.context() as patch:  # an accelerator, on a machine that has none
+        describe = {"precision_used": "fp32", "device_used": "cuda"}
+        noted = {f"dcan.{name}": text for name, text in describe.items()}
+        patch.setattr("deep_clustering.runs.tracking.records.circumstances", lambda *_: noted)
+        old = tracked_run(project, *scoring("dcan"), "--params=dcan.precision=auto,dcan.epochs=1")
+    result = kedro(project, "reproduce", old.run_id)
+    assert result.exit_code == 0, result.output
+    assert "  dcan.precision: auto came to fp32; set to fp32" in result.output
+    assert "ran with dcan.device: cuda, now cpu" in result.output.splitlines()
+    assert "ran with dcan.precision" not in result.output
+    assert "_used" not in result.output
+    new = list_runs(project, last=1)[0]
+    assert (old.params["dcan.precision"], new.params["dcan.precision"]) == ("auto", "fp32")
+    assert (old.params["dcan.epochs"], new.params["dcan.epochs"]) == ("1", "1")
+    assert new.used == {"dcan.precision": "fp32", "dcan.device": "cpu"}
+
+
 def test_a_hidden_parameter_is_refused_with_the_reason(project, runs):
     params = json.dumps({"seed": 3, "ingestion": {"token": "[redacted]"}})
     client_of(project).set_tag(runs["kmeans"].run_id, "kedro.runtime_params", params)
@@ -193,6 +211,7 @@ def test_a_failed_run_is_compared_in_what_it_had_done(project, monkeypatch):
     result = kedro(project, "reproduce", failed.run_id)
     assert result.exit_code == 0, result.output
     assert "100.00%" in result.output
+    assert result.output.splitlines()[-1].startswith("identical: run ")
 
 
 def _fail(*arguments):
@@ -238,11 +257,16 @@ def moved(n_rows):
         (ROWS, METRICS, Verdict.IDENTICAL, 1.0),
         ((ROWS + 3) % 10, METRICS, Verdict.WITHIN_TOLERANCE, 1.0),
         (ROWS, METRICS | {"acc": 0.755}, Verdict.WITHIN_TOLERANCE, 1.0),
-        (moved(10), METRICS | {"acc": 0.755}, Verdict.WITHIN_TOLERANCE, 0.95),
-        (moved(10), METRICS | {"acc": 0.765}, Verdict.DIFFERENT, 0.95),
-        (moved(2), METRICS | {"acc": 0.5}, Verdict.WITHIN_TOLERANCE, 0.99),
-        (moved(3), METRICS | {"acc": 0.5}, Verdict.DIFFERENT, 0.985),
-        (moved(10), {"acc": 0.75}, Verdict.DIFFERENT, 0.95),
+        (ROWS, METRICS | {"acc": 0.765}, Verdict.DIFFERENT, 1.0),
+        (moved(2), METRICS, Verdict.WITHIN_TOLERANCE, 0.99),
+        (moved(2), METRICS | {"acc": 0.755}, Verdict.WITHIN_TOLERANCE, 0.99),
+        (moved(2), METRICS | {"acc": 0.5}, Verdict.DIFFERENT, 0.99),
+        (moved(3), METRICS, Verdict.DIFFERENT, 0.985),
+        (moved(3), METRICS | {"acc": 0.755}, Verdict.DIFFERENT, 0.985),
+        (ROWS % 3, METRICS, Verdict.DIFFERENT, 0.3),
+        (ROWS, {"acc": 0.75}, Verdict.DIFFERENT, 1.0),
+        (ROWS, None, Verdict.DIFFERENT, 1.0),
+        (None, METRICS, Verdict.DIFFERENT, None),
         (ROWS[:-1], METRICS | {"acc": 0.5}, Verdict.DIFFERENT, 0.0),
         (None, METRICS | {"acc": 0.5}, Verdict.DIFFERENT, None),
         (None, None, Verdict.DIFFERENT, None),
@@ -253,6 +277,14 @@ def test_the_verdict_follows_its_definition(assignments, metrics, verdict, agree
     found = compare("toy", then, Results(assignments=assignments, metrics=metrics), tolerance=0.01)
     assert found.verdict == verdict
     assert found.agreement == (None if agreement is None else pytest.approx(agreement))
+
+
+def test_what_the_recorded_run_has_not_left_is_not_asked_of_the_new_one():
+    whole = Results(assignments=ROWS, metrics=METRICS)
+    assert compare("toy", Results(assignments=ROWS, metrics=None), whole, 0.01).verdict == Verdict.IDENTICAL
+    assert compare("toy", Results(assignments=moved(3), metrics=None), whole, 0.01).verdict == Verdict.DIFFERENT
+    assert compare("toy", Results(assignments=None, metrics=METRICS), whole, 0.01).verdict == Verdict.IDENTICAL
+    assert compare("toy", Results(assignments=None, metrics={"acc": 0.5}), whole, 0.01).verdict == Verdict.DIFFERENT
 
 
 def test_the_tolerance_is_the_callers(project, runs):

@@ -134,6 +134,13 @@ def test_parameters_of_finished_nodes_must_be_as_they_were(project, run):
     assert "    parameter kmeans.n_init: 2, now 3" in message
 
 
+def test_where_it_was_computed_may_change(project, run):
+    write_parameters(project, PARAMETERS + "features: {batch_size: 8, cache: elsewhere, device: auto}\n")
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert "  warning: changed since: parameter features.batch_size: 64, now 8" in result.output
+
+
 def test_parameters_of_what_is_left_may_be_corrected(project, run):
     write_parameters(project, PARAMETERS + "evaluation: {silhouette_samples: 20}\n")
     result = kedro(project, "resume")
@@ -187,3 +194,50 @@ def test_a_vanished_input_from_outside_the_run_is_named(project, run, monkeypatc
     message = f"run {partial.run_id}: its input 'kmeans_history' is gone: there is no {history}"
     assert refuse(project, "resume", partial.run_id) == message
     assert samples.exists()
+
+
+def test_a_continuation_is_tracked_as_the_run_was(project, monkeypatch):
+    params = "--params=tracking.experiment=study,tracking.log_model=true,tracking.register=false,tracking.tags.team=a"
+    with monkeypatch.context() as patch:
+        patch.setattr("deep_clustering.inference.predictor.make_predictor", _fail)
+        tracked_run(project, "--pipelines=kmeans", params)
+    assert kedro(project, "resume").exit_code == 0
+    new = list_runs(project, last=1)[0]
+    assert (new.experiment, new.tags["team"]) == ("study", "a")
+    client = client_of(project)
+    assert len(client.get_run(new.run_id).outputs.model_outputs) == 1
+    assert client.search_registered_models() == []
+
+
+def test_a_run_that_is_being_continued_is_passed_over(project, run):
+    older = run
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deep_clustering.scores.evaluation.score_clustering", _fail)
+        newer = tracked_run(project, "--pipelines=kmeans")
+        kedro(project, "resume", newer.run_id)
+    continuation = list_runs(project, last=1)[0]
+    assert continuation.tags["deep_clustering.resumes"] == newer.run_id
+    client_of(project).update_run(continuation.run_id, "RUNNING")
+    result = kedro(project, "resume")
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith(f"resuming run {older.run_id}")
+
+
+def test_a_continuation_whose_run_is_deleted_is_passed_over(project, run):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deep_clustering.scores.evaluation.score_clustering", _fail)
+        kedro(project, "resume", run.run_id)
+    client_of(project).delete_run(run.run_id)
+    assert kedro(project, "resume").output == "no tracked run is unfinished\n"
+
+
+def test_each_part_names_the_one_that_went_on(project, run, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("deep_clustering.reporting.write_report", _fail)
+        kedro(project, "resume")
+    (second,) = list_runs(project, last=1)
+    assert kedro(project, "resume").exit_code == 0
+    (third,) = list_runs(project, last=1)
+    tags = [find_run(project, part.run_id).tags.get("deep_clustering.resumed_by") for part in (run, second, third)]
+    assert tags == [third.run_id, third.run_id, None]
+    assert [find_run(project, part.run_id).status for part in (run, second, third)] == ["FAILED", "FAILED", "FINISHED"]

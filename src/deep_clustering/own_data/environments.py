@@ -1,8 +1,9 @@
 """Environments of the configuration: how a folder conf/<name> is named, filled and replaced."""
 
+import logging
+import os
 import re
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from deep_clustering.own_data.suggestions import schedule
+
+logger = logging.getLogger(__name__)
 
 _RESERVED = ("base", "local")
 _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
@@ -95,6 +98,9 @@ def check_name(name: str) -> None:
 def write_environment(environment: Environment, conf: Path, *, replace: bool) -> list[Path]:
     """Write conf/<name>: all files of it or none.
 
+    A folder that is replaced waits in `conf/.<name>.replaced` until the new one is in its place; one that waits there
+    since a former call was killed is put back first.
+
     Args:
         environment: What to write.
         conf: The folder of environments.
@@ -106,27 +112,59 @@ def write_environment(environment: Environment, conf: Path, *, replace: bool) ->
     Raises:
         FileNotFoundError: if there is no conf, as outside a project.
         FileExistsError: if the folder exists and may not be replaced.
+        OSError: if something cannot be written; everything is as it was, or the message says where the former is.
     """
     folder = conf / environment.name
     if not conf.is_dir():
         raise FileNotFoundError(f"new-data: no folder {conf.resolve()}; run this in the project's root")
+    former = conf / f".{environment.name}.replaced"
+    _put_back(former, folder)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and replace)):
         raise FileExistsError(f"new-data: {folder} exists; choose another name, or replace it with --force")
     texts = {"globals.yml": _globals(environment), "parameters.yml": _parameters(environment)}
     if environment.is_sparse:
         texts["catalog.yml"] = _CATALOG
-    with tempfile.TemporaryDirectory(prefix=f".{environment.name}.", dir=conf) as workplace:
-        new = Path(workplace, "new")
+    new = conf / f".{environment.name}.new"
+    shutil.rmtree(new, ignore_errors=True)  # what a killed call has left
+    try:
         if folder.exists():
             shutil.copytree(folder, new, ignore=lambda at, _: _FILES if Path(at) == folder else ())
         else:
             new.mkdir()
         for name, text in texts.items():
             (new / name).write_text(text, encoding="utf-8")
-        if folder.exists():
-            folder.rename(Path(workplace, "old"))
-        new.rename(folder)
+        _swap(new, folder, former)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
     return [folder / name for name in texts]
+
+
+def _put_back(former: Path, folder: Path) -> None:
+    """End what a killed call has begun: its former environment returns, unless the new one is there already."""
+    if former.is_dir() and not os.path.lexists(folder):
+        former.rename(folder)
+        logger.warning("%s: an earlier new-data was killed while it replaced this environment, which is back", folder)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def _swap(new: Path, folder: Path, former: Path) -> None:
+    """Put a folder in the place of another, or leave that where it is."""
+    if not folder.exists():
+        new.rename(folder)
+        return
+    folder.rename(former)
+    try:
+        new.rename(folder)
+    except BaseException as error:  # an interruption must not lose it either
+        try:
+            former.rename(folder)
+        except OSError as second:
+            raise OSError(
+                f"new-data: {folder} could be neither replaced ({error}) nor put back ({second}); it is in {former}, "
+                "whence the next new-data of this name puts it back"
+            ) from error
+        raise
+    shutil.rmtree(former, ignore_errors=True)
 
 
 def _globals(environment: Environment) -> str:
@@ -140,7 +178,7 @@ def _parameters(environment: Environment) -> str:
         "\n".join(
             [
                 "# Written by kedro new-data; edit it as you like. Everything else is in conf/base.",
-                "# The classes in src/deep_clustering/sources say what each option of a source is.",
+                "# The classes in src/deep_clustering/data/sources say what each option of a source is.",
                 _dump({"ingestion": {"source": _quoted(environment.source)}}),
                 "# range: the value range of the data becomes [0, 1]; none keeps the values",
                 _dump({"features": environment.features}),

@@ -33,6 +33,8 @@ class Plan:
     catalog: CatalogProtocol
     params: Mapping[str, str]
     """Flat parameters, as a run logs them."""
+    tracking: Mapping[str, Any]
+    """The block `tracking` of the configuration."""
 
 
 def plan_run(project_path: Path, run: RecordedRun, runtime_params: Mapping[str, Any]) -> Plan:
@@ -55,12 +57,17 @@ def plan_run(project_path: Path, run: RecordedRun, runtime_params: Mapping[str, 
     unknown = set(run.pipelines) - set(registered)
     if unknown:
         raise ValueError(f"run {run.run_id}: the project has no pipeline {', '.join(sorted(unknown))} any more")
-    selection = {"node_namespaces" if key == "namespaces" else key: names for key, names in run.selection.items()}
-    pipeline = sum((registered[name] for name in run.pipelines), Pipeline([])).filter(**selection)
+    restriction = {"node_namespaces" if key == "namespaces" else key: names for key, names in run.restriction.items()}
+    pipeline = sum((registered[name] for name in run.pipelines), Pipeline([])).filter(**restriction)
     catalog = context.catalog
     values = {name: catalog.load(name) for name in catalog if name == "parameters" or name.startswith("params:")}
     data_set = str(context.config_loader["globals"]["data_set"])
-    return Plan(pipeline=pipeline, catalog=catalog, params={"data_set": data_set, **used_parameters(pipeline, values)})
+    return Plan(
+        pipeline=pipeline,
+        catalog=catalog,
+        params={"data_set": data_set, **used_parameters(pipeline, values)},
+        tracking=values["parameters"].get("tracking", {}),
+    )
 
 
 def own_params(run: RecordedRun) -> dict[str, Any]:
@@ -78,6 +85,11 @@ def own_params(run: RecordedRun) -> dict[str, Any]:
             f"    {run.tags.get('kedro.command', '')}"
         )
     return params
+
+
+def tracking_of(run: RecordedRun) -> Mapping[str, Any]:
+    """Options of tracking that were given to the run itself; its continuation is tracked in the same way."""
+    return run.runtime_params.get("tracking") or {}
 
 
 def input_versions(plan: Plan, pipeline: Pipeline, recorded: Mapping[str, str], run: RecordedRun) -> dict[str, str]:
@@ -125,7 +137,7 @@ def run_again(
     run: RecordedRun,
     *,
     params: Mapping[str, Any],
-    selection: Mapping[str, list[str]],
+    restriction: Mapping[str, list[str]],
     load_versions: Mapping[str, str],
     version: str,
     role: str,
@@ -136,7 +148,7 @@ def run_again(
         project_path: Root of the project.
         run: The recorded run.
         params: Runtime parameters, without `tracking`.
-        selection: What to restrict the run to.
+        restriction: What to restrict the run to, as arguments of Kedro's session.
         load_versions: Versions of the inputs.
         version: Version of the outputs.
         role: "reproduces" or "resumes": the tag `deep_clustering.<role>` of the new run names the recorded one.
@@ -146,15 +158,17 @@ def run_again(
 
         torch.set_num_threads(run.torch_threads)
     tracking: dict[str, Any] = {"enabled": True, "experiment": run.experiment}
-    tracking["tags"] = {"deep_clustering": {role: run.run_id}}
     if role == "reproduces":
         tracking["register"] = False  # it is the training that is registered already
+    else:
+        tracking = {**tracking_of(run), **tracking}
+    tracking["tags"] = {**tracking.get("tags", {}), "deep_clustering": {role: run.run_id}}
     _session(project_path, run).run(
         run_id=version,
         pipeline_names=list(run.pipelines),
         runtime_params={**params, "tracking": tracking},
         load_versions=dict(load_versions),
-        **selection,  # type: ignore[arg-type]
+        **restriction,  # type: ignore[arg-type]
     )
 
 

@@ -45,7 +45,7 @@ class Comparison:
     verdict: Verdict
 
     agreement: float | None
-    """Share of rows in the same cluster up to a renaming, in [0, 1]; None if a run left no assignments."""
+    """Share of rows in the same cluster up to a renaming, in [0, 1]; None if one of the runs left no assignments."""
 
     metrics: Mapping[str, tuple[float | None, float | None]]
     """Each metric then and now."""
@@ -86,8 +86,8 @@ def reproduce(
     repeating.run_again(
         project_path,
         run,
-        params={**_without_lost_folders(params, project_path, say), **chosen},
-        selection=run.selection,
+        params=_with_decisions(parts, {**_without_lost_folders(params, project_path, say), **chosen}, say),
+        restriction=run.restriction,
         load_versions=versions,
         version=version,
         role="reproduces",
@@ -132,6 +132,22 @@ def _without_lost_folders(params: Mapping[str, Any], project_path: Path, say: Ca
     return kept
 
 
+def _with_decisions(parts: list[RecordedRun], params: Mapping[str, Any], say: Callable[[str], None]) -> dict[str, Any]:
+    """Give a precision that the run found out by trying: another machine or moment may find another."""
+    given = dict(params)
+    for name, value in sorted(_used(parts).items()):
+        block, _, option = name.rpartition(".")
+        if option == "precision" and parts[0].params.get(name) == "auto":
+            say(f"  {name}: auto came to {value}; set to {value}")
+            given[block] = {**given.get(block, {}), option: value}
+    return given
+
+
+def _used(parts: list[RecordedRun]) -> dict[str, str]:
+    """What options came to in a run and its continuations."""
+    return {name: value for part in parts for name, value in part.used.items()}
+
+
 def _judge(
     parts: list[RecordedRun],
     recorded: Mapping[str, Results],
@@ -148,6 +164,11 @@ def _judge(
         verdicts.append(Verdict.IDENTICAL if is_same else Verdict.DIFFERENT)
         if not is_same:
             say(f"the data differ: sha256 of {name} was {data[name]}, now {new.data_sha256[name]}")
+    changed = {name: (then, new.used[name]) for name, then in sorted(_used(parts).items()) if name in new.used}
+    for line in repeating.describe_changes(
+        "ran with", {name: pair for name, pair in changed.items() if len({*pair}) > 1}
+    ):
+        say(line)
     for line in table(comparisons):
         say(line)
     verdict = max(verdicts, default=Verdict.IDENTICAL)
@@ -169,29 +190,33 @@ def compare(method: str, then: Results, now: Results | None, tolerance: float) -
         tolerance: Largest absolute difference of a metric that passes.
 
     Returns:
-        Identical if assignments and metrics are equal; within tolerance if every metric is, or if the assignments
-        agree up to a renaming of the clusters on `MIN_AGREEMENT` of the rows; different otherwise.
+        The worse of two verdicts. Of the assignments: identical if they are equal, within tolerance if they agree on
+        at least `MIN_AGREEMENT` of the rows up to a renaming of the clusters. Of the metrics: identical if all are
+        equal, within tolerance if each is. What the recorded run has not left is not asked of the new one.
     """
     now = now or Results(assignments=None, metrics=None)
     old_metrics, new_metrics = then.metrics or {}, now.metrics or {}
     metrics = {name: (old_metrics.get(name), new_metrics.get(name)) for name in sorted({*old_metrics, *new_metrics})}
     agreement = _agreement(then.assignments, now.assignments)
-    is_close = bool(metrics) and all(
-        old is not None and new is not None and abs(old - new) <= tolerance for old, new in metrics.values()
-    )
-    if _is_equal(then.assignments, now.assignments) and then.metrics == now.metrics:
-        verdict = Verdict.IDENTICAL
-    elif is_close or (agreement is not None and agreement >= MIN_AGREEMENT):
-        verdict = Verdict.WITHIN_TOLERANCE
-    else:
-        verdict = Verdict.DIFFERENT
+    verdicts = []
+    if then.assignments is not None:
+        is_equal = now.assignments is not None and np.array_equal(then.assignments, now.assignments)
+        verdicts.append(_verdict(is_equal, agreement is not None and agreement >= MIN_AGREEMENT))
+    if then.metrics is not None:
+        is_close = all(_is_close(old, new, tolerance) for old, new in metrics.values())
+        verdicts.append(_verdict(then.metrics == now.metrics, now.metrics is not None and is_close))
+    verdict = max(verdicts, default=Verdict.IDENTICAL)
     return Comparison(method=method, verdict=verdict, agreement=agreement, metrics=metrics)
 
 
-def _is_equal(then: np.ndarray | None, now: np.ndarray | None) -> bool:
-    if then is None or now is None:
-        return then is now
-    return np.array_equal(then, now)
+def _verdict(is_equal: bool, is_close: bool) -> Verdict:
+    return Verdict.IDENTICAL if is_equal else Verdict.WITHIN_TOLERANCE if is_close else Verdict.DIFFERENT
+
+
+def _is_close(old: float | None, new: float | None, tolerance: float) -> bool:
+    if old is None or new is None:
+        return old is new
+    return abs(old - new) <= tolerance
 
 
 def _agreement(then: np.ndarray | None, now: np.ndarray | None) -> float | None:

@@ -12,7 +12,7 @@ import click
 from kedro.io import AbstractVersionedDataset
 from kedro.pipeline import Pipeline
 
-from deep_clustering.runs import repeating
+from deep_clustering.runs import closing, repeating
 from deep_clustering.runs.reproduction import RESUMES
 from deep_clustering.runs.tracking.process import is_alive
 from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
@@ -21,55 +21,78 @@ UNFINISHED = ("FAILED", "KILLED", "died")
 
 
 def resume(project_path: Path, run_id: str | None, say: Callable[[str], None]) -> None:
-    """Run what is missing of an unfinished run, in its version.
+    """Run what is missing of an unfinished run, in its version, and write what its record lacks.
 
     Args:
         project_path: Root of the project.
-        run_id: Id of the run or its beginning; None for the newest unfinished one.
+        run_id: Id of the run or its beginning; None for the newest one of which something is missing.
         say: Shows a line to the user.
 
     Raises:
         click.ClickException: before any work, if the run still runs or cannot be continued.
     """
-    run = _newest_unfinished(project_path) if run_id is None else find_run(project_path, run_id)
-    if run is None:
-        say("no tracked run is unfinished")
+    if run_id is not None:
+        run = find_run(project_path, run_id)
+        _finish(project_path, find_run(project_path, run.tags[RESUMES]) if RESUMES in run.tags else run, say)
         return
-    if RESUMES in run.tags:
-        run = find_run(project_path, run.tags[RESUMES])
-    for part in [run, *list_runs(project_path, tags={RESUMES: run.run_id})]:
+    for found in _unfinished(project_path):
+        if _finish(project_path, find_run(project_path, found), say):
+            return
+    say("no tracked run is unfinished")
+
+
+def _unfinished(project_path: Path) -> list[str]:
+    """Ids of the runs that neither ended well nor are being continued, or were, to the end; newest first."""
+    runs = list_runs(project_path)
+    settled = {run.tags.get(RESUMES, run.run_id) for run in runs if run.status in ("FINISHED", "RUNNING")}
+    begun = [run.tags.get(RESUMES, run.run_id) for run in runs if run.status in UNFINISHED]
+    known = {run.run_id for run in runs}  # whose first part is deleted cannot be continued
+    return [run_id for run_id in dict.fromkeys(begun) if run_id in known - settled]
+
+
+def _finish(project_path: Path, run: RecordedRun, say: Callable[[str], None]) -> bool:
+    """Continue a run; returns whether there was anything to run."""
+    parts = _parts(project_path, run)
+    for part in parts:
         _refuse_running(part)
     params = repeating.own_params(run)
     plan = repeating.plan_run(project_path, run, params)
     missing = unfinished_part(plan, run.save_version)
+    finished = plan.pipeline - missing
+    versions: dict[str, str] = {}
+    if missing.nodes:
+        _refuse_mixture(run, plan, finished)
+        own = dict.fromkeys(finished.all_outputs(), run.save_version)
+        versions = repeating.input_versions(plan, missing, {**run.load_versions, **own}, run)
+        _say_plan(project_path, run, plan, missing, say)
+    is_over = any(part.status == "FINISHED" for part in parts)
+    for name in [] if is_over else closing.track_late(project_path, parts, plan, finished):
+        say(f"  tracked now, it was saved only: {name}")
+    closing.close(project_path, parts, is_complete=not missing.nodes)
     if not missing.nodes:
         say(f"run {run.run_id} ({run.name}): all its outputs are there, in version {run.save_version}")
-        return
-    finished = plan.pipeline - missing
-    _refuse_mixture(run, plan, finished)
-    own = dict.fromkeys(finished.all_outputs(), run.save_version)
-    versions = repeating.input_versions(plan, missing, {**run.load_versions, **own}, run)
-    _say_plan(project_path, run, plan, missing, say)
+        return False
     for name in sorted(missing.all_outputs()):
         _set_aside(repeating.version_path(plan, name, run.save_version))
-    repeating.run_again(
-        project_path,
-        run,
-        params={**params, "checkpoints": {**params.get("checkpoints", {}), "resume": "auto"}},
-        selection={"node_names": [node.name for node in missing.nodes]},
-        load_versions=versions,
-        version=run.save_version,
-        role="resumes",
-    )
+    try:
+        repeating.run_again(
+            project_path,
+            run,
+            params={**params, "checkpoints": {**params.get("checkpoints", {}), "resume": "auto"}},
+            restriction={"node_names": [node.name for node in missing.nodes]},
+            load_versions=versions,
+            version=run.save_version,
+            role="resumes",
+        )
+    finally:
+        closing.close(project_path, _parts(project_path, run), is_complete=False)
     say(f"run {run.run_id} is complete, in version {run.save_version}")
+    return True
 
 
-def _newest_unfinished(project_path: Path) -> RecordedRun | None:
-    runs = list_runs(project_path)
-    continued = {run.tags.get(RESUMES) for run in runs if run.status == "FINISHED"}
-    unfinished = (run for run in runs if run.status in UNFINISHED)
-    found = next((run for run in unfinished if run.tags.get(RESUMES, run.run_id) not in continued), None)
-    return found and find_run(project_path, found.run_id)
+def _parts(project_path: Path, run: RecordedRun) -> list[RecordedRun]:
+    """A run and its continuations, oldest first."""
+    return [run, *reversed(list_runs(project_path, tags={RESUMES: run.run_id}))]
 
 
 def _refuse_running(run: RecordedRun) -> None:
@@ -110,14 +133,20 @@ def _refuse_mixture(run: RecordedRun, plan: repeating.Plan, finished: Pipeline) 
     """Refuse to go on behind nodes that would compute something else now."""
     read = {name.removeprefix("params:") for name in finished.inputs() if name.startswith("params:")}
     changed = repeating.changed_params(run, plan).items()
-    computing = {*read, "data_set"} - {"checkpoints"}  # these place and continue a training, and change no result
-    mixed = {name: pair for name, pair in changed if name.partition(".")[0] in computing}
+    computing = {*read, "data_set"}
+    mixed = {name: pair for name, pair in changed if name.partition(".")[0] in computing and not _is_place(name)}
     if mixed:
         lines = [f"    {line}" for line in repeating.describe_changes("parameter", mixed)]
         raise click.ClickException(
             f"run {run.run_id}: what it has finished was computed with other parameters than the configuration has "
             "now; restore them, or start anew by kedro run\n" + "\n".join(lines)
         )
+
+
+def _is_place(name: str) -> bool:
+    """Whether a parameter says only where something is computed or kept, or in what pieces."""
+    block, _, option = name.partition(".")
+    return block == "checkpoints" or option in ("device", "cache") or name in ("device", "features.batch_size")
 
 
 def _say_plan(

@@ -94,6 +94,7 @@ def _as_json(run: RecordedRun) -> dict[str, Any]:
         "scores": {method: _scores(run, method) for method in run.scored},
         "reproduces": run.tags.get("deep_clustering.reproduces"),
         "resumes": run.tags.get("deep_clustering.resumes"),
+        "resumed_by": run.tags.get("deep_clustering.resumed_by"),
     }
 
 

@@ -12,7 +12,8 @@ from deep_clustering.options import build
 from deep_clustering.redaction import flatten, redact_url
 from deep_clustering.runs.tracking.hook import TrackingOptions
 from deep_clustering.runs.tracking.provenance import describe_environment, describe_git
-from deep_clustering.runs.tracking.store import TrackedRun, continue_run, start_run
+from deep_clustering.runs.tracking.store import continue_run, start_run
+from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.sweep.configuration import load_parameters
 from deep_clustering.sweep.folder import read_json, read_records, write_json
 from deep_clustering.sweep.grid import Grid, nest, shown

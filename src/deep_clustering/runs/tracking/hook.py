@@ -35,8 +35,10 @@ from deep_clustering.inference.mlflow_store import TrackingError, tracking_failu
 from deep_clustering.options import build
 from deep_clustering.redaction import flatten, redact, redact_url, to_text
 from deep_clustering.runs.tracking import provenance, records
+from deep_clustering.runs.tracking.outputs import Output, Recorder
 from deep_clustering.runs.tracking.process import describe_process
-from deep_clustering.runs.tracking.store import TrackedRun, start_run
+from deep_clustering.runs.tracking.store import start_run
+from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.scores.cost import peak_memory
 
 logger = logging.getLogger(__name__)
@@ -74,15 +76,18 @@ class TrackingOptions:
 class _Tracked:
     """What is known about the run in progress."""
 
-    run: TrackedRun
-    options: TrackingOptions
+    recorder: Recorder
     catalog: CatalogProtocol
     previous_sigterm: Any
     process: int = field(default_factory=os.getpid)
     started: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
-    data_set: str
     cards: set[str] = field(default_factory=set)
+
+    @property
+    def run(self) -> TrackedRun:
+        """The run itself."""
+        return self.recorder.run
 
 
 class MLflowTracking:
@@ -146,10 +151,8 @@ class MLflowTracking:
             return
         self.last_run_id = run.run_id
         self._tracked = _Tracked(
-            run=run,
-            options=options,
+            recorder=Recorder(run=run, data_set=self._data_set, log_model=options.log_model, register=options.register),
             catalog=catalog,
-            data_set=self._data_set,
             previous_sigterm=_exit_on_sigterm(),
         )
         atexit.register(self._finish, "KILLED")
@@ -173,12 +176,12 @@ class MLflowTracking:
     @hook_impl
     def after_dataset_loaded(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
         """Record the data card also in runs that start from stored data."""
-        self._write(dataset_name, lambda tracked: _track_card(tracked, dataset_name, data, is_saved=False))
+        self._write(dataset_name, lambda tracked: _track(tracked, dataset_name, data, is_saved=False))
 
     @hook_impl
     def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
         """Record what the catalog entry's `metadata: {mlflow: ...}` asks for."""
-        self._write(dataset_name, lambda tracked: _track(tracked, dataset_name, data))
+        self._write(dataset_name, lambda tracked: _track(tracked, dataset_name, data, is_saved=True))
 
     @hook_impl
     def after_pipeline_run(self) -> None:
@@ -200,7 +203,7 @@ class MLflowTracking:
             "kedro.pipeline": provenance.pipeline_name(run_params),
             "kedro.env": run_params.get("env") or "default",
             "kedro.runtime_params": to_text(redact(runtime_params)),
-            "kedro.selection": json.dumps(provenance.selection_of(run_params)),
+            "kedro.selection": json.dumps(provenance.restriction_of(run_params)),
             "kedro.save_version": self._save_version,
             "kedro.load_versions": to_text(load_versions),
             "kedro.command": command,
@@ -241,28 +244,20 @@ class MLflowTracking:
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
 
 
-def _track(tracked: _Tracked, name: str, data: Any) -> None:  # noqa: ANN401
-    kind = records.mlflow_kind(tracked.catalog, name)
-    method = records.method_of(tracked.catalog, name)
-    if kind == "scores":
-        tracked.run.log_metrics(records.score_points(method, data))
-    elif kind == "history":
-        tracked.run.log_metrics(records.history_points(method, data))
-    elif kind == "model" and tracked.options.log_model:
-        model_id = tracked.run.log_model(f"{method}_model", records.file_path(tracked.catalog, name), data)
-        if tracked.options.register:
-            tracked.run.register_model(f"{tracked.data_set}-{method}", model_id, data)
-    if kind in ("scores", "artifact"):
-        tracked.run.log_file(records.file_path(tracked.catalog, name), method)
-    _track_card(tracked, name, data, is_saved=True)
-
-
-def _track_card(tracked: _Tracked, name: str, card: Any, *, is_saved: bool) -> None:  # noqa: ANN401
-    if name in tracked.cards or records.mlflow_kind(tracked.catalog, name) != "data_card":
+def _track(tracked: _Tracked, name: str, data: Any, *, is_saved: bool) -> None:  # noqa: ANN401
+    """Write a value to the run; of what is only read, a data card that the run has not got yet."""
+    output = Output(
+        kind=records.mlflow_kind(tracked.catalog, name),
+        method=records.method_of(tracked.catalog, name),
+        data=data,
+        find_file=lambda: records.file_path(tracked.catalog, name, is_saved=is_saved),
+    )
+    is_card = output.kind == "data_card"
+    if name in tracked.cards or not (is_saved or is_card):
         return
-    tracked.cards.add(name)
-    tracked.run.log_data_card(card)
-    tracked.run.log_file(records.file_path(tracked.catalog, name, is_saved=is_saved), "")
+    if is_card:
+        tracked.cards.add(name)
+    tracked.recorder.write(output)
 
 
 def _log_machine(tracked: _Tracked) -> None:

@@ -17,6 +17,10 @@ from deep_clustering.redaction import REDACTED, flatten
 
 UNKNOWN = "unknown"
 
+# Ending of the parameters `<block>.precision_used` and `<block>.device_used`, which say what an option came to.
+USED = "_used"
+CIRCUMSTANCES = ("precision", "device")
+
 # What a saved model needs besides this project's own code, which travels with the model.
 MODEL_PACKAGES = (
     "mlflow",
@@ -109,7 +113,7 @@ def pipeline_name(run_params: Mapping[str, Any]) -> str:
     return "+".join(sorted(run_params.get("pipeline_names") or ["__default__"]))
 
 
-def selection_of(run_params: Mapping[str, Any]) -> dict[str, list[str]]:
+def restriction_of(run_params: Mapping[str, Any]) -> dict[str, list[str]]:
     """What `kedro run` was restricted to, as arguments of Kedro's session; empty for whole pipelines."""
     return {key: sorted(run_params[key]) for key in _LIST_OPTIONS if run_params.get(key)}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
 from deep_clustering.redaction import REDACTED
 from deep_clustering.runs.tracking.process import state_of
-from deep_clustering.runs.tracking.provenance import UNKNOWN
+from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, UNKNOWN, USED
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -47,7 +47,7 @@ class RecordedRun:
     """Environment; None for the default one."""
 
     runtime_params: Mapping[str, Any]
-    selection: Mapping[str, list[str]]
+    restriction: Mapping[str, list[str]]
     """What the run was restricted to, as arguments of Kedro's session; empty for whole pipelines."""
 
     load_versions: Mapping[str, str]
@@ -61,6 +61,8 @@ class RecordedRun:
     torch_threads: int | None
     data_sha256: Mapping[str, str]
     params: Mapping[str, str]
+    used: Mapping[str, str]
+    """What options came to that leave it open, such as `dcan.precision` and `dcan.device`; only what was noted."""
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
 
@@ -182,6 +184,8 @@ def _listed(runs: list["Run"]) -> str:
 def _recorded(client: "MlflowClient", run: "Run", complete: Callable[[str], str] = str) -> RecordedRun:
     tags = {name: complete(text) for name, text in run.data.tags.items()}
     params = {name: complete(text) for name, text in run.data.params.items()}
+    used = {f"{name}{USED}" for name in CIRCUMSTANCES}
+    noted = {name for name in params if name.rpartition(".")[2] in used}
     info, threads = run.info, tags.get("hardware.torch_threads")
     return RecordedRun(
         run_id=info.run_id,
@@ -193,7 +197,7 @@ def _recorded(client: "MlflowClient", run: "Run", complete: Callable[[str], str]
         pipelines=tuple(tags.get("kedro.pipeline", "__default__").split("+")),
         env=None if tags.get("kedro.env", "default") == "default" else tags["kedro.env"],
         runtime_params=_parsed(tags, "kedro.runtime_params"),
-        selection=_parsed(tags, "kedro.selection"),
+        restriction=_parsed(tags, "kedro.selection"),
         load_versions=_parsed(tags, "kedro.load_versions"),
         save_version=tags.get("kedro.save_version", ""),
         git={name: tags.get(f"git.{name}", UNKNOWN) for name in ("sha", "branch", "dirty")},
@@ -202,7 +206,8 @@ def _recorded(client: "MlflowClient", run: "Run", complete: Callable[[str], str]
         hardware=_with_prefix(tags, "hardware."),
         torch_threads=int(threads) if threads else None,
         data_sha256=_with_prefix(tags, "data.sha256."),
-        params=params,
+        params={name: text for name, text in params.items() if name not in noted},
+        used={name.removesuffix(USED): params[name] for name in noted},
         metrics=run.data.metrics,
         tags=tags,
     )

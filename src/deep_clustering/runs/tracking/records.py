@@ -10,9 +10,10 @@ from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import is_curve
 from deep_clustering.redaction import flatten
-from deep_clustering.runs.tracking.provenance import pipeline_name
+from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, USED, pipeline_name
 
 KINDS = ("scores", "history", "artifact", "data_card", "model")
+KEPT_AS_FILES = ("scores", "artifact", "data_card")
 ALWAYS_LOGGED = ("seed", "device", "n_clusters", "ingestion", "features")
 
 
@@ -85,6 +86,19 @@ def used_parameters(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[s
         names |= set(parameters["parameters"])
     names |= {name for name in ALWAYS_LOGGED if name in parameters["parameters"]}
     return flatten({name: parameters[f"params:{name}"] for name in sorted(names)})
+
+
+def circumstances(method: str, history: Mapping[str, Any]) -> dict[str, str]:
+    """What the options `precision` and `device` of a method came to: `<method>.precision_used` and so on, if noted."""
+    noted = {name: history[f"under_{name}"] for name in CIRCUMSTANCES if f"under_{name}" in history}
+    return {f"{method}.{name}{USED}": str(value) for name, value in noted.items()}
+
+
+def backbone_precision(preparation: Any) -> dict[str, str]:  # noqa: ANN401 - a `Preparation`
+    """What the option `precision` of a backbone came to, `features.precision_used`; nothing without a backbone."""
+    if preparation.options.get("backbone") is None:
+        return {}
+    return {f"features.precision{USED}": preparation.options["precision"]}
 
 
 def run_name(run_params: Mapping[str, Any], data_set: str, seed: int) -> str:

@@ -1,15 +1,16 @@
 """The model registry: a name for each data set and method, a version for each training, one of them the champion.
 
 The champion is chosen without labels: by the score that the method itself maximises or minimises, among trainings on
-the same samples with the same options but for the seed, as a score says nothing across views or numbers of clusters.
+the same samples with the same options, as a score says nothing across views or numbers of clusters. The seed may
+differ, and whatever says only where and in what pieces the same thing is computed.
 """
 
 import hashlib
 import json
 import logging
-from typing import TYPE_CHECKING
-
-from deep_clustering.inference.predictor import Predictor
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -21,19 +22,44 @@ CHAMPION = "champion"
 
 _DATA, _OPTIONS = "data.sha256.samples", "options.sha256"
 _SCORE_NAME, _SCORE = "score.name", "score.value"
-# What may differ between trainings whose scores compare.
+_SETTLED = "champion.settled"
+# What may differ between trainings whose scores compare: of the method, and of the rows. The weights of a backbone are
+# compared by their fingerprint and not by their place.
 _FREE = ("seed", "device", "record_every")
+_FREE_OF_ROWS = ("device", "cache", "batch_size", "weights")
+# What the rows do not depend on without a backbone, and with one.
+_OF_BACKBONE, _OF_SAMPLES = ("size", "layer", "precision"), ("scaling",)
 
 
-def register(client: "MlflowClient", name: str, model_id: str, run_id: str, predictor: Predictor) -> str:
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """What is compared of a training."""
+
+    method: str
+    """Name of the method."""
+    options: Mapping[str, Any]
+    """Its hyper-parameters."""
+    features: Mapping[str, Any]
+    """How its rows were made: the block `features`."""
+    weights_sha256: str | None
+    """Fingerprint of the backbone's weights; None without a backbone."""
+    data_sha256: str
+    """Fingerprint of the samples."""
+    score: tuple[str, str, float] | None
+    """Name, direction (max or min is better) and value of the score that needs no labels; None for none."""
+
+
+def register(client: "MlflowClient", name: str, model_id: str, run_id: str, training: Training) -> str:
     """Make a logged model the next version of a registered one, and the champion if it is better.
+
+    A model that has its version already, from a process that was killed in between, gets no second one.
 
     Args:
         client: Client of the store.
         name: Name of the registered model, made if there is none.
         model_id: Id of the logged model.
         run_id: Its run.
-        predictor: What was logged.
+        training: What it came of.
 
     Returns:
         Number of the version.
@@ -42,53 +68,100 @@ def register(client: "MlflowClient", name: str, model_id: str, run_id: str, pred
         MlflowException: if the store refuses.
     """
     _make_name(client, name)
-    tags = {_DATA: predictor.preparation.data_sha256, _OPTIONS: _options_sha256(predictor)}
-    if predictor.score is not None:
-        tags |= {_SCORE_NAME: predictor.score.name, _SCORE: repr(predictor.score.value)}
     # Not models:/<id>, which MLflow would look up in its global store instead of this client's.
-    source = client.get_logged_model(model_id).artifact_location
-    version = client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
+    source = str(client.get_logged_model(model_id).artifact_location)
+    version = _find_version(client, name, run_id, source)
+    if version is None:
+        tags = _describe(training)
+        version = client.create_model_version(name, source=source, run_id=run_id, tags=tags, model_id=model_id)
+    number = str(version.version)
+    if _SETTLED not in version.tags:
+        _settle_champion(client, name, number, training)
+        client.set_model_version_tag(name, number, _SETTLED, "true")
+    return number
+
+
+def is_settled(client: "MlflowClient", name: str, run_id: str, source: str) -> bool:
+    """Whether a logged model has its version, and that has been compared with the champion.
+
+    Args:
+        client: Client of the store.
+        name: Name of the registered model.
+        run_id: The run of the logged model.
+        source: Where its files are.
+
+    Returns:
+        True if `register` has nothing left to do.
+    """
+    version = _find_version(client, name, run_id, source)
+    return version is not None and _SETTLED in version.tags
+
+
+def _find_version(client: "MlflowClient", name: str, run_id: str, source: str) -> "ModelVersion | None":
+    found = client.search_model_versions(f"name = '{name}' and run_id = '{run_id}'")
+    return next((version for version in found if version.source == source), None)
+
+
+def _settle_champion(client: "MlflowClient", name: str, version: str, training: Training) -> None:
     champion = _champion(client, name)
-    if champion is None or is_better(predictor, champion.tags, f"{name} version {champion.version}"):
-        client.set_registered_model_alias(name, CHAMPION, version.version)
-        logger.info("registered as %s version %s, the champion", name, version.version)
+    if champion is not None and str(champion.version) == version:
+        return
+    if champion is None or is_better(training, champion.tags, f"{name} version {champion.version}"):
+        client.set_registered_model_alias(name, CHAMPION, version)
+        logger.info("registered as %s version %s, the champion", name, version)
     else:
-        logger.info("registered as %s version %s; version %s stays champion", name, version.version, champion.version)
-    return str(version.version)
+        logger.info("registered as %s version %s; version %s stays champion", name, version, champion.version)
 
 
-def is_better(predictor: Predictor, champion: dict[str, str], name: str) -> bool:
+def is_better(training: Training, champion: Mapping[str, str], name: str) -> bool:
     """Whether a training is to take the champion's place.
 
     Args:
-        predictor: The new training.
+        training: The new training.
         champion: Tags of the champion's version.
         name: What to call the champion in the log.
 
     Returns:
         Whether its score is better; False if the two cannot be compared, which is logged.
     """
-    score = predictor.score
-    if score is None:
+    if training.score is None:
         return False
-    if champion.get(_DATA) != predictor.preparation.data_sha256:
+    score, direction, value = training.score
+    if champion.get(_DATA) != training.data_sha256:
         logger.warning("%s was fitted to other samples: scores cannot be compared, move the alias by hand", name)
         return False
-    if champion.get(_OPTIONS) != _options_sha256(predictor):
+    if champion.get(_OPTIONS) != options_sha256(training):
         logger.warning("%s was fitted with other options: scores cannot be compared, move the alias by hand", name)
         return False
-    if champion.get(_SCORE_NAME) != score.name:
-        logger.warning("%s has no %s to compare with, move the alias by hand", name, score.name)
+    if champion.get(_SCORE_NAME) != score:
+        logger.warning("%s has no %s to compare with, move the alias by hand", name, score)
         return False
     theirs = float(champion[_SCORE])
-    return score.value > theirs if score.direction == "max" else score.value < theirs
+    return value > theirs if direction == "max" else value < theirs
 
 
-def _options_sha256(predictor: Predictor) -> str:
+def options_sha256(training: Training) -> str:
     """Fingerprint of the options that a score depends on: the method's, and those of the rows."""
-    options = {name: value for name, value in predictor.model.options.items() if name not in _FREE}
-    what = {"method": predictor.model.method, "options": options, "features": predictor.preparation.options}
+    unused = _OF_BACKBONE if training.features.get("backbone") is None else _OF_SAMPLES
+    what = {
+        "method": training.method,
+        "options": _without(training.options, _FREE),
+        "features": _without(training.features, (*_FREE_OF_ROWS, *unused)),
+        "weights": training.weights_sha256,
+    }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
+
+
+def _without(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in names}
+
+
+def _describe(training: Training) -> dict[str, str]:
+    """Tags of a version: what is compared of its training."""
+    tags = {_DATA: training.data_sha256, _OPTIONS: options_sha256(training)}
+    if training.score is not None:
+        tags |= {_SCORE_NAME: training.score[0], _SCORE: repr(training.score[2])}
+    return tags
 
 
 def _make_name(client: "MlflowClient", name: str) -> None:

@@ -46,7 +46,7 @@ def read_results(project_path: Path, run: RecordedRun) -> dict[str, Results]:
         for method in sorted(names):
             files = {item.path for item in client.list_artifacts(run.run_id, method)}
             expected = {f"{method}/scores.json"} if method in run.scored else set()
-            if expected and not run.selection:
+            if expected and not run.restriction:
                 expected |= {f"{method}/assignments.npy"}
             for file in sorted(expected - files):
                 uri = client.get_run(run.run_id).info.artifact_uri
