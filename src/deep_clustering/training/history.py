@@ -135,7 +135,8 @@ class History:
         self._rows = [dict(row) for row in state["rows"]]
         self._snapshots = [(epoch, rows.numpy()) for epoch, rows in state["snapshots"]]
         self._others = {
-            name: np.array(value) if isinstance(value, str) else value.numpy() for name, value in state["others"].items()
+            name: np.array(value) if isinstance(value, str) else value.numpy()
+            for name, value in state["others"].items()
         }
 
 
