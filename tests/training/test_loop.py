@@ -10,6 +10,15 @@ from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
 EPOCHS = 3
 KMEANS = {"kind": "kmeans", "hold": 0.4, "n_init": 1}
+OVERCLUSTERING = {
+    "kind": "overclustering",
+    "components_per_cluster": 2.0,
+    "epochs": 0.67,
+    "hold": 0.4,
+    "core": 0.8,
+    "max_rows": 1000,
+}
+BEHIND_COMPONENTS = ("/components@1", "/components@2", "/components@clear", "@0")
 # Each with what its state is made of: held partitions, learned weights, several heads, momentum, a queue.
 TRAININGS = {
     "neural_mixture": ("neural_mixture", {"n_clusters": 3, "heads": 3, "mixing": "learned", "start": KMEANS}),
@@ -17,6 +26,7 @@ TRAININGS = {
         "neural_mixture",
         {"n_clusters": {"min": 2, "max": 4}, "calibration": "agreement", "auxiliary_clusters": 6},
     ),
+    "components": ("neural_mixture", {"n_clusters": 3, "start": OVERCLUSTERING}),
     "dcan": ("dcan", {"n_clusters": 3, "latent_dim": 3, "start": KMEANS}),
     "dcan by descent": ("dcan", {"n_clusters": 3, "latent_dim": 3, "optimiser": "sgd", "loss": "euclidean"}),
 }
@@ -79,6 +89,20 @@ def test_a_training_killed_before_at_or_behind_its_last_epoch_ends_as_an_unbroke
     with pytest.raises(Killed):
         make_method(options).fit(blobs, None, checkpoints(tmp_path, moment))
     assert list(tmp_path.rglob("*.safetensors"))
+    resumed = make_method(options).fit(blobs, None, checkpoints(tmp_path))
+    assert_equal_ends(resumed, unbroken, blobs)
+    assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(
+    ("training", "moment"),
+    [("neural_mixture", "one@0"), ("dcan", "one@0"), *(("components", f"one{place}") for place in BEHIND_COMPONENTS)],
+)
+def test_a_training_killed_behind_its_start_ends_as_an_unbroken_one(tiny_options, blobs, tmp_path, training, moment):
+    options = options_of(tiny_options, training)
+    unbroken = make_method(options).fit(blobs)
+    with pytest.raises(Killed):
+        make_method(options).fit(blobs, None, checkpoints(tmp_path, moment))
     resumed = make_method(options).fit(blobs, None, checkpoints(tmp_path))
     assert_equal_ends(resumed, unbroken, blobs)
     assert list(tmp_path.rglob("*.safetensors")) == []
