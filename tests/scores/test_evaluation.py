@@ -213,6 +213,7 @@ def with_range(run, blob_labels):
         "selection_n_clusters": np.array([2.0, 3.0, 5.0]),
         "selection_log_likelihood": np.array([0.2, 0.7, 0.5]),
         "selection_log_likelihood_deviation": np.array([0.01, 0.01, 0.01]),
+        "selection_bound": np.log([2.0, 3.0, 5.0]),
         "selection_probability": np.array([0.0, 0.96, 0.04]),
         "final_log_likelihood": np.array(0.7),
         "final_log_likelihood_share": np.array(0.6),

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.history import History
 
 
@@ -78,3 +79,42 @@ def test_noted_terms_hold_no_graph():
     history.add(loss=term)
     assert not history._batches[0]["loss"].requires_grad
     assert term.requires_grad
+
+
+def test_final_figures_of_each_kind_stand_beside_the_curves():
+    history = History("x")
+    history.circumstances(precision="bf16", device="cpu")
+    history.final(share=torch.tensor(0.25))
+    history.candidates([torch.tensor([0, 1]), torch.tensor([1, 1])], torch.tensor([0.5, 0.75]))
+    history.selection(n_clusters=torch.tensor([2, 3]), probability=torch.tensor([0.25, 0.75]))
+    arrays = history.arrays()
+    assert (str(arrays["under_precision"]), str(arrays["under_device"])) == ("bf16", "cpu")
+    assert arrays["final_share"] == history.newest_final("share") == 0.25
+    np.testing.assert_array_equal(arrays["candidate_assignments"], [[0, 1], [1, 1]])
+    np.testing.assert_array_equal(arrays["candidate_scores"], [0.5, 0.75])
+    np.testing.assert_array_equal(arrays["selection_n_clusters"], [2, 3])
+    assert {arrays[name].dtype for name in ("candidate_scores", "selection_n_clusters", "final_share")} == {
+        np.dtype(np.float64)
+    }
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_restored_history_is_the_one_that_was_saved(tmp_path):
+    history = History("x")
+    history.circumstances(precision="bf16")
+    history.snapshot(0, torch.tensor([0, 1, 2]))
+    history.add(loss=torch.tensor(1.5))
+    history.close_epoch(1, share=torch.tensor(0.5))
+    history.final(share=torch.tensor(0.25))
+    history.candidates([torch.tensor([0, 1, 2])], torch.tensor([0.5]))
+    checkpoints = Checkpoints(CheckpointOptions(every=1, resume=True, folder=str(tmp_path)), "x")
+    checkpoints.begin({})
+    checkpoints.save(1, {"history": history.state()})
+    restored = History("x")
+    restored.restore(checkpoints.begin({})["history"])
+    assert restored.n_epochs == 1
+    expected, found = history.arrays(), restored.arrays()
+    assert set(found) == set(expected)
+    for name, array in expected.items():
+        np.testing.assert_array_equal(found[name], array, err_msg=name)
+        assert found[name].dtype == array.dtype

@@ -5,12 +5,14 @@ import pytest
 import torch
 from torch import nn
 
-from deep_clustering.methods import dcan, make_method, neural_mixture
+from deep_clustering.methods import make_method
+from deep_clustering.training import fitting, loop
 from deep_clustering.training import precision as half_precision
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.precision import training_precision
 
 CPU = torch.device("cpu")
+METHODS = ["neural_mixture", "dcan"]
 
 
 def network() -> nn.Sequential:
@@ -55,17 +57,65 @@ def test_trying_leaves_no_trace(able):
     assert all(parameter.grad is None for parameter in tried.parameters())
 
 
-@pytest.mark.parametrize("module", [neural_mixture, dcan], ids=["neural_mixture", "dcan"])
-def test_a_resumed_training_keeps_its_precision(tiny_options, blobs, monkeypatch, tmp_path, module):
+def asked_by_clock(monkeypatch, *answers: str) -> list[str]:
+    """Names that are asked for from now on; auto gets one answer after the other."""
+    asked, left = [], iter(answers)
+
+    def decide(name, *_):
+        asked.append(name)
+        return next(left) if name == "auto" else name
+
+    monkeypatch.setattr(fitting, "training_precision", decide)
+    monkeypatch.setattr(loop, "training_precision", decide)
+    return asked
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_the_precision_is_decided_once_and_recorded(tiny_options, blobs, monkeypatch, name, restarts):
+    options = tiny_options(name, "vectors", n_clusters=3, precision="auto", restarts=restarts)
+    asked = asked_by_clock(monkeypatch, "bf16")
+    chosen = make_method(options).fit(blobs)
+    assert asked.count("auto") == 1
+    asked_by_clock(monkeypatch)
+    named = make_method(options | {"precision": "bf16"}).fit(blobs)
+    np.testing.assert_array_equal(chosen.predict_proba(blobs), named.predict_proba(blobs))
+    assert (str(chosen.history_["under_precision"]), str(chosen.history_["under_device"])) == ("bf16", "cpu")
+
+
+def test_the_components_of_a_start_are_fitted_in_the_precision_of_the_training(tiny_options, blobs, monkeypatch):
+    start = {
+        "kind": "overclustering",
+        "components_per_cluster": 2.0,
+        "epochs": 1.0,
+        "hold": 0.5,
+        "core": 0.8,
+        "max_rows": 1000,
+    }
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, precision="auto", start=start)
+    asked = asked_by_clock(monkeypatch, "bf16")
+    make_method(options).fit(blobs)
+    assert asked == ["auto", "bf16"]
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_named_precision_is_recorded(tiny_options, blobs, method, name):
+    history = make_method(tiny_options(method, "vectors", n_clusters=3, precision=name)).fit(blobs).history_
+    assert (str(history["under_precision"]), str(history["under_device"])) == (name, "cpu")
+
+
+@pytest.mark.parametrize("restarts", [1, 2])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_resumed_training_keeps_its_precision(tiny_options, blobs, monkeypatch, tmp_path, name, restarts):
     """Another choice would end in other weights: the run would not be the unbroken one."""
-    name = module.__name__.rpartition(".")[2]
-    options = tiny_options(name, "vectors", n_clusters=3, epochs=3, precision="auto")
+    options = tiny_options(name, "vectors", n_clusters=3, epochs=3, precision="auto", restarts=restarts)
     checkpoints = Checkpoints(CheckpointOptions(every=2, resume=True, folder=str(tmp_path)), name)
-    monkeypatch.setattr(module, "training_precision", lambda *_: "bf16")
+    asked_by_clock(monkeypatch, "bf16", "bf16")
     unbroken = make_method(options).fit(blobs)
     with monkeypatch.context() as patch:
         patch.setattr(Checkpoints, "clear", lambda _: None)
         make_method(options).fit(blobs, None, checkpoints)
-    monkeypatch.setattr(module, "training_precision", None)
+    asked_by_clock(monkeypatch)  # has no more answers
     resumed = make_method(options).fit(blobs, None, checkpoints)
     np.testing.assert_array_equal(resumed.predict_proba(blobs), unbroken.predict_proba(blobs))

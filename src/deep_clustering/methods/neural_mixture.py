@@ -191,8 +191,9 @@ class NeuralMixture(Describing):
             ValueError: if the features, the device or a checkpoint cannot be used.
             FloatingPointError: if a term of the loss stops being finite.
         """
-        width, n_batch = max(self.sizes), min(self.batch_size, features.shape[0])
+        width = max(self.sizes)
         check_features(features, width, "neural_mixture")
+        n_batch = min(self.batch_size, features.shape[0])
         if width > n_batch:
             option = "n_clusters" if width == max(self.candidates) else "auxiliary_clusters"
             raise ValueError(

@@ -12,7 +12,7 @@ from deep_clustering.training.checkpoints import Checkpoints, identify
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data, Plan, Training, train
 from deep_clustering.training.networks import Encoder
-from deep_clustering.training.precision import training_precision
+from deep_clustering.training.precision import full_single_precision, training_precision
 from deep_clustering.training.restarts import Trained, best_of_restarts
 from deep_clustering.training.rows import Rows
 from deep_clustering.training.streams import derived_seed, seeded
@@ -173,7 +173,8 @@ def _decide_precision(model: Trainable, features: np.ndarray) -> str:
     with seeded(model.seed, model.device_):
         network = model.network.build(shape, model.n_outputs).to(model.device_)
     n_views = 2 * min(model.batch_size, features.shape[0])
-    return training_precision(model.precision, network, (n_views, *shape), model.device_)
+    with full_single_precision(model.device_):  # as in the training
+        return training_precision(model.precision, network, (n_views, *shape), model.device_)
 
 
 def _identity(

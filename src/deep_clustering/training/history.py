@@ -134,7 +134,10 @@ class History:
         """Take over what `state` gave."""
         self._rows = [dict(row) for row in state["rows"]]
         self._snapshots = [(epoch, rows.numpy()) for epoch, rows in state["snapshots"]]
-        self._others = {name: np.array(value) for name, value in state["others"].items()}
+        self._others = {
+            name: np.array(value) if isinstance(value, str) else value.numpy()
+            for name, value in state["others"].items()
+        }
 
 
 def _float64(values: Tensor) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +58,8 @@ def best_of_restarts(
         part = checkpoints.within(f"restart_{restart}") if checkpoints else None
         trained = train(restart, state["precision"], part)
         logger.info("%s: restart %d of %d, score %.4f", name, restart + 1, n_restarts, trained.score)
-        if trained.score > max(filter(math.isfinite, state["scores"]), default=-math.inf):
+        best_before = max(filter(math.isfinite, state["scores"]), default=-math.inf)
+        if math.isfinite(trained.score) and trained.score > best_before:
             tensors = {key: torch.from_numpy(np.array(array)) for key, array in trained.arrays.items()}
             state["best"] = {"arrays": tensors, "history": trained.history.state()}
         state["scores"].append(trained.score)
@@ -73,8 +74,13 @@ def best_of_restarts(
         )
     history = History(name)
     history.restore(state["best"]["history"])
-    history.candidates(state["assignments"], torch.tensor(state["scores"]).nan_to_num(nan=-math.inf, neginf=-math.inf))
+    history.candidates(state["assignments"], _comparable(state["scores"]))
     if checkpoints:
         checkpoints.clear()
     arrays = {key: array.numpy() for key, array in state["best"]["arrays"].items()}
     return Trained(arrays, history, max(filter(math.isfinite, state["scores"])))
+
+
+def _comparable(scores: Sequence[float]) -> torch.Tensor:
+    """Scores of which those that are no numbers lose."""
+    return torch.tensor([score if math.isfinite(score) else -math.inf for score in scores])

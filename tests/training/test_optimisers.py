@@ -1,0 +1,152 @@
+"""Optimisers and their schedule: the same with values in tensors on the device as with numbers, and after a resume."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from deep_clustering.training.optimisers import OneCycle, make_optimiser, restore_optimiser
+
+CPU = torch.device("cpu")
+PEAK = 0.02
+
+
+def network() -> nn.Linear:
+    layer = nn.Linear(5, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.linspace(-1, 1, 15).view(3, 5))
+        layer.bias.zero_()
+    return layer
+
+
+def adamw(layer: nn.Module, in_tensor: bool) -> torch.optim.AdamW:
+    """As on CUDA, with the rate in a tensor, as far as a processor can; or with a number."""
+    return torch.optim.AdamW(layer.parameters(), lr=torch.tensor(PEAK) if in_tensor else PEAK, foreach=False)
+
+
+def step(layer: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> None:
+    rows = torch.randn(8, 5, generator=torch.Generator().manual_seed(number))
+    optimiser.zero_grad()
+    layer(rows).square().mean().backward()
+    optimiser.step()
+
+
+def values(group: dict) -> list[float]:
+    return [float(group["lr"]), *map(float, group["betas"])]
+
+
+@pytest.mark.parametrize("in_tensor", [False, True])
+def test_the_schedule_is_the_one_cycle_of_torch(in_tensor):
+    layer = network()
+    optimiser, reference = adamw(layer, in_tensor), adamw(network(), in_tensor=False)
+    schedule, expected = OneCycle(optimiser, PEAK, 20), OneCycleLR(reference, PEAK, total_steps=20)
+    rates = []
+    for number in range(20):
+        np.testing.assert_allclose(
+            values(optimiser.param_groups[0]), values(reference.param_groups[0]), rtol=1e-5, atol=1e-9
+        )
+        rates.append(float(optimiser.param_groups[0]["lr"]))
+        step(layer, optimiser, number)
+        reference.step()
+        if number < 19:
+            schedule.step()
+            expected.step()
+    assert max(rates) == pytest.approx(PEAK, rel=0.05)
+    assert rates[-1] < PEAK / 1000
+    schedule.step()  # behind the last step of a training the loop moves on once more
+
+
+@pytest.mark.parametrize("in_tensor", [False, True])
+def test_the_only_step_of_a_training_moves_something(in_tensor):
+    """Of a cycle of one step that step would be the last: a rate of PEAK times 4e-6."""
+    layer = network()
+    optimiser = adamw(layer, in_tensor)
+    schedule = OneCycle(optimiser, PEAK, 1)
+    assert PEAK / 10 <= float(optimiser.param_groups[0]["lr"]) <= PEAK
+    step(layer, optimiser, 0)
+    schedule.step()
+
+
+def test_rate_and_momentum_in_tensors_stay_the_tensors_that_a_captured_step_reads():
+    layer = network()
+    optimiser = adamw(layer, in_tensor=True)
+    schedule = OneCycle(optimiser, PEAK, 10)
+    group = optimiser.param_groups[0]
+    rate, betas = group["lr"], group["betas"]
+    assert all(isinstance(value, torch.Tensor) for value in (rate, *betas))
+    for number in range(10):
+        step(layer, optimiser, number)
+        schedule.step()
+        assert group["lr"] is rate
+        assert all(now is before for now, before in zip(group["betas"], betas, strict=True))
+
+
+def test_a_run_with_tensors_ends_as_one_with_numbers():
+    layers = network(), network()
+    for layer, in_tensor in zip(layers, (False, True), strict=True):
+        optimiser = adamw(layer, in_tensor)
+        schedule = OneCycle(optimiser, PEAK, 15)
+        for number in range(15):
+            step(layer, optimiser, number)
+            schedule.step()
+    for one, other in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        np.testing.assert_allclose(one.detach(), other.detach(), atol=1e-6)
+    assert not torch.allclose(layers[0].weight, network().weight, atol=1e-2)
+
+
+@pytest.mark.parametrize("in_tensor", [False, True])
+def test_a_restored_optimiser_and_schedule_go_on_as_if_never_stopped(in_tensor):
+    unbroken, broken = network(), network()
+    optimiser = adamw(unbroken, in_tensor)
+    schedule = OneCycle(optimiser, PEAK, 12)
+    for number in range(5):
+        step(unbroken, optimiser, number)
+        schedule.step()
+    broken.load_state_dict(unbroken.state_dict())
+    saved = copy.deepcopy((optimiser.state_dict(), schedule.state_dict()))
+    other = adamw(broken, in_tensor)
+    restored = OneCycle(other, PEAK, 12)
+    restore_optimiser(other, saved[0], CPU)
+    restored.load_state_dict(saved[1])
+    assert values(other.param_groups[0]) == pytest.approx(values(optimiser.param_groups[0]))
+    for number in range(5, 12):
+        step(unbroken, optimiser, number)
+        schedule.step()
+        step(broken, other, number)
+        restored.step()
+    assert torch.equal(broken.weight, unbroken.weight)
+
+
+@pytest.mark.parametrize("is_tensor", [False, True])
+def test_a_restored_rate_is_back_on_the_device(is_tensor):
+    """torch leaves it where the checkpoint was read: on the host."""
+    optimiser = adamw(network(), in_tensor=True)
+    state = optimiser.state_dict()
+    state["param_groups"][0]["lr"] = torch.tensor(0.5) if is_tensor else 0.5
+    restore_optimiser(optimiser, state, torch.device("meta"))
+    rate = optimiser.param_groups[0]["lr"]
+    assert rate.device.type == "meta" if is_tensor else rate == 0.5
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_on_a_processor_the_rate_is_a_number(kind):
+    group = make_optimiser(kind, network().parameters(), 0.1, CPU).param_groups[0]
+    assert group["lr"] == 0.1
+    assert isinstance(group["lr"], float)
+    assert not group.get("capturable")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("is_fused", [True, False])
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+def test_on_cuda_all_that_changes_is_on_the_device(kind, is_fused):
+    device = torch.device("cuda")
+    layer = network().to(device)
+    group = make_optimiser(kind, layer.parameters(), 0.1, device, is_fused=is_fused).param_groups[0]
+    assert group["lr"].device.type == "cuda"
+    assert bool(group.get("fused")) is is_fused
+    if kind is not torch.optim.SGD:
+        assert group["capturable"]
