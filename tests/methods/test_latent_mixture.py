@@ -1,6 +1,6 @@
-"""The clustering step: k-means and EM against scikit-learn's, and what becomes of empty clusters."""
+"""The clustering step against scikit-learn's k-means, what becomes of empty clusters, and what clusters share."""
 
-import warnings
+import math
 
 import numpy as np
 import pytest
@@ -8,19 +8,19 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
-from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
-from sklearn.mixture import GaussianMixture
+from sklearn.metrics import mutual_info_score
 
 from deep_clustering.methods.latent_mixture import (
     LatentMixture,
-    assign,
     clustering_step,
     log_joint,
     m_step,
     memberships,
+    mutual_information,
     nearest_centroid,
+    within_share,
 )
 
 NO_FLOOR = 1e-12
@@ -81,43 +81,20 @@ def test_memberships_are_rows_of_the_identity(seed, n_clusters):
     )
 
 
-@given(st.integers(0, 10_000), st.integers(2, 6))
-def test_a_kmeans_step_is_one_of_scikit_learn_with_the_weights_and_variances_of_the_members(seed, n_clusters):
+@given(st.integers(0, 10_000), st.integers(2, 6), st.floats(-100, 100))
+def test_a_kmeans_step_is_one_of_scikit_learn_with_the_weights_and_variances_of_the_members(seed, n_clusters, place):
     rng = np.random.default_rng(seed)
-    points = rng.normal(size=(80, 3))
+    points = rng.normal(size=(80, 3)) + place
     mixture = mixture_of(rng, n_clusters, 3, points)  # points themselves: no cluster is empty
     start = mixture.centroids.numpy()
     expected = KMeans(n_clusters, init=start, n_init=1, max_iter=1, tol=0).fit(points).cluster_centers_
-    got = clustering_step(torch.from_numpy(points), mixture, "kmeans", NO_FLOOR, generator())
+    got = clustering_step(torch.from_numpy(points), mixture, NO_FLOOR, generator())
     np.testing.assert_allclose(got.centroids, expected, atol=1e-9)
     nearest = cdist(points, start).argmin(axis=1)
     for cluster in range(n_clusters):
         members = points[nearest == cluster]
         np.testing.assert_allclose(got.log_weights[cluster].exp(), len(members) / 80)
         np.testing.assert_allclose(got.variances[cluster], members.var(axis=0), atol=1e-9)
-
-
-@given(st.integers(0, 10_000), st.integers(2, 5), st.floats(-100, 100))
-def test_an_em_step_is_one_of_scikit_learn(seed, n_clusters, place):
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=(80, 3)) + place
-    mixture = mixture_of(rng, n_clusters, 3, points)
-    theirs = GaussianMixture(
-        n_clusters,
-        covariance_type="diag",
-        max_iter=1,
-        reg_covar=0,
-        weights_init=mixture.log_weights.exp().numpy(),
-        means_init=mixture.centroids.numpy(),
-        precisions_init=1 / mixture.variances.numpy(),
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # one iteration does not converge
-        theirs.fit(points)
-    got = clustering_step(torch.from_numpy(points), mixture, "gmm", NO_FLOOR, generator())
-    np.testing.assert_allclose(got.log_weights.exp(), theirs.weights_, rtol=1e-6)
-    np.testing.assert_allclose(got.centroids, theirs.means_, rtol=1e-6, atol=1e-8)
-    np.testing.assert_allclose(got.variances, theirs.covariances_, rtol=1e-5, atol=1e-8)
 
 
 @given(st.integers(0, 10_000))
@@ -127,36 +104,24 @@ def test_a_kmeans_step_never_raises_the_inertia(seed):
     mixture, inertia = mixture_of(rng, 4, 2, points), []
     for _ in range(6):
         inertia.append((cdist(points, mixture.centroids).min(axis=1) ** 2).sum())
-        mixture = clustering_step(torch.from_numpy(points), mixture, "kmeans", NO_FLOOR, generator(seed))
+        mixture = clustering_step(torch.from_numpy(points), mixture, NO_FLOOR, generator(seed))
     assert (np.diff(inertia) <= 1e-9).all()
 
 
-@given(st.integers(0, 10_000))
-def test_an_em_step_never_lowers_the_likelihood(seed):
-    rng = np.random.default_rng(seed)
-    points = rng.normal(size=(50, 2))
-    mixture, likelihood = mixture_of(rng, 3, 2, points), []
-    for _ in range(6):
-        likelihood.append(logsumexp(log_joint_by_scipy(points, mixture), axis=1).mean())
-        mixture = clustering_step(torch.from_numpy(points), mixture, "gmm", NO_FLOOR, generator(seed))
-    assert (np.diff(likelihood) >= -1e-9).all()
-
-
-@pytest.mark.parametrize("clustering", ["kmeans", "gmm"])
-def test_empty_clusters_move_to_points_and_the_others_to_their_means(clustering):
+def test_empty_clusters_move_to_points_and_the_others_to_their_means():
     points = torch.from_numpy(np.random.default_rng(0).normal(size=(30, 2)))
     centroids = torch.tensor([[0.0, 0.0], [1e6, 0.0], [0.0, -1e6]], dtype=torch.float64)
     mixture = LatentMixture(torch.zeros(3).double() - np.log(3), centroids, torch.ones(3, 2).double())
-    got = clustering_step(points, mixture, clustering, NO_FLOOR, generator())
+    got = clustering_step(points, mixture, NO_FLOOR, generator())
     np.testing.assert_allclose(got.centroids[0], points.mean(dim=0))
     np.testing.assert_allclose(got.variances[0], points.numpy().var(axis=0))
     for place, variances in zip(got.centroids[1:], got.variances[1:], strict=True):
         assert (points - place).abs().sum(dim=1).min() < 1e-12
         np.testing.assert_allclose(variances, points.numpy().var(axis=0).mean())
     np.testing.assert_allclose(got.log_weights.exp(), [30 / 32, 1 / 32, 1 / 32])
-    again = clustering_step(points, mixture, clustering, NO_FLOOR, generator())
+    again = clustering_step(points, mixture, NO_FLOOR, generator())
     assert torch.equal(got.centroids, again.centroids)
-    steps = [clustering_step(points, mixture, clustering, NO_FLOOR, generator(seed)) for seed in range(20)]
+    steps = [clustering_step(points, mixture, NO_FLOOR, generator(seed)) for seed in range(20)]
     assert len(torch.unique(torch.stack([step.centroids[1] for step in steps]), dim=0)) > 1
 
 
@@ -176,9 +141,31 @@ def test_equal_latents_have_a_mixture():
     assert (mixture.variances > 0).all()
 
 
-def test_kmeans_assigns_by_distance_and_a_mixture_by_responsibility():
-    centroids, variances = torch.tensor([[0.0], [1.0]]), torch.tensor([[1e-4], [4.0]])
-    mixture = LatentMixture(torch.log(torch.tensor([0.5, 0.5])), centroids, variances)
-    latent = torch.tensor([[0.0], [0.3], [1.0]])
-    np.testing.assert_array_equal(assign(latent, mixture, "kmeans"), [0, 0, 1])
-    np.testing.assert_array_equal(assign(latent, mixture, "gmm"), [0, 1, 1])  # .3 is thirty deviations off
+# What is said of the clusters
+
+
+@given(st.integers(0, 10_000))
+def test_within_share_is_one_less_the_share_between_the_means(seed):
+    rng = np.random.default_rng(seed)
+    latent, assignments = rng.normal(size=(12, 3)) + 5, rng.integers(4, size=12)
+    between = sum(
+        (assignments == k).sum() * ((latent[assignments == k].mean(axis=0) - latent.mean(axis=0)) ** 2).sum()
+        for k in np.unique(assignments)
+    )
+    expected = 1 - between / ((latent - latent.mean(axis=0)) ** 2).sum()
+    assert float(within_share(torch.from_numpy(latent), torch.from_numpy(assignments), 5)) == pytest.approx(expected)
+
+
+@given(st.integers(0, 10_000))
+def test_shared_information_is_that_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    first, second = rng.integers(0, 4, size=(2, 50))
+    expected = mutual_info_score(np.append(first, second), np.append(second, first))  # nats
+    got = mutual_information(torch.from_numpy(first), torch.from_numpy(second), 4)
+    assert float(got) == pytest.approx(expected, abs=1e-5)
+
+
+def test_views_that_agree_on_balanced_clusters_share_ln_k():
+    clusters = torch.arange(12) % 3
+    assert float(mutual_information(clusters, clusters, 3)) == pytest.approx(math.log(3))
+    assert float(mutual_information(clusters, clusters * 0, 3)) < math.log(3) / 2

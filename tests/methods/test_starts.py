@@ -4,7 +4,7 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 
 from deep_clustering.methods import baselines, make_method
-from deep_clustering.methods.starts import make_start
+from deep_clustering.methods.starts import held_epochs, make_start
 
 TSNE = {"perplexity": 8.0, "n_init": 3, "pca_dim": 5, "barnes_hut_rows": 1000}
 STARTS = {
@@ -17,7 +17,7 @@ STARTS = {
 @pytest.mark.parametrize("kind", STARTS)
 def test_a_start_is_the_partition_of_its_method(blobs, kind):
     of_start, of_method = STARTS[kind]
-    partitions = make_start({"kind": kind, "hold": 0.5, **of_start}).partitions(blobs, [3, 2, 5], seed=4)
+    partitions = make_start({"kind": kind, "hold": 0.5, **of_start}, list(STARTS)).partitions(blobs, [3, 2, 5], seed=4)
     assert partitions.shape == (len(blobs), 3)
     for partition, n_clusters in zip(partitions.T, (3, 2, 5), strict=True):
         method = make_method({"method": kind, "n_clusters": n_clusters, "seed": 4, **of_method})
@@ -27,7 +27,8 @@ def test_a_start_is_the_partition_of_its_method(blobs, kind):
 def test_several_numbers_share_one_map(blobs, monkeypatch):
     maps, original = [], baselines.tsne_map
     monkeypatch.setattr(baselines, "tsne_map", lambda *given, **more: maps.append(1) or original(*given, **more))
-    make_start({"kind": "tsne_gmm", "hold": 0.5, "map_rows": 50, **TSNE}).partitions(blobs, [2, 3, 4], seed=0)
+    start = make_start({"kind": "tsne_gmm", "hold": 0.5, "map_rows": 50, **TSNE}, list(STARTS))
+    start.partitions(blobs, [2, 3, 4], seed=0)
     assert maps == [1]
 
 
@@ -36,10 +37,24 @@ def test_several_numbers_share_one_map(blobs, monkeypatch):
     [
         ({"perplexity": 0.5}, "start .*perplexity must be at least 1, got 0.5"),
         ({"map_rows": 1}, "start .*map_rows must be at least 2, got 1"),
-        ({"hold": 2.0}, "start .*hold must be at least 0 and at most 1, got 2"),
+        ({"hold": 2.0}, "start .*hold must be at most 1, got 2"),
+        ({"hold": -0.1}, "start .*hold must be at least 0, got -0.1"),
         ({"kind": "tsne"}, r"start: unknown kind 'tsne' \(did you mean 'tsne_gmm'\?\)"),
     ],
 )
 def test_bad_options_are_refused_before_anything_is_fitted(changes, message):
     with pytest.raises(ValueError, match=message):
-        make_start({"kind": "tsne_gmm", "hold": 0.5, "map_rows": 50, **TSNE} | changes)
+        make_start({"kind": "tsne_gmm", "hold": 0.5, "map_rows": 50, **TSNE} | changes, list(STARTS))
+
+
+@pytest.mark.parametrize(
+    ("hold", "epochs", "expected"),
+    [(0.0, 100, 0), (0.0, 1, 0), (0.001, 100, 1), (0.25, 30, 8), (0.33, 3, 1), (1.0, 7, 7), (1.0, 1, 1)],
+)
+def test_a_share_of_the_epochs_is_held_at_least_one_unless_it_is_zero(hold, epochs, expected):
+    start = make_start({"kind": "kmeans", "hold": hold, "n_init": 1}, ["kmeans"])
+    assert held_epochs(start, epochs) == expected
+
+
+def test_without_a_start_no_epoch_is_held():
+    assert held_epochs(make_start({"kind": "none"}, ["none"]), 30) == 0
