@@ -333,7 +333,7 @@ def test_neighbours_may_be_given_to_every_method(vector_case):
 
 @pytest.mark.parametrize("name", DEEP)
 def test_neighbour_views_need_and_use_the_neighbours(tiny_options, blobs, name):
-    options = tiny_options(name, "vectors", n_clusters=3, views={"kind": "neighbours", "noise": 0.0})
+    options = tiny_options(name, "vectors", n_clusters=3, views={"kind": "neighbours"})
     strangers = np.random.default_rng(0).integers(len(blobs), size=(len(blobs), 4))
     near, far = (make_method(options).fit(blobs, table) for table in (neighbours_of(blobs, 4), strangers))
     assert near.predict(blobs).shape == (len(blobs),)
@@ -513,6 +513,7 @@ BAD_OPTIONS = {
         ({"mixing_floor": -0.5}, "mixing_floor must be at least 0, got -0.5"),
         ({"learning_rate": float("nan")}, "learning_rate must be at most 10, got nan"),
         ({"weight_decay": 2.0}, "weight_decay must be at most 1, got 2"),
+        ({"calibration": "none"}, "option 'calibration' was dropped in 0.3.0"),
     ],
     "kmeans": [({"n_init": 0}, "n_init must be at least 1, got 0")],
     "gmm": [

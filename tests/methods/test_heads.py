@@ -1,15 +1,13 @@
-"""Several heads on one trunk: their sizes, what they compare by, which is kept, and the temperature of one."""
+"""Several heads on one trunk: their sizes, what they compare by, and which is kept."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.special import softmax
 from torch import nn
 
 from deep_clustering.methods.heads import (
-    choose_temperature,
     comparable,
     head_sizes,
     keep_head,
@@ -70,20 +68,3 @@ def test_the_kept_head_says_what_it_said_among_the_others(head):
     expected = network(rows).view(8, 3, 5)[:, head, :4]
     keep_head(network, head, width=5, size=4)
     torch.testing.assert_close(network(rows), expected)
-
-
-def test_temperature_minimises_the_cross_entropy_with_the_other_view():
-    rng = np.random.default_rng(0)
-    shared = rng.normal(size=(400, 4))
-    first, second = (torch.from_numpy(8 * (shared + rng.normal(size=shared.shape))) for _ in range(2))
-
-    def cross_entropy(temperature: float) -> float:
-        total = 0.0
-        for one, other in ((first, second), (second, first)):
-            probabilities = softmax(one.numpy() / temperature, axis=1)
-            total -= np.log(probabilities[np.arange(400), other.numpy().argmax(axis=1)]).mean()
-        return total
-
-    grid = np.exp(np.linspace(math.log(0.1), math.log(100), 2000))
-    expected = grid[np.argmin([cross_entropy(value) for value in grid])]
-    assert choose_temperature(first, second) == pytest.approx(expected, rel=0.01)

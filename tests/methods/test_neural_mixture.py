@@ -218,7 +218,7 @@ def test_an_auxiliary_head_shapes_the_trunk_and_is_never_kept(tiny_options, blob
 
 def test_responsibilities_of_pairs_are_the_e_step_of_both_views(tiny_options, blobs):
     """Each row with its only neighbour: nothing is drawn, and the pair of every round is the same."""
-    options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "neighbours", "noise": 0.0})
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "neighbours"})
     neighbours = np.roll(np.arange(len(blobs)), 1)[:, None]
     estimator = make_method(options).fit(blobs, neighbours)
     with torch.inference_mode():
@@ -329,21 +329,6 @@ def test_loss_of_each_reading_is_its_equation(tiny_options, blobs, objective):
     }[objective]
     responsibilities = e_step(log_a + log_b, estimator.log_mixing_weights_)[0]
     assert float(training._loss(log_a, log_b, responsibilities)) == pytest.approx(expected)
-
-
-# Temperature
-
-
-def test_calibration_softens_the_responsibilities_and_keeps_the_clusters(tiny_options, blobs):
-    options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "noise", "scale": 6.0})
-    plain = make_method(options).fit(blobs)
-    calibrated = make_method(options | {"calibration": "agreement"}).fit(blobs)
-    np.testing.assert_array_equal(calibrated.predict(blobs), plain.predict(blobs))
-    temperature = float(calibrated.get_arrays()["temperature"])
-    assert temperature != 1
-    powered = plain.predict_proba(blobs).astype(np.float64) ** (1 / temperature)
-    expected = powered / powered.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(calibrated.predict_proba(blobs), expected, atol=1e-4)
 
 
 # The start

@@ -47,8 +47,8 @@ OVERCLUSTERING = {
     "max_rows": 1000,
 }
 TRAININGS = [
-    ("neural_mixture", {"n_clusters": 3, "heads": 2, "calibration": "agreement"}),
-    ("neural_mixture", {"n_clusters": {"min": 2, "max": 4}, "calibration": "agreement", "pair_noise": 0.1}),
+    ("neural_mixture", {"n_clusters": 3, "heads": 2}),
+    ("neural_mixture", {"n_clusters": {"min": 2, "max": 4}, "pair_noise": 0.1}),
     ("neural_mixture", {"n_clusters": 3, "restarts": 2, "start": OVERCLUSTERING, "mixing": "learned"}),
     ("neural_mixture", {"n_clusters": 3, "density": "sigmoid", "start": KMEANS, "auxiliary_clusters": 5}),
     ("dcan", {"n_clusters": 3, "latent_dim": 3}),

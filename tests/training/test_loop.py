@@ -24,7 +24,7 @@ TRAININGS = {
     "neural_mixture": ("neural_mixture", {"n_clusters": 3, "heads": 3, "mixing": "learned", "start": KMEANS}),
     "neural_mixture in a range": (
         "neural_mixture",
-        {"n_clusters": {"min": 2, "max": 4}, "calibration": "agreement", "auxiliary_clusters": 6},
+        {"n_clusters": {"min": 2, "max": 4}, "auxiliary_clusters": 6, "pair_noise": 0.1},
     ),
     "components": ("neural_mixture", {"n_clusters": 3, "start": OVERCLUSTERING}),
     "dcan": ("dcan", {"n_clusters": 3, "latent_dim": 3, "start": KMEANS}),
@@ -153,7 +153,7 @@ def test_checkpoints_change_nothing(tiny_options, blobs, tmp_path, training):
 @pytest.mark.parametrize("method", ["neural_mixture", "dcan"])
 def test_a_checkpoint_of_other_neighbours_is_refused(tiny_options, blobs, tmp_path, method, restarts):
     """Views of a row and its neighbours are another training with other neighbours."""
-    views = {"kind": "neighbours", "noise": 0.0}
+    views = {"kind": "neighbours"}
     options = tiny_options(method, "vectors", n_clusters=3, epochs=EPOCHS, views=views, restarts=restarts)
     near, far = (np.roll(np.arange(len(blobs)), shift)[:, None] for shift in (1, 60))
     with pytest.raises(Killed):

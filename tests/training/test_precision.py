@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from deep_clustering.methods import make_method
+from deep_clustering.methods import make_method, neural_mixture
 from deep_clustering.training import fitting, loop
 from deep_clustering.training import precision as half_precision
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
@@ -13,6 +13,14 @@ from deep_clustering.training.precision import training_precision
 
 CPU = torch.device("cpu")
 METHODS = ["neural_mixture", "dcan"]
+OVERCLUSTERING = {
+    "kind": "overclustering",
+    "components_per_cluster": 2.0,
+    "epochs": 1.0,
+    "hold": 0.5,
+    "core": 0.8,
+    "max_rows": 1000,
+}
 
 
 def network() -> nn.Sequential:
@@ -84,18 +92,31 @@ def test_the_precision_is_decided_once_and_recorded(tiny_options, blobs, monkeyp
 
 
 def test_the_components_of_a_start_are_fitted_in_the_precision_of_the_training(tiny_options, blobs, monkeypatch):
-    start = {
-        "kind": "overclustering",
-        "components_per_cluster": 2.0,
-        "epochs": 1.0,
-        "hold": 0.5,
-        "core": 0.8,
-        "max_rows": 1000,
-    }
-    options = tiny_options("neural_mixture", "vectors", n_clusters=3, precision="auto", start=start)
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, precision="auto", start=OVERCLUSTERING)
     asked = asked_by_clock(monkeypatch, "bf16")
     make_method(options).fit(blobs)
     assert asked == ["auto", "bf16"]
+
+
+def test_a_training_killed_in_its_start_is_not_asked_again(tiny_options, blobs, monkeypatch, tmp_path):
+    """Another answer would refuse the checkpoints of the components, as those of another training."""
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, precision="auto", start=OVERCLUSTERING)
+    checkpoints = Checkpoints(CheckpointOptions(every=1, resume=True, folder=str(tmp_path)), "killed")
+    asked_by_clock(monkeypatch, "bf16", "bf16")
+    unbroken = make_method(options).fit(blobs)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(neural_mixture._Training, "finish", killed)  # of the components
+        with pytest.raises(KeyboardInterrupt):
+            make_method(options).fit(blobs, None, checkpoints)
+    asked_by_clock(monkeypatch, "fp32")
+    resumed = make_method(options).fit(blobs, None, checkpoints)
+    np.testing.assert_array_equal(resumed.predict_proba(blobs), unbroken.predict_proba(blobs))
+    assert str(resumed.history_["under_precision"]) == "bf16"
+    assert list(tmp_path.rglob("*.safetensors")) == []
 
 
 @pytest.mark.parametrize("name", ["fp32", "bf16"])

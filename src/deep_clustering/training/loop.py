@@ -148,8 +148,10 @@ def train(
     history, device = History(plan.name), data.rows.device
     with full_single_precision(device):
         state = checkpoints.begin(identity) if checkpoints else None
-        if state is None:
-            training.precision = _decide_precision(training, data, plan)
+        if state is None or "networks" not in state:
+            training.precision = state["precision"] if state else _decide_precision(training, data, plan)
+            if checkpoints and checkpoints.is_due(0) and plan.precision == "auto":
+                checkpoints.save(0, {"precision": training.precision})  # the clock may say otherwise another time
             partition = find_partition(training.precision)
             history.circumstances(precision=training.precision, device=device.type)
             history.snapshot(0, training.begin(partition))
