@@ -204,14 +204,17 @@ INSIDE = {"heads": 2, "rate": 0.5, "mode": "fast", "hidden": [4]}
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"heads": 0}, "here: heads must be at least 1, got 0"),
-        ({"heads": 100}, "here: heads must be below 100, got 100"),
-        ({"rate": 0.0}, "here: rate must be above 0, got 0.0"),
-        ({"rate": 1.5}, "here: rate must be at most 1, got 1.5"),
+        ({"heads": 0}, "here: heads must be at least 1 and below 100, got 0"),
+        ({"heads": 100}, "here: heads must be at least 1 and below 100, got 100"),
+        ({"rate": 0.0}, "here: rate must be above 0 and at most 1, got 0.0"),
+        ({"rate": 1.5}, "here: rate must be above 0 and at most 1, got 1.5"),
         ({"rate": float("nan")}, "here: rate must be .*, got nan"),
         ({"mode": "fsat"}, r"here: mode got 'fsat' \(did you mean 'fast'\?\)"),
         ({"hidden": [3, 0]}, "here: hidden must be at least 1, got 0"),
-        ({"heads": 0, "rate": 2.0}, "heads must be at least 1, got 0; rate must be at most 1, got 2.0"),
+        (
+            {"heads": 0, "rate": 2.0},
+            "heads must be at least 1 and below 100, got 0; rate must be above 0 and at most 1, got 2.0",
+        ),
     ],
 )
 def test_a_value_outside_of_its_annotation_is_refused(wrong, message):
@@ -228,7 +231,7 @@ def test_the_edges_are_inside(edge):
 
 
 def test_an_instance_made_without_build_is_checked_the_same():
-    with pytest.raises(ValueError, match="heads must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="heads must be at least 1 and below 100, got 0"):
         check_fields(Bounded(heads=0, rate=0.5, mode="fast", hidden=[]))
 
 

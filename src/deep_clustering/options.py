@@ -5,20 +5,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_args, get_type_hints
 
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
-# What pydantic calls a value outside of the bounds of its annotation, and how it is said here.
-_BOUNDS = {
-    "greater_than_equal": ("ge", "at least"),
-    "greater_than": ("gt", "above"),
-    "less_than_equal": ("le", "at most"),
-    "less_than": ("lt", "below"),
-}
+# What pydantic calls a value outside of the bounds of its annotation, and how the bounds are said here.
+_OUTSIDE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
+_BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
 
 def closest(name: str, known: Iterable[str]) -> str:
@@ -101,19 +98,30 @@ def _validated(cls: type, name: str, value: Any) -> tuple[Any, list[str]]:  # no
     try:
         return _adapter(cls, name).validate_python(value), []
     except ValidationError as error:
-        return None, [_sentence(name, value, error.errors()[0])]
+        return None, [_sentence(name, value, _hint(cls, name), error.errors()[0])]
 
 
 @cache
 def _adapter(cls: type, name: str) -> TypeAdapter:
-    return TypeAdapter(get_type_hints(cls, include_extras=True)[name])
+    return TypeAdapter(_hint(cls, name))
 
 
-def _sentence(name: str, value: Any, error: ErrorDetails) -> str:  # noqa: ANN401
+def _hint(cls: type, name: str) -> Any:  # noqa: ANN401
+    return get_type_hints(cls, include_extras=True)[name]
+
+
+def _bounds(hint: Any) -> list[str]:  # noqa: ANN401
+    """All bounds in an annotation, in words."""
+    if type(hint) in _BOUNDS:
+        key, words = _BOUNDS[type(hint)]
+        return [f"{words} {getattr(hint, key):.15g}"]
+    return [text for part in get_args(hint) for text in _bounds(part)]
+
+
+def _sentence(name: str, value: Any, hint: Any, error: ErrorDetails) -> str:  # noqa: ANN401
     """What pydantic found, in this project's words."""
-    if error["type"] in _BOUNDS:
-        key, words = _BOUNDS[error["type"]]
-        return f"{name} must be {words} {error['ctx'][key]:.15g}, got {error['input']}"
+    if error["type"] in _OUTSIDE:
+        return f"{name} must be {' and '.join(_bounds(hint))}, got {error['input']}"
     if error["type"] == "literal_error" and isinstance(error["input"], str):
         known = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         return f"{name} got '{error['input']}' ({closest(error['input'], known)})"

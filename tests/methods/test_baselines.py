@@ -217,7 +217,7 @@ def test_more_memory_than_the_machine_has_is_refused_before_it_is_taken(tiny_opt
     ("name", "changes", "message"),
     [
         ("ward", {"max_rows": 2}, "max_rows must be at least 3, got 2"),
-        ("ward", {"seed": -1}, "seed must be at least 0"),
+        ("ward", {"seed": -1}, "seed must be at least 0 and at most 4294967295"),
         ("tsne_gmm", {"max_rows": 2}, "max_rows must be at least 3, got 2"),
         ("tsne_gmm", {"pca_dim": 1}, "pca_dim must be at least 2, got 1"),
         ("tsne_gmm", {"barnes_hut_rows": -1}, "barnes_hut_rows must be at least 0, got -1"),

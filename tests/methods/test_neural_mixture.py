@@ -463,7 +463,7 @@ def test_the_last_snapshot_is_the_clustering(tiny_options, blobs, changes, resta
         ({"objective": "pairs"}, "objective got 'pairs' .did you mean 'pair'"),
         ({"precision": "fp16"}, "precision got 'fp16'"),
         ({"start": {"kind": "wards"}}, "start: unknown kind 'wards'"),
-        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be at most 1, got 2"),
+        ({"start": {"kind": "kmeans", "hold": 2, "n_init": 1}}, "hold must be at least 0 and at most 1, got 2"),
     ],
 )
 def test_bad_options_are_refused(tiny_options, changes, message):

@@ -37,8 +37,8 @@ def test_several_numbers_share_one_map(blobs, monkeypatch):
     [
         ({"perplexity": 0.5}, "start .*perplexity must be at least 1, got 0.5"),
         ({"map_rows": 1}, "start .*map_rows must be at least 2, got 1"),
-        ({"hold": 2.0}, "start .*hold must be at most 1, got 2"),
-        ({"hold": -0.1}, "start .*hold must be at least 0, got -0.1"),
+        ({"hold": 2.0}, "start .*hold must be at least 0 and at most 1, got 2"),
+        ({"hold": -0.1}, "start .*hold must be at least 0 and at most 1, got -0.1"),
         ({"kind": "tsne"}, r"start: unknown kind 'tsne' \(did you mean 'tsne_gmm'\?\)"),
     ],
 )

@@ -21,7 +21,8 @@ Equations
     (5) M-step               one optimiser step on -(1/B) sum_ik gamma_ik [log pi_k + log f_k(x_i) + log f_k(x'_i)]
         By Fisher's identity its gradient is that of -(1/B) sum_i log p(x_i, x'_i).
     (6) bound                mean log p(x, x') <= log K for pi = 1/K, reached by clusters that are balanced, hard and
-        the same on both views: a score of a run that needs no ground truth. With (9) it is log((1 - e) K + e)
+        the same on both views: a score of a run that needs no ground truth. With (9) it is log((1 - e) K + e),
+        for e of at most a half
     (7) one view             p(x) = sum_k pi_k f_k(x), responsibilities and EM as above with f_k(x') left out
     (8) consistency          -(1/B) sum_i log sum_k gamma_k(x_i) gamma_k(x'_i), the one-view responsibilities of (7)
         By Bayes' rule p(x, x') = p(x) p(x') sum_k gamma_k(x) gamma_k(x') / pi_k: for uniform weights the pair

@@ -434,7 +434,7 @@ def test_prepared_files_of_another_form_are_refused(reuters10k, tmp_path, change
         ({"source_format": "matt"}, r"source_format got 'matt' \(did you mean 'mat'\?\)"),
         ({"subset": "keras"}, r"subset got 'keras' \(did you mean 'dec_keras'\?\)"),
         ({"n_documents": -1}, "n_documents must be at least 0, got -1"),
-        ({"seed": 2**32}, "seed must be at most 4294967295, got 4294967296"),
+        ({"seed": 2**32}, "seed must be at least 0 and at most 4294967295, got 4294967296"),
     ],
 )
 def test_options_are_checked(reuters10k, changes, message):

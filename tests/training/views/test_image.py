@@ -362,11 +362,11 @@ def test_image_views_refuse_rows_that_are_no_images(shape):
     ("options", "message"),
     [
         (STILL | {"size": -1}, "size must be at least 0, got -1"),
-        (STILL | {"rotation": 181.0}, "rotation must be at most 180, got 181"),
-        (STILL | {"rotation": -1.0}, "rotation must be at least 0"),
-        (STILL | {"translation": 1.5}, "translation must be at most 1, got 1.5"),
-        (STILL | {"scale": 1.0}, "scale must be at most 0.95, got 1"),
-        (STILL | {"shear": 90.0}, "shear must be at most 80, got 90"),
+        (STILL | {"rotation": 181.0}, "rotation must be at least 0 and at most 180, got 181"),
+        (STILL | {"rotation": -1.0}, "rotation must be at least 0 and at most 180"),
+        (STILL | {"translation": 1.5}, "translation must be at least 0 and at most 1, got 1.5"),
+        (STILL | {"scale": 1.0}, "scale must be at least 0 and at most 0.95, got 1"),
+        (STILL | {"shear": 90.0}, "shear must be at least 0 and at most 80, got 90"),
         (STILL | {"shear": math.nan}, "shear must be .* got nan"),
     ],
 )
@@ -379,10 +379,10 @@ def test_affine_options_out_of_range_are_refused(options, message):
     ("change", "message"),
     [
         ({"size": -1}, "size must be at least 0, got -1"),
-        ({"crop": 0.0}, "crop must be at least 0.05, got 0.0"),
-        ({"hue": 0.6}, "hue must be at most 0.5, got 0.6"),
-        ({"flip": 1.1}, "flip must be at most 1, got 1.1"),
-        ({"greyscale": -0.1}, "greyscale must be at least 0"),
+        ({"crop": 0.0}, "crop must be at least 0.05 and at most 1, got 0.0"),
+        ({"hue": 0.6}, "hue must be at least 0 and at most 0.5, got 0.6"),
+        ({"flip": 1.1}, "flip must be at least 0 and at most 1, got 1.1"),
+        ({"greyscale": -0.1}, "greyscale must be at least 0 and at most 1"),
     ],
 )
 def test_photo_options_out_of_range_are_refused(change, message):

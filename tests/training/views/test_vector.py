@@ -85,8 +85,8 @@ def test_vector_views_take_rows_of_any_shape(view, shape):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "dropout", "rate": 1.0}, r"\(dropout\): rate must be at most 0.99, got 1.0"),
-        ({"kind": "dropout", "rate": -0.1}, r"\(dropout\): rate must be at least 0, got -0.1"),
+        ({"kind": "dropout", "rate": 1.0}, r"\(dropout\): rate must be at least 0 and at most 0.99, got 1.0"),
+        ({"kind": "dropout", "rate": -0.1}, r"\(dropout\): rate must be at least 0 and at most 0.99, got -0.1"),
         ({"kind": "noise", "scale": -1.0}, r"\(noise\): scale must be at least 0, got -1.0"),
     ],
 )

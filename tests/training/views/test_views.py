@@ -194,5 +194,5 @@ def test_what_was_dropped_says_what_to_use_instead(options, message):
 
 
 def test_views_that_are_made_directly_are_checked_as_well():
-    with pytest.raises(ValueError, match="rate must be at least 0, got -1"):
+    with pytest.raises(ValueError, match=r"rate must be at least 0 and at most 0.99, got -1"):
         Dropout(rate=-1)
