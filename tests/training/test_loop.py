@@ -164,6 +164,23 @@ def test_a_checkpoint_of_other_neighbours_is_refused(tiny_options, blobs, tmp_pa
     assert_equal_ends(make_method(options).fit(blobs, near, checkpoints(tmp_path)), unbroken, blobs)
 
 
+@pytest.mark.parametrize("method", ["neural_mixture", "dcan"])
+def test_what_others_left_of_a_restart_does_not_keep_a_training_from_being_resumed(
+    tiny_options, blobs, tmp_path, method
+):
+    given_up = tiny_options(method, "vectors", n_clusters=3, epochs=EPOCHS, restarts=2, seed=7)
+    with pytest.raises(Killed):
+        make_method(given_up).fit(blobs, None, checkpoints(tmp_path, "one/restart_1@1"))
+    options = given_up | {"seed": 8}
+    with pytest.raises(ValueError, match="is of another training: options.seed was 7, is 8"):
+        make_method(options).fit(blobs, None, checkpoints(tmp_path))
+    anew = Mortal(CheckpointOptions(every=1, resume=False, folder=str(tmp_path)), "one", "one/restart_0@1")
+    with pytest.raises(Killed):
+        make_method(options).fit(blobs, None, anew)
+    resumed = make_method(options).fit(blobs, None, checkpoints(tmp_path))
+    assert_equal_ends(resumed, make_method(options).fit(blobs), blobs)
+
+
 @pytest.mark.parametrize("training", ["neural_mixture", "dcan"])
 def test_a_resumed_training_does_not_repeat_finished_epochs(tiny_options, blobs, tmp_path, monkeypatch, training):
     options, steps = options_of(tiny_options, training), []

@@ -14,7 +14,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -62,10 +62,16 @@ class Checkpoints:
         self._options = options
         self._name = name
         self._identity: dict[str, Any] = {}
+        self._is_continued = False
 
     def within(self, name: str) -> "Checkpoints":
-        """The checkpoints of a part of this training."""
-        return Checkpoints(self._options, f"{self._name}/{name}")
+        """The checkpoints of a part of this training.
+
+        Once the training itself is found to be the one that is continued, what others have left of this part is no
+        reason to refuse it.
+        """
+        resume = "auto" if self._is_continued and self._options.resume else self._options.resume
+        return Checkpoints(replace(self._options, resume=resume), f"{self._name}/{name}")
 
     def begin(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """State to continue from, or None to begin anew.
@@ -86,9 +92,12 @@ class Checkpoints:
             return None
         for path in self._files():
             try:
-                return _read(path)[1]
+                state = _read(path)[1]
             except _DAMAGED as error:
                 logger.warning("%s is cut short or damaged (%s); the one before it is used", path, error)
+            else:
+                self._is_continued = True
+                return state
         if self._options.resume != "auto" and not self._files():
             self._refuse_others()
         return None
