@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 from hypothesis import given
@@ -242,3 +243,15 @@ def test_an_option_that_a_version_dropped_is_named_with_what_to_use():
         build(Bounded, INSIDE | {"mode": "slow"}, "here")
     with pytest.raises(ValueError, match=r"here: kind 'old' was dropped in 0.3.0; use new"):
         build_kind({"new": Bounded}, {"kind": "old"}, "here", {"old": "dropped in 0.3.0; use new"})
+
+
+def test_an_instance_made_without_build_has_values_of_its_types():
+    given = {"heads": 2.0, "rate": np.float64(1), "mode": "fast", "hidden": (np.int64(4),)}
+    made = Bounded(**given)
+    check_fields(made)
+    for name, value in {"heads": 2, "rate": 1.0, "hidden": [4]}.items():
+        assert getattr(made, name) == value
+        assert type(getattr(made, name)) is type(value)
+    assert type(made.hidden[0]) is int
+    with pytest.raises(ValueError, match=r"'heads' got 2\.5"):
+        check_fields(Bounded(**given | {"heads": 2.5}))

@@ -75,16 +75,23 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
 def check_fields(instance: Any) -> None:  # noqa: ANN401
     """Refuse a dataclass with a value that its annotations exclude; for those that are made without `build`.
 
+    As in `build` a value becomes what its annotation says: 5.0 or numpy's 5 the number 5 where one is wanted.
+
     Args:
-        instance: The dataclass.
+        instance: The dataclass; also a frozen one, in its `__post_init__`.
 
     Raises:
         ValueError: naming every option that is ill-typed or out of its bounds.
     """
-    names = [field.name for field in fields(instance) if field.init]
-    problems = [text for name in names for text in _validated(type(instance), name, getattr(instance, name))[1]]
+    values: dict[str, Any] = {}
+    problems = []
+    for name in (field.name for field in fields(instance) if field.init):
+        values[name], found = _validated(type(instance), name, getattr(instance, name))
+        problems += found
     if problems:
         raise ValueError("; ".join(problems))
+    for name, value in values.items():
+        object.__setattr__(instance, name, value)
 
 
 def _unknown(name: str, known: Iterable[str], dropped: Mapping[str, str]) -> str:
