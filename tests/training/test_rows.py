@@ -73,6 +73,11 @@ def test_rows_give_what_indexing_gives(features):
     assert rows[index].dtype == torch.float32
 
 
+def test_rows_that_are_read_backwards_are_those_that_numpy_shows(features):
+    backwards = features[::-1, :, :, ::-1]
+    np.testing.assert_array_equal(Rows(backwards, CPU)[torch.arange(50)], backwards)
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("size", [7, 50, 60])
 def test_an_epoch_of_batches_is_that_of_the_indices_said_for_device_and_rows(features, mapped, size, on_disk):

@@ -73,7 +73,8 @@ class Rows:
         if sparse.issparse(features) or isinstance(features, np.memmap) or not _fits(features, device):
             self._array = features
         else:
-            self._tensor = torch.tensor(features, dtype=torch.float32, device=device)
+            backwards = any(stride < 0 for stride in features.strides)  # which torch does not read
+            self._tensor = torch.tensor(features.copy() if backwards else features, dtype=torch.float32, device=device)
 
     def __len__(self) -> int:
         return self.n_samples
