@@ -238,6 +238,15 @@ def test_fit_and_predict_leave_the_global_random_states_alone(case):
     assert random.getstate() == before[2]
 
 
+@pytest.mark.parametrize("method", DEEP)
+def test_restarts_and_loading_leave_the_global_random_state_alone(tiny_options, blobs, method):
+    before = torch.get_rng_state()
+    fitted = make_method(tiny_options(method, "vectors", n_clusters=3, restarts=2)).fit(blobs)
+    assert torch.equal(torch.get_rng_state(), before)
+    load_method(save_method(fitted))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_prediction_changes_nothing_and_repeats(case):
     learned = {name: array.copy() for name, array in case.estimator.get_arrays().items()}
     first = outputs(case.estimator, case.features)

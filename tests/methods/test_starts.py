@@ -58,3 +58,27 @@ def test_a_share_of_the_epochs_is_held_at_least_one_unless_it_is_zero(hold, epoc
 
 def test_without_a_start_no_epoch_is_held():
     assert held_epochs(make_start({"kind": "none"}, ["none"]), 30) == 0
+
+
+@pytest.mark.parametrize(
+    ("method", "start", "name"),
+    [
+        ("dcan", {"kind": "ward", "max_rows": 2}, "max_rows"),
+        ("dcan", {"kind": "tsne_gmm", "map_rows": 2, **TSNE}, "map_rows"),
+        (
+            "neural_mixture",
+            {"kind": "overclustering", "components_per_cluster": 2.0, "epochs": 0.5, "core": 0.8, "max_rows": 2},
+            "max_rows",
+        ),
+    ],
+)
+def test_fewer_rows_than_clusters_are_refused_before_anything_is_fitted(tiny_options, method, start, name):
+    def options(n_clusters) -> dict:
+        return tiny_options(method, "vectors", n_clusters=n_clusters, start={"hold": 0.5, **start})
+
+    make_method(options(2))
+    with pytest.raises(ValueError, match=f"{method}: start: {name} must be at least n_clusters, got 2 for 3 clusters"):
+        make_method(options(3))
+    if method == "neural_mixture":
+        with pytest.raises(ValueError, match="got 2 for 4 clusters"):
+            make_method(options({"min": 2, "max": 4}))

@@ -76,7 +76,7 @@ from deep_clustering.methods.latent_mixture import (
     nearest_centroid,
     within_share,
 )
-from deep_clustering.methods.starts import NoStart, Overclustering, held_epochs, make_start
+from deep_clustering.methods.starts import NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
 from deep_clustering.methods.whitening import settle, settled_from, whiten, whitening
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -88,7 +88,7 @@ from deep_clustering.training.networks import discriminator, load_module, make_e
 from deep_clustering.training.optimisers import Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
-from deep_clustering.training.streams import stream
+from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
 
 # The kinds of `start`.
@@ -197,6 +197,7 @@ class DCAN(Describing):
             )
         self.view, self.network, self.n_outputs = make_view(self.views), make_encoder(self.encoder), self.latent_dim
         self._start = make_start(self.start, _STARTS)
+        check_drawn_rows(self._start, self.n_clusters)
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.shown = ("within_share", "agreement", *(["js_divergence"] if self.loss == "adversarial" else []))
 
@@ -285,7 +286,8 @@ class DCAN(Describing):
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
         self.device_ = resolve_device(self.device)
-        self.build(tuple(int(side) for side in arrays["row_shape"]))
+        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
+            self.build(tuple(int(side) for side in arrays["row_shape"]))
         for name, network in self.networks_.items():
             load_module(name, network, arrays)
         self.settled_ = settled_from(arrays, self.device_)

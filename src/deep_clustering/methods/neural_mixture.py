@@ -90,7 +90,7 @@ from deep_clustering.methods.pair_mixture import (
     sigmoid_relevance,
     update_shares,
 )
-from deep_clustering.methods.starts import STARTS, NoStart, Overclustering, held_epochs, make_start
+from deep_clustering.methods.starts import STARTS, NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
@@ -101,7 +101,7 @@ from deep_clustering.training.networks import load_module, make_encoder, module_
 from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
-from deep_clustering.training.streams import stream
+from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
 
 # What is learned for each cluster of each head besides the last layer.
@@ -173,6 +173,7 @@ class NeuralMixture(Describing):
         self.view, self.network = make_view(self.views), make_encoder(self.encoder)
         self.n_outputs = len(self.sizes) * max(self.sizes)
         self._start = make_start(self.start, tuple(STARTS))
+        check_drawn_rows(self._start, max(self.candidates))
         self.held_epochs = held_epochs(self._start, self.epochs)
 
     def fit(
@@ -335,7 +336,8 @@ class NeuralMixture(Describing):
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
         self.device_ = resolve_device(self.device)
-        self._build(tuple(int(side) for side in arrays["row_shape"]), [len(arrays["log_mixing_weights"])])
+        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
+            self._build(tuple(int(side) for side in arrays["row_shape"]), [len(arrays["log_mixing_weights"])])
         load_module("encoder", self.encoder_, arrays)
         for name in _OF_HEADS:
             setattr(self, name, torch.tensor(arrays[name.rstrip("_")], device=self.device_).unsqueeze(0))

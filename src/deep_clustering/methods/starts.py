@@ -210,6 +210,22 @@ def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:
     return build_kind(known, options, "start", dropped)
 
 
+def check_drawn_rows(start: Start, n_clusters: int) -> None:
+    """Refuse a start that would look for clusters among fewer rows.
+
+    Args:
+        start: The options of the start.
+        n_clusters: The most clusters that are asked for.
+
+    Raises:
+        ValueError: if the rows in the tree or on the map are fewer.
+    """
+    for name in ("max_rows", "map_rows"):
+        n_rows = getattr(start, name, n_clusters)
+        if n_rows < n_clusters:
+            raise ValueError(f"start: {name} must be at least n_clusters, got {n_rows} for {n_clusters} clusters")
+
+
 def held_epochs(start: Start, epochs: int) -> int:
     """Number of first epochs in which the partition of a start stands in for the assignments."""
     return max(1, round(start.hold * epochs)) if start.hold else 0
