@@ -22,6 +22,7 @@ from kedro.config import OmegaConfigLoader
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from deep_clustering.methods import make_method
+from deep_clustering.settings import CONFIG_LOADER_ARGS
 from deep_clustering.training.loop import Data, Training
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -31,7 +32,9 @@ MLP, GAME = [196, 500, 500, 2000, 10], [10, 500, 500, 1]
 
 def parameters() -> dict[str, Any]:
     """The options of conf/base."""
-    return dict(OmegaConfigLoader(conf_source=str(CONF), base_env="base", default_run_env="base")["parameters"])
+    return dict(
+        OmegaConfigLoader(conf_source=str(CONF), **{**CONFIG_LOADER_ARGS, "default_run_env": "base"})["parameters"]
+    )
 
 
 class Stopwatch:

@@ -16,6 +16,7 @@ from kedro.config import OmegaConfigLoader
 from sklearn.datasets import load_digits, make_blobs
 
 from deep_clustering.methods import METHODS
+from deep_clustering.settings import CONFIG_LOADER_ARGS
 
 settings.register_profile("project", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("project")
@@ -62,7 +63,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def parameters() -> dict[str, Any]:
     """Everything in conf/base/parameters*.yml, resolved as Kedro does."""
-    return dict(OmegaConfigLoader(conf_source=str(CONF), base_env="base", default_run_env="base")["parameters"])
+    return dict(
+        OmegaConfigLoader(conf_source=str(CONF), **{**CONFIG_LOADER_ARGS, "default_run_env": "base"})["parameters"]
+    )
 
 
 @pytest.fixture(scope="session")

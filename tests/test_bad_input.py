@@ -207,17 +207,18 @@ def test_a_read_only_folder_is_named_before_anything_runs(project):
 @pytest.mark.parametrize(
     ("method", "function", "term", "value"),
     [
-        ("dcan", "encoder_loss", "loss_encoder", np.nan),
-        ("dcan", "discriminator_loss", "loss_discriminator", np.inf),
-        ("neural_mixture", "m_step_loss", "loss", np.nan),
+        ("dcan", "game:encoder_loss", "loss_encoder", np.nan),
+        ("dcan", "game:discriminator_loss", "loss_discriminator", np.inf),
+        ("neural_mixture", "neural_mixture:m_step_loss", "loss", np.nan),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_with_method_epoch_and_term(
     project, monkeypatch, method, function, term, value
 ):
-    module = import_module(f"deep_clustering.methods.{method}")
-    loss = getattr(module, function)
-    monkeypatch.setattr(module, function, lambda *terms: loss(*terms) + value)
+    place, _, name = function.partition(":")
+    module = import_module(f"deep_clustering.methods.{place}")
+    loss = getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *terms: loss(*terms) + value)
     # without checkpoints, the first of which holds the partition of the start
     found = refuse(project, f"--pipelines={method}", f"--nodes={method}.fit", params(checkpoints__every=0))
     assert re.search(rf"{method}: '{term}' became {value} in epoch 1; training stopped", found), found

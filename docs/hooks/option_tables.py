@@ -16,6 +16,7 @@ from deep_clustering.data.sources.loading import SOURCES
 from deep_clustering.methods import METHODS
 from deep_clustering.pipelines.parameters import option_schemas
 from deep_clustering.runs.tracking.hook import TrackingOptions
+from deep_clustering.settings import CONFIG_LOADER_ARGS
 
 # Option whose `kind` chooses further options, and where its kinds are listed.
 KINDS: dict[str, str | Mapping[str, str]] = {
@@ -48,7 +49,9 @@ def all_options(conf: Path) -> str:
 
 def load_base(conf: Path) -> dict[str, Any]:
     """Everything that the parameters of conf/base set, resolved as Kedro does."""
-    return dict(OmegaConfigLoader(conf_source=str(conf), base_env="base", default_run_env="base")["parameters"])
+    return dict(
+        OmegaConfigLoader(conf_source=str(conf), **{**CONFIG_LOADER_ARGS, "default_run_env": "base"})["parameters"]
+    )
 
 
 def _load(place: str) -> Any:  # noqa: ANN401 - a class, or a table of classes

@@ -1,11 +1,20 @@
 """Kedro settings of the project."""
 
+from typing import Any
+
 from kedro.config import OmegaConfigLoader
+from omegaconf import Container, OmegaConf
 
 from deep_clustering.hooks import NodeProgress, Preflight, ShowResults
 from deep_clustering.runs.tracking import MLflowTracking
 
 HOOKS = (Preflight(), NodeProgress(), ShowResults(), MLflowTracking())
+
+
+def _copy_of(block: Container) -> Any:  # noqa: ANN401 - a mapping or a list
+    """A block of its own: OmegaConf else hands out the same one wherever it is named, and changes it in place."""
+    return OmegaConf.to_container(block, resolve=True)
+
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
@@ -13,4 +22,5 @@ CONFIG_LOADER_ARGS = {
     "default_run_env": "local",
     # conf/<data set>/ holds only what that data set changes, so its parameters are merged key by key.
     "merge_strategy": {"parameters": "soft"},
+    "custom_resolvers": {"copy_of": _copy_of},
 }

@@ -131,3 +131,16 @@ def test_the_registry_imports_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("env", ["digits", "cifar10_mobilenet", "mnist"])
+def test_an_option_of_one_method_leaves_what_shares_its_preset_alone(env):
+    """OmegaConf merges options into the one block that all interpolations of a preset hand out, unless it is copied."""
+    changes = {"dcan": {"views": {"size": 9}, "encoder": {"hidden": [7]}, "start": {"hold": 0.01}}}
+    plain = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+    changed = OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=changes, **CONFIG_LOADER_ARGS)["parameters"]
+    assert changed["dcan"]["encoder"]["hidden"] == [7]
+    assert changed["dcan"]["views"]["size"] == 9
+    assert {name: options for name, options in changed.items() if name != "dcan"} == {
+        name: options for name, options in plain.items() if name != "dcan"
+    }

@@ -146,7 +146,7 @@ def test_sparse_rows_go_all_the_way(project, method):
 def test_training_beats_the_untrained_start(project, method):
     run(project, method, ingestion={"n_rows": 0}, **{method: {"epochs": 12, "record_every": 12, "restarts": 1}})
     acc = load_last(project, JSONDataset, "scores.json")["curves"]["snapshots"]["acc"]
-    assert acc[-1] > acc[0] + 0.2
+    assert acc[-1] > acc[0] + 0.2, acc
 
 
 def test_rows_that_are_only_assigned_are_scored_and_not_fitted(project):

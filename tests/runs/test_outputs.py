@@ -72,7 +72,7 @@ def outputs(tmp_path, monkeypatch):
     """One of each kind, with its file."""
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr("deep_clustering.inference.raw_rows.example_rows", lambda preparation: None)
-    monkeypatch.setattr("deep_clustering.inference.raw_rows.describe_rows", lambda preparation: "none")
+    monkeypatch.setattr("deep_clustering.inference.raw_rows.expected_rows", lambda preparation: "none")
     monkeypatch.setattr(models, "_save_model", lambda target, *_: (target.mkdir(), (target / "MLmodel").touch()))
     (tmp_path / "files").mkdir()
 

@@ -117,7 +117,7 @@ def test_everything_behind_a_missing_output_runs_again(project, run):
 
 def test_a_second_failure_is_continued_too(project, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("deep_clustering.reporting.write_report", _fail)
+        patch.setattr("deep_clustering.reporting.page.write_report", _fail)
         assert "out of luck" in error_of(kedro(project, "resume"))
     assert len(versions(project, "scores.json")) == 1
     result = kedro(project, "resume")
@@ -233,7 +233,7 @@ def test_a_continuation_whose_run_is_deleted_is_passed_over(project, run):
 
 def test_each_part_names_the_one_that_went_on(project, run, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr("deep_clustering.reporting.write_report", _fail)
+        patch.setattr("deep_clustering.reporting.page.write_report", _fail)
         kedro(project, "resume")
     (second,) = list_runs(project, last=1)
     assert kedro(project, "resume").exit_code == 0

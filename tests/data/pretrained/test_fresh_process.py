@@ -11,7 +11,9 @@ from command_line import command
 from deep_clustering.data.preparation import prepare
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
 from deep_clustering.inference.predictor import PredictorOptions, make_predictor, to_bytes
+from deep_clustering.inference.raw_rows import example_rows
 from deep_clustering.methods import make_method, save_method
+from deep_clustering.runs.tracking.models import ModelFiles
 from deep_clustering.runs.tracking.store import start_run
 from tracked_project import make_project
 
@@ -55,7 +57,7 @@ def test_a_fresh_process_predicts_the_same(kinds, tiny_options, tmp_path, monkey
         predictor = make_predictor(save_method(estimator), preparation, estimator.history_, features, split, chosen)
         path = tmp_path / "predictor.safetensors"
         path.write_bytes(to_bytes(predictor))
-        run.log_model(name, path, predictor)
+        run.log_model(name, ModelFiles(path=path, input_example=example_rows(preparation), metadata={}))
         path.unlink()
         np.save(tmp_path / f"{name}.npy", raw)
         wanted[name] = estimator.predict(features), estimator.log_density(features)
