@@ -167,6 +167,16 @@ def test_what_nobody_has_continued_for_two_weeks_goes_when_another_training_begi
     assert "which nobody has continued for two weeks" in caplog.text
 
 
+@pytest.mark.parametrize("resume", [True, False, "auto"])
+def test_what_another_process_has_just_removed_is_of_no_matter(tmp_path, resume):
+    """Trainings side by side remove their older checkpoints while others look through the folder."""
+    other = tmp_path / "any/of_another_training"
+    other.mkdir(parents=True)
+    (other / "epoch-000001.safetensors").symlink_to(tmp_path / "gone")  # listed, and not there when it is looked at
+    assert checkpoints(tmp_path, resume=resume).begin(IDENTITY) is None
+    assert other.exists()
+
+
 def test_what_may_still_be_continued_stays(tmp_path):
     """Another training's of a day less; another's whose newest is young; this one's own; another method's."""
     young, growing, other = (IDENTITY | {"rows": rows} for rows in ("young", "growing", "other"))
