@@ -80,6 +80,20 @@ def test_a_checkpoint_cut_short_gives_way_to_the_one_before(tmp_path, caplog, sh
     assert "epoch-000002.safetensors is cut short or damaged" in caplog.text
 
 
+def test_damaged_checkpoints_do_not_push_out_those_of_a_training_begun_anew(tmp_path):
+    one = begun(tmp_path)
+    for epoch in (7, 8):
+        one.save(epoch, STATE)
+    for path in files(tmp_path):
+        path.write_bytes(b"damaged")
+    anew = checkpoints(tmp_path)
+    assert anew.begin(IDENTITY) is None
+    for epoch in (1, 2, 3):
+        anew.save(epoch, {"epoch": epoch})
+        assert checkpoints(tmp_path).begin(IDENTITY) == {"epoch": epoch}
+    assert [path.name for path in files(tmp_path)] == ["epoch-000002.safetensors", "epoch-000003.safetensors"]
+
+
 def test_without_resume_the_training_begins_anew_and_old_checkpoints_go(tmp_path):
     begun(tmp_path).save(1, STATE)
     assert checkpoints(tmp_path, resume=False).begin(IDENTITY) is None

@@ -127,10 +127,14 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         skeleton = _take_apart(state, "", tensors)
         header = {"identity": json.dumps(self._identity), "state": json.dumps(skeleton)}
-        with atomic_file(folder / f"epoch-{epoch:06d}.safetensors") as file:
+        newest = folder / f"epoch-{epoch:06d}.safetensors"
+        with atomic_file(newest) as file:
             file.write(safetensors.torch.save(tensors, metadata=header))
-        for path in self._files()[_KEPT:]:
-            path.unlink()
+        files = self._files()
+        # Those of later epochs are damaged: this training would have been continued from them.
+        kept = [path for path in files if path.name <= newest.name][:_KEPT]
+        for path in set(files) - set(kept):
+            path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove the checkpoints: the training has ended, or begins anew."""
