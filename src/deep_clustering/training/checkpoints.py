@@ -94,7 +94,7 @@ class Checkpoints:
             try:
                 state = _read(path)[1]
             except _DAMAGED as error:
-                logger.warning("%s is cut short or damaged (%s); the one before it is used", path, error)
+                logger.warning("%s is cut short or damaged (%s); the one before it is used, if any", path, error)
             else:
                 self._is_continued = True
                 return state
