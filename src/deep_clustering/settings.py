@@ -20,7 +20,7 @@ CONFIG_LOADER_CLASS = OmegaConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
-    # conf/<data set>/ holds only what that data set changes, so its parameters are merged key by key.
-    "merge_strategy": {"parameters": "soft"},
+    # conf/<data set>/ holds only what that data set changes, so its parameters and presets are merged key by key.
+    "merge_strategy": {"parameters": "soft", "globals": "soft"},
     "custom_resolvers": {"copy_of": _copy_of},
 }

@@ -304,6 +304,21 @@ def test_double_precision_rows_are_accepted(case):
     np.testing.assert_array_equal(case.estimator.predict(features), case.estimator.predict(case.features))
 
 
+def test_what_is_said_of_double_precision_rows_is_in_single_precision(vector_case):
+    described = vector_case.estimator.describe(vector_case.features.astype(np.float64))
+    assert described.assignments.dtype == np.int64
+    assert {part.dtype for part in described[1:] if part is not None} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("factor", [1e3, 1e19, 1e30])
+@pytest.mark.parametrize("method", DEEP)
+def test_responsibilities_of_rows_far_from_everything_are_distributions(tiny_options, blobs, method, factor):
+    fitted = make_method(tiny_options(method, "vectors", n_clusters=3)).fit(blobs)
+    described = fitted.describe(blobs * np.float32(factor))
+    np.testing.assert_allclose(described.responsibilities.sum(axis=1), 1, rtol=1e-5)
+    assert not np.isnan(described.log_density).any()
+
+
 def test_memory_map_gives_the_same_as_memory(case, tmp_path):
     np.save(tmp_path / "features.npy", case.features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
@@ -561,6 +576,14 @@ def test_bad_options_of_one_method(tiny_options, name, changes, message):
 def test_unknown_device_is_refused(tiny_options, digits, name, device):
     with pytest.raises(ValueError, match=f"device: expected 'auto', 'cpu' or a device of this machine, got '{device}'"):
         make_method(tiny_options(name, device=device)).fit(digits)
+
+
+@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("wrong", [lambda table: table[:, 0], lambda table: table.astype(float)])
+def test_neighbours_that_are_no_table_of_integers_are_refused(tiny_options, blobs, name, wrong):
+    table = np.arange(len(blobs))[:, None]
+    with pytest.raises(ValueError, match=r"neighbours: expected integers of shape \(n_samples, k\), got (int|float)64"):
+        make_method(tiny_options(name, "vectors", n_clusters=3)).fit(blobs, wrong(table))
 
 
 @pytest.mark.parametrize("name", DEEP)

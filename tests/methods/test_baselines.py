@@ -120,6 +120,15 @@ def test_tsne_mixture_is_a_mixture_on_the_map(tiny_options, noisy):
     np.testing.assert_array_equal(estimator.predict(noisy), oracle.predict(latent))
 
 
+@pytest.mark.parametrize("barnes_hut_rows", [0, 1000])
+def test_rows_of_one_value_have_a_map(tiny_options, barnes_hut_rows):
+    groups = np.arange(90) % 3
+    rows = (100.0 * groups + np.random.default_rng(0).normal(size=90)).astype(np.float32)[:, None]
+    estimator = fitted(tiny_options, "tsne_gmm", rows, barnes_hut_rows=barnes_hut_rows, n_init=5)
+    assert estimator.transform(rows).shape == (90, 2)
+    assert adjusted_rand_score(estimator.predict(rows), groups) == 1
+
+
 def test_tsne_lowers_a_perplexity_that_is_too_large_for_the_rows(tiny_options, blobs):
     few = blobs[::4]
     estimator = fitted(tiny_options, "tsne_gmm", few, perplexity=500.0)

@@ -1,5 +1,6 @@
 """Rules of the graph: what may read labels, names, layers, and that configuration and code agree."""
 
+import shutil
 import subprocess
 import sys
 from dataclasses import fields
@@ -21,6 +22,17 @@ LAYERS = ["primary", "feature", "models", "model_output", "reporting"]
 
 def load(kind: str, env: str = "base") -> dict:
     return OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)[kind]
+
+
+def test_an_environment_may_change_one_option_of_a_preset(tmp_path):
+    shutil.copytree(ROOT / "conf/base", tmp_path / "base")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/globals.yml").write_text("presets:\n  drawings:\n    size: 12\n")
+    views, start = (load("parameters")["dcan"][name] for name in ("views", "start"))
+    changed = OmegaConfigLoader(str(tmp_path), env="mine", **CONFIG_LOADER_ARGS)["parameters"]["dcan"]
+    assert views["size"] != 12
+    assert changed["views"] == views | {"size": 12}
+    assert changed["start"] == start
 
 
 def test_every_method_and_named_configuration_has_a_pipeline_and_nothing_else_does():

@@ -80,6 +80,20 @@ def test_a_checkpoint_cut_short_gives_way_to_the_one_before(tmp_path, caplog, sh
     assert "epoch-000002.safetensors is cut short or damaged" in caplog.text
 
 
+def test_damaged_checkpoints_do_not_push_out_those_of_a_training_begun_anew(tmp_path):
+    one = begun(tmp_path)
+    for epoch in (7, 8):
+        one.save(epoch, STATE)
+    for path in files(tmp_path):
+        path.write_bytes(b"damaged")
+    anew = checkpoints(tmp_path)
+    assert anew.begin(IDENTITY) is None
+    for epoch in (1, 2, 3):
+        anew.save(epoch, {"epoch": epoch})
+        assert checkpoints(tmp_path).begin(IDENTITY) == {"epoch": epoch}
+    assert [path.name for path in files(tmp_path)] == ["epoch-000002.safetensors", "epoch-000003.safetensors"]
+
+
 def test_without_resume_the_training_begins_anew_and_old_checkpoints_go(tmp_path):
     begun(tmp_path).save(1, STATE)
     assert checkpoints(tmp_path, resume=False).begin(IDENTITY) is None
@@ -165,6 +179,16 @@ def test_what_nobody_has_continued_for_two_weeks_goes_when_another_training_begi
     assert files(tmp_path) == []
     assert list((tmp_path / "any").iterdir()) == []
     assert "which nobody has continued for two weeks" in caplog.text
+
+
+@pytest.mark.parametrize("resume", [True, False, "auto"])
+def test_what_another_process_has_just_removed_is_of_no_matter(tmp_path, resume):
+    """Trainings side by side remove their older checkpoints while others look through the folder."""
+    other = tmp_path / "any/of_another_training"
+    other.mkdir(parents=True)
+    (other / "epoch-000001.safetensors").symlink_to(tmp_path / "gone")  # listed, and not there when it is looked at
+    assert checkpoints(tmp_path, resume=resume).begin(IDENTITY) is None
+    assert other.exists()
 
 
 def test_what_may_still_be_continued_stays(tmp_path):

@@ -172,7 +172,7 @@ def test_what_others_left_of_a_restart_does_not_keep_a_training_from_being_resum
     with pytest.raises(Killed):
         make_method(given_up).fit(blobs, None, checkpoints(tmp_path, "one/restart_1@1"))
     options = given_up | {"seed": 8}
-    with pytest.raises(ValueError, match=r"is of another training: options.seed was 7, is 8"):
+    with pytest.raises(ValueError, match=r"is of another training: options\.seed was 7, is 8"):
         make_method(options).fit(blobs, None, checkpoints(tmp_path))
     anew = Mortal(CheckpointOptions(every=1, resume=False, folder=str(tmp_path)), "one", "one/restart_0@1")
     with pytest.raises(Killed):

@@ -43,6 +43,11 @@ def _flat(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str)
     return dense_rows(features)
 
 
+def _single(rows: np.ndarray) -> np.ndarray:
+    """Rows as a latent, float32; rows that are so already are not copied."""
+    return rows.astype(np.float32, copy=False)
+
+
 def _announce(where: str, n_used: int, n_samples: int, gigabytes: float, seconds: float) -> None:
     """Say what a fit will need before it begins.
 
@@ -92,7 +97,7 @@ class KMeansClusterer(Describing):
         squares = (rows**2).sum(1)[:, None] - 2 * rows @ centroids.T + (centroids**2).sum(1)
         responsibilities = softmax(-squares / (2 * self.variance_), axis=1).astype(np.float32)
         assignments = pairwise_distances_argmin(flat, self.centroids_).astype(np.int64)
-        return Described(assignments, responsibilities, flat, None)
+        return Described(assignments, responsibilities, _single(flat), None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Centres and variance."""
@@ -148,7 +153,7 @@ class GaussianMixtureClusterer(Describing):
         flat = dense_rows_like(features, self._mixture.means_.shape[1], "gmm")
         responsibilities = self._mixture.predict_proba(flat)
         assignments = responsibilities.argmax(axis=1).astype(np.int64)
-        return Described(assignments, responsibilities.astype(np.float32), flat, None)
+        return Described(assignments, responsibilities.astype(np.float32), _single(flat), None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights, means, covariances and the Cholesky factors of their inverses."""
@@ -198,7 +203,7 @@ class WardClusterer(Describing):
         """The cluster of the nearest training row, as hard responsibilities, and the flattened rows themselves."""
         responsibilities = self._training.responsibilities[self._training.nearest(features)]
         flat = dense_rows_like(features, self._training.rows.shape[1], "ward")
-        return Described(responsibilities.argmax(axis=1).astype(np.int64), responsibilities, flat, None)
+        return Described(responsibilities.argmax(axis=1).astype(np.int64), responsibilities, _single(flat), None)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Training rows and their clusters."""

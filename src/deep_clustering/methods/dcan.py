@@ -95,6 +95,8 @@ from deep_clustering.training.views import make_view
 _STARTS = ("none", "kmeans", "ward", "tsne_gmm")
 # The paper's lower bound for the points of one clustering step.
 _FEWEST_POINTS = 600
+# Log density of a row that is too far from everything for single precision, in nats.
+_LEAST_LOG_DENSITY = -1e38
 # Fresh pairs of views of each row behind (12).
 _ROUNDS = 4
 
@@ -107,10 +109,10 @@ class DCAN(Describing):
     label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
     dropped: ClassVar[dict[str, str]] = {
-        "clustering": "dropped in 0.3.0; the clustering step is an iteration of k-means",
-        "positives": "dropped in 0.3.0; draws lie around the centre, as wide as instance_noise",
-        "reconstruction_weight": "dropped in 0.3.0 with the decoder; whitening is what keeps from collapse",
-        "decoder_hidden": "dropped in 0.3.0 with the decoder; whitening is what keeps from collapse",
+        "clustering": "dropped in 0.3.0; leave it out, the clustering step is an iteration of k-means",
+        "positives": "dropped in 0.3.0; leave it out, draws lie around the centre, as wide as instance_noise",
+        "reconstruction_weight": "dropped in 0.3.0 with the decoder; leave it out, whitening keeps from collapse",
+        "decoder_hidden": "dropped in 0.3.0 with the decoder; leave it out, whitening keeps from collapse",
         "conditioning: projection": "dropped in 0.3.0; use k_way",
     }
 
@@ -269,7 +271,8 @@ class DCAN(Describing):
 
         def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             latent = self.settled_.latent(encoder(self.view.plain(batch)))
-            joint = log_joint(latent, self.settled_.mixture)
+            # Where the squares of a row overflow, no cluster is nearer than another: equal shares, and no NaN.
+            joint = log_joint(latent, self.settled_.mixture).clamp_min(_LEAST_LOG_DENSITY)
             return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1)
 
         return describe_in_chunks(describe, Rows(features, self.device_))

@@ -115,7 +115,7 @@ class NeuralMixture(Describing):
     name: ClassVar = "neural_mixture"
     label_free_score: ClassVar = ("log_likelihood", "max")
     shown: ClassVar = ("log_likelihood", "agreement")
-    dropped: ClassVar[dict[str, str]] = {"calibration": "dropped in 0.3.0: it did not lower the calibration error"}
+    dropped: ClassVar[dict[str, str]] = {"calibration": "dropped in 0.3.0; leave it out, it did not help"}
 
     n_clusters: Annotated[int, Ge(2)] | dict[str, int]
     """Number of clusters K, or min and max of a range in which one is suggested."""

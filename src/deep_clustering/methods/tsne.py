@@ -36,7 +36,9 @@ def tsne_map(rows: np.ndarray, *, perplexity: float, pca_dim: int, barnes_hut_ro
     """
     n_samples, n_features = rows.shape
     perplexity = min(perplexity, (n_samples - 1) / NEIGHBOURS_PER_PERPLEXITY)
-    if n_features > pca_dim:
+    if n_features == 1:  # a second value for the second component that both start from; no distance changes
+        rows = np.pad(rows, ((0, 0), (0, 1)))
+    elif n_features > pca_dim:
         rows = PCA(min(pca_dim, n_samples), random_state=seed).fit_transform(rows)
     if n_samples <= barnes_hut_rows:
         return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)

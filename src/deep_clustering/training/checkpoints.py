@@ -94,7 +94,7 @@ class Checkpoints:
             try:
                 state = _read(path)[1]
             except _DAMAGED as error:
-                logger.warning("%s is cut short or damaged (%s); the one before it is used", path, error)
+                logger.warning("%s is cut short or damaged (%s); the one before it is used, if any", path, error)
             else:
                 self._is_continued = True
                 return state
@@ -105,7 +105,7 @@ class Checkpoints:
     def _refuse_others(self) -> None:
         """Say what is different in the newest checkpoint of another training, if there is one."""
         root = Path(self._options.folder) / self._name
-        for path in sorted(root.glob("*/epoch-*.safetensors"), key=lambda path: -path.stat().st_mtime):
+        for path in sorted(root.glob("*/epoch-*.safetensors"), key=lambda path: -_written(path)):
             try:
                 differences = _differences(self._identity, _read(path)[0])
             except _DAMAGED:
@@ -127,10 +127,14 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         skeleton = _take_apart(state, "", tensors)
         header = {"identity": json.dumps(self._identity), "state": json.dumps(skeleton)}
-        with atomic_file(folder / f"epoch-{epoch:06d}.safetensors") as file:
+        newest = folder / f"epoch-{epoch:06d}.safetensors"
+        with atomic_file(newest) as file:
             file.write(safetensors.torch.save(tensors, metadata=header))
-        for path in self._files()[_KEPT:]:
-            path.unlink()
+        files = self._files()
+        # Those of later epochs are damaged: this training would have been continued from them.
+        kept = [path for path in files if path.name <= newest.name][:_KEPT]
+        for path in set(files) - set(kept):
+            path.unlink(missing_ok=True)
 
     def clear(self) -> None:
         """Remove the checkpoints: the training has ended, or begins anew."""
@@ -140,7 +144,7 @@ class Checkpoints:
         """Remove what trainings of other options or rows have left here and nobody has continued for long."""
         oldest = time.time() - _GIVEN_UP_SECONDS
         for folder in (Path(self._options.folder) / self._name).glob("*/"):
-            times = [file.stat().st_mtime for file in folder.glob("epoch-*.safetensors")]
+            times = [_written(file) for file in folder.glob("epoch-*.safetensors")]
             if folder != self._folder() and times and max(times) < oldest:
                 _remove(folder)
                 logger.info("checkpoints: removed %s, which nobody has continued for two weeks", folder)
@@ -151,6 +155,14 @@ class Checkpoints:
 
     def _files(self) -> list[Path]:
         return sorted(self._folder().glob("epoch-*.safetensors"), reverse=True)
+
+
+def _written(path: Path) -> float:
+    """When a file was written, in seconds; now, if its training has just removed it for a newer one."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return time.time()
 
 
 def _remove(folder: Path) -> None:

@@ -70,9 +70,15 @@ def neighbour_table(neighbours: np.ndarray | None, n_samples: int, device: torch
         The same as int64 on the device, or None.
 
     Raises:
-        ValueError: if there is not one line for each row, or an index points outside.
+        ValueError: if they are no table of integers, there is not one line for each row, or an index points outside.
     """
-    if neighbours is None or neighbours.shape[1] == 0:
+    if neighbours is None:
+        return None
+    if neighbours.ndim != 2 or neighbours.dtype.kind not in "iu":
+        raise ValueError(
+            f"neighbours: expected integers of shape (n_samples, k), got {neighbours.dtype} of shape {neighbours.shape}"
+        )
+    if neighbours.shape[1] == 0:
         return None
     if (
         len(neighbours) != n_samples
