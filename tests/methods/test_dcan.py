@@ -488,12 +488,24 @@ def test_sizes_that_do_not_fit_the_rows_are_refused(tiny_options, blobs, changes
         (
             "clustering",
             "gmm",
-            "option 'clustering' was dropped in 0.3.0; the clustering step is an iteration of k",
+            "option 'clustering' was dropped in 0.3.0; leave it out, the clustering step is an iteration of k",
         ),
-        ("clustering", "kmeans", "option 'clustering' was dropped in 0.3.0; the clustering step is an iteration of k"),
-        ("positives", "sample", "option 'positives' was dropped in 0.3.0; draws .* as wide as instance_noise"),
-        ("reconstruction_weight", 0.1, "'reconstruction_weight' was dropped in 0.3.0 .*; whitening is what keeps"),
-        ("decoder_hidden", [16], "option 'decoder_hidden' was dropped in 0.3.0 .*; whitening is what keeps"),
+        (
+            "clustering",
+            "kmeans",
+            "option 'clustering' was dropped in 0.3.0; leave it out, the clustering step is an iteration of k",
+        ),
+        (
+            "positives",
+            "sample",
+            "option 'positives' was dropped in 0.3.0; leave it out, draws .* as wide as instance_noise",
+        ),
+        (
+            "reconstruction_weight",
+            0.1,
+            "'reconstruction_weight' was dropped in 0.3.0 .*; leave it out, whitening keeps",
+        ),
+        ("decoder_hidden", [16], "option 'decoder_hidden' was dropped in 0.3.0 .*; leave it out, whitening keeps"),
         ("conditioning", "projection", "conditioning: projection was dropped in 0.3.0; use k_way"),
         (
             "start",
