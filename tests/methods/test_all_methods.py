@@ -601,3 +601,32 @@ def test_training_that_overflows_stops_with_method_epoch_and_term(tiny_options, 
     features[:, 0] = np.where(np.arange(len(blobs)) % 2, 3e38, -3e38)
     with pytest.raises((FloatingPointError, ValueError), match=name):
         make_method(tiny_options(name, "vectors", n_clusters=3)).fit(features)
+
+
+FORMER = {
+    "dcan": {"clustering": "kmeans", "positives": "mean", "reconstruction_weight": 0.0, "decoder_hidden": [256]},
+    "neural_mixture": {"calibration": "none"},
+}
+
+
+@pytest.mark.parametrize("method", FORMER)
+def test_a_model_of_the_version_before_is_read_where_what_is_gone_had_no_effect(method, tiny_options, digits):
+    estimator = make_method(tiny_options(method)).fit(digits)
+    saved = save_method(estimator)
+    views = {**saved.options["views"], "erase": 0.0}
+    former = saved._replace(options={**saved.options, **FORMER[method], "views": views})
+    np.testing.assert_array_equal(load_method(former).predict(digits), estimator.predict(digits))
+
+
+@pytest.mark.parametrize(
+    ("method", "gone"),
+    [
+        ("dcan", {"reconstruction_weight": 0.5, "decoder_hidden": [256]}),
+        ("dcan", {"clustering": "gmm"}),
+        ("neural_mixture", {"calibration": "agreement"}),
+    ],
+)
+def test_a_model_of_the_version_before_is_refused_where_it_had_one(method, gone, tiny_options, digits):
+    saved = save_method(make_method(tiny_options(method)).fit(digits))
+    with pytest.raises(ValueError, match=f"option '{next(iter(gone))}' was dropped in 0.3.0"):
+        load_method(saved._replace(options={**saved.options, **gone}))

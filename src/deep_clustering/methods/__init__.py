@@ -31,6 +31,13 @@ METHODS = {
     "tsne_gmm": "deep_clustering.methods.baselines:TSNEMixtureClusterer",
 }
 
+# Options of 0.2.0 that are gone, with the value of each that had no effect: models that were saved with it are read.
+_WITHOUT_EFFECT: dict[str, dict[str, Any]] = {
+    "dcan": {"clustering": "kmeans", "positives": "mean", "reconstruction_weight": 0.0},
+    "neural_mixture": {"calibration": "none"},
+    "views": {"erase": 0.0, "reweight": 0.0, "noise": 0.0},
+}
+
 
 def is_curve(name: str) -> bool:
     """Whether an entry of a history has a value per epoch, and is no snapshot, candidate, final figure or the like."""
@@ -146,4 +153,20 @@ def load_method(model: Model) -> Clusterer:
     Raises:
         ValueError: if the method or its options are unknown to this version.
     """
-    return make_method({"method": model.method, **model.options}).set_arrays(model.arrays)
+    return make_method({"method": model.method, **_of_this_version(model)}).set_arrays(model.arrays)
+
+
+def _of_this_version(model: Model) -> dict[str, Any]:
+    """Options of a saved method without those that are gone and had no effect."""
+    options = {name: value for name, value in model.options.items() if not _had_no_effect(model.method, name, value)}
+    if model.method == "dcan" and "reconstruction_weight" not in options:
+        options.pop("decoder_hidden", None)
+    if "views" in options:
+        views = options["views"].items()
+        options["views"] = {name: value for name, value in views if not _had_no_effect("views", name, value)}
+    return options
+
+
+def _had_no_effect(group: str, name: str, value: Any) -> bool:  # noqa: ANN401 - any value of an option
+    known = _WITHOUT_EFFECT.get(group, {})
+    return name in known and known[name] == value
