@@ -614,7 +614,8 @@ def test_a_model_of_the_version_before_is_read_where_what_is_gone_had_no_effect(
     estimator = make_method(tiny_options(method)).fit(digits)
     saved = save_method(estimator)
     views = {**saved.options["views"], "erase": 0.0}
-    former = saved._replace(options={**saved.options, **FORMER[method], "views": views})
+    start = {**saved.options["start"], "components_per_cluster": 5, "epochs": 0.5, "core": 0.6}
+    former = saved._replace(options={**saved.options, **FORMER[method], "views": views, "start": start})
     np.testing.assert_array_equal(load_method(former).predict(digits), estimator.predict(digits))
 
 

@@ -1,7 +1,7 @@
 """Where training starts from: nothing, or a partition that is held for the first epochs."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -206,8 +206,16 @@ def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:
         ValueError: if the kind or an option is unknown, missing or out of range.
     """
     known = {kind: STARTS[kind] for kind in kinds}
+    # What configurations merged key by key have left of a kind that this method does not know.
+    foreign = _names_of(STARTS.values()) - _names_of(known.values())
+    if isinstance(options, Mapping):
+        options = {name: value for name, value in options.items() if name not in foreign}
     dropped = dict.fromkeys(STARTS.keys() - known, "dropped in 0.3.0 for this method; use tsne_gmm, ward or kmeans")
     return build_kind(known, options, "start", dropped)
+
+
+def _names_of(kinds: Iterable[type]) -> set[str]:
+    return {field.name for kind in kinds for field in fields(kind)}
 
 
 def check_drawn_rows(start: Start, n_clusters: int) -> None:
