@@ -1,7 +1,5 @@
 """Kedro settings of the project."""
 
-from typing import Any
-
 from kedro.config import OmegaConfigLoader
 from omegaconf import Container, OmegaConf
 
@@ -11,9 +9,12 @@ from deep_clustering.runs.tracking import MLflowTracking
 HOOKS = (Preflight(), NodeProgress(), ShowResults(), MLflowTracking())
 
 
-def _copy_of(block: Container) -> Any:  # noqa: ANN401 - a mapping or a list
-    """A block of its own: OmegaConf else hands out the same one wherever it is named, and changes it in place."""
-    return OmegaConf.to_container(block, resolve=True)
+def _copy_of(block: Container) -> Container:
+    """A block of its own: OmegaConf else hands out the same one wherever it is named, and changes it in place.
+
+    It stays one of OmegaConf's, since options of the command line replace a plain mapping instead of merging with it.
+    """
+    return OmegaConf.create(OmegaConf.to_container(block, resolve=True))
 
 
 CONFIG_LOADER_CLASS = OmegaConfigLoader

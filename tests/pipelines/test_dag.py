@@ -145,14 +145,19 @@ def test_the_registry_imports_nothing_heavy():
     assert result.returncode == 0, result.stderr
 
 
-@pytest.mark.parametrize("env", ["digits", "cifar10_mobilenet", "mnist"])
-def test_an_option_of_one_method_leaves_what_shares_its_preset_alone(env):
+def merged(one, other):
+    """A nested mapping with what another one says, key by key."""
+    both = {name: merged(one[name], other[name]) for name in one if name in other and isinstance(one[name], dict)}
+    return {**one, **other, **both}
+
+
+@pytest.mark.parametrize("env", ["digits", "mnist", "cifar10", "cifar10_gpu", "cifar10_mobilenet", "fashion_mnist"])
+def test_options_of_the_command_line_change_what_they_name_and_nothing_that_shares_its_preset(env):
     """OmegaConf merges options into the one block that all interpolations of a preset hand out, unless it is copied."""
-    changes = {"dcan": {"views": {"size": 9}, "encoder": {"hidden": [7]}, "start": {"hold": 0.01}}}
-    plain = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
-    changed = OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=changes, **CONFIG_LOADER_ARGS)["parameters"]
-    assert changed["dcan"]["encoder"]["hidden"] == [7]
-    assert changed["dcan"]["views"]["size"] == 9
-    assert {name: options for name, options in changed.items() if name != "dcan"} == {
-        name: options for name, options in plain.items() if name != "dcan"
+    changes = {
+        "dcan": {"views": {"size": 9}, "encoder": {"hidden": [7]}, "start": {"hold": 0.01}, "epochs": 3},
+        "neural_mixture": {"views": {"size": 11}, "start": {"hold": 0.5}},
     }
+    plain = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+    loader = OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=changes, **CONFIG_LOADER_ARGS)
+    assert dict(loader["parameters"]) == merged(dict(plain), changes)
