@@ -19,7 +19,7 @@ import deep_clustering
 from deep_clustering import atomic
 from deep_clustering.atomic import ABANDONED_SECONDS, TakenError, atomic_file, atomic_path, remove_abandoned, write_text
 from deep_clustering.data.neighbours import find_neighbours
-from deep_clustering.data.pretrained.cache import Shards
+from deep_clustering.data.shards import Shards
 from deep_clustering.data.sources import downloads
 from deep_clustering.sweep.folder import write_json
 from deep_clustering.sweep.leaderboard.markdown import replace_in_readme
@@ -180,7 +180,7 @@ def write_neighbours(folder):
 
 def write_shard(folder):
     shards = Shards(folder, {}, 2)
-    shards.begin(3)
+    shards.begin(3, ("numpy",))
     shards.write((0, 2), np.zeros((2, 3), dtype=np.float32))
 
 

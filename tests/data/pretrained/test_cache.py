@@ -11,7 +11,7 @@ import pytest
 import safetensors.torch
 
 from data.pretrained.small_network import computed, extract
-from deep_clustering.data.pretrained import cache
+from deep_clustering.data import shards as cache
 from deep_clustering.training import progress
 
 
@@ -99,7 +99,8 @@ import numpy as np
 import torch
 torch.set_num_threads(1)
 from deep_clustering.data.feature_options import FeatureOptions
-from deep_clustering.data.pretrained import cache, extract_rows
+from deep_clustering.data import shards as cache
+from deep_clustering.data.pretrained import extract_rows
 cache.ROWS_PER_SHARD = 8
 replace, written = os.replace, []
 def killed_before_the_third_shard(source, target):

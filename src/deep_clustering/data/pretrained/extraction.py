@@ -1,7 +1,7 @@
 """Images to rows: in batches, shard by shard, with what is already there left alone."""
 
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +9,13 @@ import numpy as np
 import torch
 
 from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
-from deep_clustering.data.pretrained.cache import Shards, open_shards
 from deep_clustering.data.pretrained.weights import file_sha256, load_weights, locate_weights, read_weights
+from deep_clustering.data.shards import fill, open_shards
 from deep_clustering.training.precision import resolve_precision
-from deep_clustering.training.progress import Reading, meter
 from deep_clustering.training.rows import resolve_device
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions
-
-logger = logging.getLogger(__name__)
 
 
 def extract_rows(
@@ -53,12 +50,14 @@ def extract_rows(
         "precision": precision,
     }
     shards = open_shards(Path(options.cache), key, len(images))
-    missing = shards.missing()
-    n_missing = sum(stop - start for start, stop in missing)
-    logger.info("features: %d of %d rows are in %s", len(images) - n_missing, len(images), shards.folder)
-    if missing:
-        extractor = make_extractor(options, value_range, weights, precision, device)
-        _extract_missing(images, extractor, shards, missing, options.batch_size)
+    build = cache(lambda: make_extractor(options, value_range, weights, precision, device))
+
+    def batches(start: int, stop: int) -> Iterator[tuple[slice, np.ndarray]]:
+        for first in range(start, stop, options.batch_size):
+            last = min(first + options.batch_size, stop)
+            yield slice(first - start, last - start), build()(images[first:last])
+
+    fill(shards, batches, "image", ("torch", "torchvision"))
     return shards.read()
 
 
@@ -158,25 +157,3 @@ def make_extractor(
             f"has a fixed one ({reason})"
         ) from error
     return extractor
-
-
-def _extract_missing(
-    images: np.ndarray, extractor: Extractor, shards: Shards, missing: Sequence[tuple[int, int]], batch_size: int
-) -> None:
-    n_features = extractor(images[:1]).shape[1]
-    shards.begin(n_features)
-
-    def text(reading: Reading) -> str:
-        return f"{reading.done} of {reading.total} images, {reading.speed:.0f} images/s, {reading.left:.0f} s left"
-
-    with meter("features", "image", sum(stop - start for start, stop in missing), text) as count:
-        for start, stop in missing:
-            rows = np.empty((stop - start, n_features), dtype=np.float32)
-            # Batches end with their shard, so that a resumed run computes what an unbroken one does.
-            for first in range(start, stop, batch_size):
-                last = min(first + batch_size, stop)
-                rows[first - start : last - start] = extractor(images[first:last])
-                count(last - first)
-            if not np.isfinite(rows).all():
-                raise ValueError(f"features: the network gives NaN or infinity for images {start} to {stop - 1}")
-            shards.write((start, stop), rows)

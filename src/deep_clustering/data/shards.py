@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.atomic import atomic_file, write_text
+from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +42,14 @@ class Shards:
         n_features = self._n_features()
         return [span for span in self.spans() if n_features is None or not self._is_whole(span, n_features)]
 
-    def begin(self, n_features: int) -> None:
-        """Say what the folder holds, before its first shard is written."""
+    def begin(self, n_features: int, packages: Sequence[str]) -> None:
+        """Say what the folder holds and whose work it is, before its first shard is written."""
         manifest = {
             "key": dict(self.key),
             "n_samples": self.n_samples,
             "n_features": n_features,
             "rows_per_shard": ROWS_PER_SHARD,
-            "written_by": {name: version(name) for name in ("torch", "torchvision")},
+            "written_by": {name: version(name) for name in packages},
         }
         write_text(self.folder / _MANIFEST, json.dumps(manifest, indent=2))
 
@@ -118,3 +119,42 @@ def open_shards(cache: Path, key: Mapping[str, Any], n_samples: int) -> Shards:
     """
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return Shards(cache / digest[:32], key, n_samples)
+
+
+def fill(
+    shards: Shards, batches: Callable[[int, int], Iterable[tuple[Any, np.ndarray]]], unit: str, packages: Sequence[str]
+) -> None:
+    """Compute the rows that are missing, shard by shard, and show how far they are.
+
+    Args:
+        shards: Where they go; those that are there are left alone.
+        batches: Makes of the span of a shard, or of a part of it, its rows: places in the span, an index, and rows
+            (n, n_features), float32, in any order.
+        unit: What has a row, in the singular.
+        packages: Whose versions the folder notes.
+
+    Raises:
+        ValueError: if a row is not finite; its shard is not written then.
+    """
+    missing = shards.missing()
+    n_missing = sum(stop - start for start, stop in missing)
+    logger.info("features: %d of %d rows are in %s", shards.n_samples - n_missing, shards.n_samples, shards.folder)
+    if not missing:
+        return
+    first = missing[0][0]
+    n_features = next(iter(batches(first, first + 1)))[1].shape[1]
+    shards.begin(n_features, packages)
+
+    def text(reading: Reading) -> str:
+        return f"{reading.done} of {reading.total} {unit}s, {reading.speed:.0f} {unit}s/s, {reading.left:.0f} s left"
+
+    with meter("features", unit, n_missing, text) as count:
+        for start, stop in missing:
+            rows = np.empty((stop - start, n_features), dtype=np.float32)
+            # Batches end with their shard, so that a resumed run computes what an unbroken one does.
+            for places, part in batches(start, stop):
+                rows[places] = part
+                count(len(part))
+            if not np.isfinite(rows).all():
+                raise ValueError(f"features: the network gives NaN or infinity for {unit}s {start} to {stop - 1}")
+            shards.write((start, stop), rows)
