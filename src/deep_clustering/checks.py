@@ -32,6 +32,33 @@ def check_features(features: np.ndarray | sparse.csr_matrix, n_clusters: int, wh
         differs = any((features[i : i + _CHUNK] != features[0]).any() for i in range(0, n_samples, _CHUNK))
     if not differs:
         raise ValueError(f"{where}: all {n_samples} rows are equal (constant features), there is nothing to cluster")
+    n_distinct = count_distinct(features, n_clusters)
+    if n_distinct < n_clusters:
+        raise ValueError(
+            f"{where}: n_clusters must be at most the number of distinct rows, got {n_clusters} for {n_samples} rows "
+            f"of which {n_distinct} differ"
+        )
+
+
+def count_distinct(features: np.ndarray | sparse.csr_matrix, enough: int) -> int:
+    """Number of distinct rows, up to a number that is enough.
+
+    Args:
+        features: Rows, shape (n_samples, ...); vectors may be CSR, without duplicate or unsorted indices.
+        enough: Counting ends here, as a rule after as many rows.
+
+    Returns:
+        The number of distinct rows, at most `enough`.
+    """
+    seen: set[bytes] = set()
+    for index in range(features.shape[0]):
+        row = features[index]
+        # 0.0 is added because -0.0 equals 0.0 and has other bytes.
+        parts = (row,) if isinstance(row, np.ndarray) else (row.indices, row.data)
+        seen.add(b"".join(np.ascontiguousarray(part + part.dtype.type(0)).tobytes() for part in parts))
+        if len(seen) == enough:
+            break
+    return len(seen)
 
 
 def check_rows(features: np.ndarray | sparse.csr_matrix, where: str, row_shape: tuple[int, ...] | None = None) -> None:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt, Le
 
 Scaling: TypeAlias = Literal["range", "none"]
 
@@ -13,7 +13,7 @@ class FeatureOptions:
     """Options of the features."""
 
     scaling: Scaling
-    """range: the data card's value range becomes [0, 1]; none: values as they are. A backbone has its own scale."""
+    """range: the data card's value range becomes [0, 1]; none: as they are. Backbone and encoder have their own."""
     postprocess: Literal["none", "standardise", "centre_l2"]
     """none; standardise: each feature to mean 0 and deviation 1; centre_l2: to mean 0, then each row to length 1."""
     backbone: str | None
@@ -25,7 +25,7 @@ class FeatureOptions:
     layer: str
     """Module whose output becomes the features; maps are averaged over height and width."""
     batch_size: Annotated[int, Ge(1)]
-    """Images at a time."""
+    """Images or texts at a time."""
     precision: Literal["auto", "bf16", "fp32"]
     """auto: bf16 where the device computes with it, else fp32; or one of the two."""
     device: str
@@ -33,9 +33,51 @@ class FeatureOptions:
     cache: str
     """Folder of extracted rows: a killed run goes on from there, an equal one only reads."""
 
+    encoder: str | list[str] | None
+    """Of texts: lsa, latent semantic analysis; "onnx:" and a folder of model.onnx and tokenizer.json;
+    "sentence-transformers:" or "model2vec:" and a name there; a list of these, whose rows lie side by side; or null."""
+    pooling: Literal["cls", "mean"]
+    """What an ONNX model's tokens come to: cls, the first of them; mean, all of them."""
+    max_tokens: Annotated[int, Ge(8)]
+    """Tokens at which a text is cut for an ONNX model, or earlier if its files say that it takes fewer."""
+    lsa: Annotated[int, Ge(2)]
+    """Directions of latent semantic analysis."""
+    max_terms: Annotated[int, Ge(1)]
+    """Largest number of terms in it; the most frequent are kept. Rows of a source without texts keep their terms."""
+    max_df: Annotated[float, Gt(0), Le(1)]
+    """Largest share of the texts that one of its terms may stand in."""
+    min_df: Annotated[int, Ge(1)]
+    """Fewest texts that one of its terms must stand in."""
+
+    @property
+    def encoders(self) -> tuple[str, ...]:
+        """All encoders, in the order of their columns."""
+        if isinstance(self.encoder, list):
+            return tuple(self.encoder)
+        return () if self.encoder is None else (self.encoder,)
+
     def __post_init__(self) -> None:
         if self.backbone is not None:
             from deep_clustering.data.pretrained.known import check_backbone, check_weights
 
             check_backbone(self.backbone)
             check_weights(self.backbone, self.weights)
+        if self.encoder is not None:
+            self._check_encoders()
+
+    def _check_encoders(self) -> None:
+        from deep_clustering.data.encoders.known import check_encoder
+
+        if self.backbone is not None:
+            raise ValueError(
+                f"backbone '{self.backbone}' is of images, encoder {self.encoder!r} of texts; set one of them to null"
+            )
+        if not self.encoders or len(set(self.encoders)) < len(self.encoders):
+            raise ValueError(f"encoder expected different encoders, got {self.encoder!r}")
+        if len(self.encoders) > 1 and self.postprocess != "centre_l2":
+            raise ValueError(
+                f"several encoders need postprocess centre_l2, which brings their rows to one scale, got "
+                f"'{self.postprocess}'"
+            )
+        for name in self.encoders:
+            check_encoder(name)

@@ -50,6 +50,10 @@ def scale_samples(
     return rows
 
 
+WIDTHS = "widths"
+"""Name of the array with the number of columns of each space, in rows of several encoders side by side."""
+
+
 def fit_statistics(rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, how: str) -> dict[str, np.ndarray]:
     """Means and deviations by which rows are centred and scaled.
 
@@ -80,7 +84,8 @@ def postprocess_rows(
 
     Args:
         rows: Shape (n, ...), float32; a memory map is changed in pieces.
-        statistics: What `fit_statistics` gave.
+        statistics: What `fit_statistics` gave, and perhaps `WIDTHS`: centre_l2 then makes the part of a row in each
+            space equally long, so that a linear function of the row weighs its spaces alike.
         how: none, standardise or centre_l2, see `FeatureOptions`.
 
     Returns:
@@ -90,11 +95,13 @@ def postprocess_rows(
         return rows
     mean = statistics["mean"]
     scale = 1 / statistics["deviation"] if how == "standardise" else np.ones_like(mean)
+    ends = np.cumsum(statistics.get(WIDTHS, [rows.shape[1]]))
     for start in range(0, len(rows), _CHUNK):
         chunk = (rows[start : start + _CHUNK] - mean) * scale
         if how == "centre_l2":
-            norm = np.linalg.norm(chunk.reshape(len(chunk), -1), axis=1)
-            chunk /= np.where(norm > 0, norm, 1).reshape(-1, *[1] * (chunk.ndim - 1))
+            for part in np.split(chunk, ends[:-1], axis=1):  # views of the chunk
+                norm = np.linalg.norm(part.reshape(len(part), -1), axis=1) * np.sqrt(len(ends))
+                part /= np.where(norm > 0, norm, 1).reshape(-1, *[1] * (chunk.ndim - 1))
         rows[start : start + _CHUNK] = chunk
     return rows
 

@@ -1,6 +1,6 @@
 """How raw samples became features, as plain data, so that new rows are prepared as the training rows were."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Self, TypeAlias
 
@@ -13,6 +13,17 @@ from deep_clustering.data.sources.samples import FITTED
 from deep_clustering.options import build
 
 RowArray: TypeAlias = np.ndarray | sparse.csr_matrix
+
+# Options that files of versions before 0.3.0 lack, and what they did.
+_LACKING: Mapping[str, Any] = {
+    "encoder": None,
+    "pooling": "cls",
+    "max_tokens": 512,
+    "lsa": 100,
+    "max_terms": 20000,
+    "max_df": 0.3,
+    "min_df": 2,
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,16 +47,19 @@ class Preparation:
     options: dict[str, Any]
     """The block `features`, see `FeatureOptions`."""
     weights_sha256: str | None
-    """sha256 of the backbone's weights; None without a backbone."""
+    """sha256 of the weights of the backbone or the encoder; None without one."""
     terms: tuple[str, ...]
     """Term of each column of a text's rows; empty for other data."""
     arrays: dict[str, np.ndarray]
-    """mean, deviation: of the training rows, for `features.postprocess`; idf: weight of each term."""
+    """mean, deviation: of the training rows, for `features.postprocess`; idf: weight of each term; and those of the
+    encoders."""
+    reads_texts: bool
+    """Whether features are made of the texts themselves, and not of their terms."""
 
     @property
     def takes_texts(self) -> bool:
         """Whether raw texts can become rows."""
-        return "idf" in self.arrays
+        return self.reads_texts or "idf" in self.arrays
 
     def to_plain(self) -> dict[str, Any]:
         """All fields but the arrays, as JSON values."""
@@ -55,7 +69,7 @@ class Preparation:
     def from_plain(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
         """Put together what `to_plain` gave and the arrays."""
         tuples = {name: tuple(plain[name]) for name in ("row_shape", "value_range", "terms")}
-        return cls(**{**plain, **tuples, "arrays": dict(arrays)})
+        return cls(**{"reads_texts": False, **plain, **tuples, "arrays": dict(arrays)})
 
 
 def prepare(
@@ -64,6 +78,7 @@ def prepare(
     card: Mapping[str, Any],
     vocabulary: Mapping[str, Any],
     options: Mapping[str, Any],
+    texts: Sequence[str] = (),
 ) -> tuple[RowArray, Preparation]:
     """Samples to the rows that every method gets, and how new samples become such rows.
 
@@ -73,9 +88,10 @@ def prepare(
         card: The data card.
         vocabulary: "terms" of a text's columns and "idf", their weights or None.
         options: Fields of `FeatureOptions`.
+        texts: The texts themselves, one for each sample; nothing for other data.
 
     Returns:
-        rows: float32, of the shape of the samples, or (n, n_features) with a backbone.
+        rows: float32, of the shape of the samples, or (n, n_features) with a backbone or an encoder.
         preparation: what was done.
 
     Raises:
@@ -83,16 +99,9 @@ def prepare(
         ValueError: if an option is wrong, or does not fit the samples.
     """
     chosen = build(FeatureOptions, options, "features")
-    weights_sha256, resolved = None, {}
-    if chosen.backbone is None:
-        rows = scale_samples(samples, card["value_range"], chosen.scaling)
-    else:
-        from deep_clustering.data.pretrained import extract_rows, identify
-
-        rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], chosen)
-        weights_sha256, precision = identify(chosen)
-        resolved = {"precision": precision}
-    arrays = fit_statistics(rows, (split & FITTED) != 0, chosen.postprocess)
+    is_fitted = (split & FITTED) != 0
+    rows, arrays, weights_sha256, resolved = _see(samples, texts, is_fitted, card, chosen)
+    arrays |= fit_statistics(rows, is_fitted, chosen.postprocess)
     preparation = Preparation(
         data_set=card["name"],
         data_sha256=card["sha256"]["samples"],
@@ -105,33 +114,71 @@ def prepare(
         weights_sha256=weights_sha256,
         terms=tuple(vocabulary["terms"]),
         arrays=arrays if vocabulary["idf"] is None else {**arrays, "idf": np.array(vocabulary["idf"])},
+        reads_texts=chosen.encoder is not None and bool(texts),
     )
     return postprocess_rows(rows, arrays, chosen.postprocess), preparation
 
 
-def open_preparation(preparation: Preparation, weights: str | None = None) -> Callable[[RowArray], RowArray]:
-    """Make the function that repeats a preparation; a backbone is built once.
+def _see(
+    samples: RowArray, texts: Sequence[str], is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
+) -> tuple[RowArray, dict[str, np.ndarray], str | None, dict[str, str]]:
+    """Rows before they are postprocessed; arrays and sha256 of what they were seen by; options as they came out."""
+    if options.backbone is not None:
+        from deep_clustering.data.pretrained import extract_rows, identify
+
+        rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], options)
+        weights_sha256, precision = identify(options)
+        return rows, {}, weights_sha256, {"precision": precision}
+    if options.encoder is not None:
+        from deep_clustering.data.encoders.encoding import encode
+
+        return *encode(samples, texts, is_fitted, options), {}
+    return scale_samples(samples, card["value_range"], options.scaling), {}, None, {}
+
+
+def open_preparation(preparation: Preparation, weights: str | None = None) -> Callable[[Any], RowArray]:
+    """Make the function that repeats a preparation; a backbone or an encoder is built once.
 
     Args:
         preparation: What was done to the training samples.
-        weights: Where the backbone's weights are now, if not where they were.
+        weights: Where the backbone's weights, or the folder of its ONNX encoder, are now, if not where they were.
 
     Returns:
-        Samples of the preparation's shape and type to rows of float32, one alone as in any batch.
+        Samples of the preparation's shape and type, or texts if it reads them, to rows of float32, one alone as in any
+        batch.
 
     Raises:
         ConnectionError: if weights cannot be downloaded.
         ValueError: if they are missing, or not those of the training.
     """
-    moved = {} if weights is None else {"weights": weights}
-    options = build(FeatureOptions, {**preparation.options, "device": "auto", **moved}, "features")
-    scale: Callable[[RowArray], RowArray]
-    if options.backbone is None:
-
-        def scale(samples: RowArray) -> RowArray:
-            return scale_samples(samples, preparation.value_range, options.scaling)
-    else:
+    earlier = {**_LACKING, **preparation.options, "device": "auto"}
+    options = build(FeatureOptions, earlier if weights is None else _moved(earlier, weights), "features")
+    scale: Callable[[Any], RowArray]
+    if options.backbone is not None:
         from deep_clustering.data.pretrained import open_extractor
 
         scale = open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
+    elif options.encoder is not None:
+        from deep_clustering.data.encoders.encoding import open_encoders
+
+        scale = open_encoders(options, preparation.arrays, preparation.weights_sha256)
+    else:
+
+        def scale(samples: RowArray) -> RowArray:
+            return scale_samples(samples, preparation.value_range, options.scaling)
+
     return lambda samples: postprocess_rows(scale(samples), preparation.arrays, options.postprocess)
+
+
+def _moved(options: Mapping[str, Any], weights: str) -> dict[str, Any]:
+    """Options that find weights in their new place."""
+    encoder = options["encoder"]
+    if encoder is None:
+        return {**options, "weights": weights}
+    names = [encoder] if isinstance(encoder, str) else list(encoder)
+    moved = [name for name in names if name.startswith("onnx:")]
+    if len(moved) != 1:
+        raise ValueError(
+            f"features: weights got '{weights}' for encoder {encoder!r}, expected one that is onnx:<folder>"
+        )
+    return {**options, "encoder": [f"onnx:{weights}" if name in moved else name for name in names]}

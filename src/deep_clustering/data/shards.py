@@ -128,8 +128,8 @@ def fill(
 
     Args:
         shards: Where they go; those that are there are left alone.
-        batches: Makes of the span of a shard, or of a part of it, its rows: places in the span, an index, and rows
-            (n, n_features), float32, in any order.
+        batches: Makes of the span of a shard its rows, some at a time and in any order: places in the span, an index,
+            and rows (n, n_features), float32.
         unit: What has a row, in the singular.
         packages: Whose versions the folder notes.
 
@@ -139,22 +139,21 @@ def fill(
     missing = shards.missing()
     n_missing = sum(stop - start for start, stop in missing)
     logger.info("features: %d of %d rows are in %s", shards.n_samples - n_missing, shards.n_samples, shards.folder)
-    if not missing:
-        return
-    first = missing[0][0]
-    n_features = next(iter(batches(first, first + 1)))[1].shape[1]
-    shards.begin(n_features, packages)
 
     def text(reading: Reading) -> str:
         return f"{reading.done} of {reading.total} {unit}s, {reading.speed:.0f} {unit}s/s, {reading.left:.0f} s left"
 
     with meter("features", unit, n_missing, text) as count:
         for start, stop in missing:
-            rows = np.empty((stop - start, n_features), dtype=np.float32)
+            rows = np.empty((stop - start, 0), dtype=np.float32)
             # Batches end with their shard, so that a resumed run computes what an unbroken one does.
             for places, part in batches(start, stop):
+                if not rows.size:
+                    rows = np.empty((stop - start, part.shape[1]), dtype=np.float32)
                 rows[places] = part
                 count(len(part))
             if not np.isfinite(rows).all():
                 raise ValueError(f"features: the network gives NaN or infinity for {unit}s {start} to {stop - 1}")
+            if (start, stop) == missing[0]:
+                shards.begin(rows.shape[1], packages)
             shards.write((start, stop), rows)

@@ -14,7 +14,7 @@ from deep_clustering.data.sources.tfidf import as_csr, weigh_texts
 TEXT_COLUMN = "text"
 
 
-def as_samples(preparation: Preparation, rows: Any) -> RowArray:  # noqa: ANN401
+def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # noqa: ANN401
     """Check rows and bring them to the shape and type of the training samples.
 
     Args:
@@ -24,16 +24,21 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray:  # noqa: ANN401
             the column `text`, or an array of strings. At least one row.
 
     Returns:
-        Images, uint8, or vectors, float32, dense or CSR.
+        Images, uint8, or vectors, float32, dense or CSR; the texts, if features are made of them.
 
     Raises:
         ValueError: saying what was got and what is expected.
     """
     texts = _texts_of(rows)
     if texts is not None:
-        return _weigh(preparation, texts)
+        _check_texts(preparation, texts)
+        if preparation.reads_texts:
+            return list(texts)
+        return weigh_texts(texts, preparation.terms, preparation.arrays["idf"])
     if isinstance(rows, Mapping):
         raise ValueError(f"rows: got named arrays {', '.join(map(str, rows))}; expected {expected_rows(preparation)}")
+    if preparation.reads_texts:
+        raise ValueError(f"rows: got no texts; expected {expected_rows(preparation)}")
     if sparse.issparse(rows):
         return _as_vectors(preparation, rows)
     values = _numbers(preparation, rows)
@@ -70,6 +75,8 @@ def expected_rows(preparation: Preparation) -> str:
         shape = ", ".join(map(str, preparation.row_shape))
         low, high = preparation.value_range
         return f"images of shape (n, {shape}) or {width} columns, whole numbers from {low:g} to {high:g}"
+    if preparation.reads_texts:
+        return f"texts in a column '{TEXT_COLUMN}'"
     if preparation.takes_texts:
         return f"texts in a column '{TEXT_COLUMN}', or tf-idf rows of {width} columns"
     return f"rows of {width} numbers"
@@ -85,7 +92,7 @@ def check_shape(preparation: Preparation, shape: Sequence[int]) -> None:
     Raises:
         ValueError: saying what was got and what is expected.
     """
-    if len(shape) < 2 or tuple(shape[1:]) not in _row_shapes(preparation):
+    if preparation.reads_texts or len(shape) < 2 or tuple(shape[1:]) not in _row_shapes(preparation):
         raise ValueError(f"rows: got shape {tuple(shape)}; expected {expected_rows(preparation)}")
     if shape[0] == 0:
         raise ValueError(f"rows: got none; expected at least one, {expected_rows(preparation)}")
@@ -164,7 +171,7 @@ def _texts_of(rows: Any) -> Sequence[Any] | None:  # noqa: ANN401
     return None
 
 
-def _weigh(preparation: Preparation, texts: Sequence[Any]) -> RowArray:
+def _check_texts(preparation: Preparation, texts: Sequence[Any]) -> None:
     if not preparation.takes_texts:
         raise ValueError(f"rows: got texts; expected {expected_rows(preparation)}")
     if not texts:
@@ -172,4 +179,3 @@ def _weigh(preparation: Preparation, texts: Sequence[Any]) -> RowArray:
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"rows: got {text!r:.80} in row {index} of column '{TEXT_COLUMN}'; expected a text")
-    return weigh_texts(texts, preparation.terms, preparation.arrays["idf"])

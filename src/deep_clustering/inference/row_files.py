@@ -124,7 +124,8 @@ def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator
 def _has_texts(table: "pd.DataFrame", preparation: Preparation, path: Path) -> bool:
     if TEXT_COLUMN in table.columns:
         return True
-    if preparation.takes_texts and len(table.columns) != preparation.row_shape[0]:
+    is_wide = len(table.columns) == preparation.row_shape[0]
+    if preparation.reads_texts or (preparation.takes_texts and not is_wide):
         names = [str(name) for name in table.columns]
         raise ValueError(
             f"predict: {path}: no column '{TEXT_COLUMN}' ({closest(TEXT_COLUMN, names[:_NAMED_FILES])}); expected "

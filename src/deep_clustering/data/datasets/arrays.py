@@ -9,6 +9,9 @@ from scipy import sparse
 
 from deep_clustering.data.datasets.base import DAMAGED, FileDataset, TablePreview
 
+# Name of the array in the file of a matrix that is not sparse.
+_DENSE = "dense"
+
 
 class NumpyDataset(FileDataset):
     """One array as `.npy`; with `mmap: true` it is loaded as a read-only memory map."""
@@ -64,17 +67,25 @@ class NpzDataset(FileDataset):
 
 
 class SparseDataset(FileDataset):
-    """A sparse matrix as scipy's `.npz`, loaded as CSR."""
+    """A sparse matrix as scipy's `.npz`, loaded as CSR; a dense one, which an encoder makes of it, as `.npz` too."""
 
-    kind = "a sparse matrix (scipy .npz)"
+    kind = "a sparse matrix (scipy .npz) or a dense one (.npz)"
     reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error)
 
-    def _encode(self, data: sparse.spmatrix, file: IO[bytes]) -> None:
-        if not sparse.issparse(data):
-            raise TypeError(f"expected a scipy sparse matrix, got {type(data).__name__}")
-        sparse.save_npz(file, data.tocsr())
+    def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
+        if isinstance(data, np.ndarray) and data.ndim == 2:
+            _refuse_objects(data, _DENSE)
+            np.savez(file, dense=data)
+        elif sparse.issparse(data):
+            sparse.save_npz(file, data.tocsr())
+        else:
+            raise TypeError(f"expected a scipy sparse matrix or a dense one, got {type(data).__name__}")
 
-    def _decode(self, file: IO[bytes]) -> sparse.csr_matrix:
+    def _decode(self, file: IO[bytes]) -> sparse.csr_matrix | np.ndarray:
+        with np.load(file, allow_pickle=False) as archive:
+            if _DENSE in archive.files:
+                return archive[_DENSE]
+        file.seek(0)
         matrix = sparse.load_npz(file).tocsr()
         # An index out of range would be read, and written, outside of memory.
         matrix.check_format(full_check=True)
@@ -83,6 +94,8 @@ class SparseDataset(FileDataset):
     def preview(self) -> TablePreview:
         """Shape and density, for Kedro-Viz."""
         matrix = self.load()
+        if isinstance(matrix, np.ndarray):
+            return _table([_summary("matrix", matrix)])
         density = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
         return _table([{**_summary("stored values", matrix.data), "shape": str(matrix.shape), "density": density}])
 

@@ -99,6 +99,7 @@ def _subset(loaded: Samples, n_rows: int) -> Samples:
         samples=loaded.samples[rows],
         labels=loaded.labels[rows],
         split=loaded.split[rows],
+        texts=[loaded.texts[row] for row in rows] if loaded.texts else (),
         about={**about, "protocol": protocol},
     )
 

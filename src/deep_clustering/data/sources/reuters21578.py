@@ -37,6 +37,8 @@ class Story(NamedTuple):
     """Its topics, often none."""
     text: str
     """Title and body; the whole text where the file does not tell them apart."""
+    title: str
+    """The title; "" where there is none."""
 
 
 def parse_stories(content: str, where: str) -> list[Story]:
@@ -73,17 +75,17 @@ def _parse_story(part: str, where: str) -> Story:
         attributes["NEWID"],
         split if split in ("train", "test") else "unused",
         [html.unescape(topic) for topic in topics],
-        _text(body, where),
+        *_text_and_title(body, where),
     )
 
 
-def _text(body: str, where: str) -> str:
+def _text_and_title(body: str, where: str) -> tuple[str, str]:
     text = _element(body, "TEXT", where)
     if text is None:
         raise ValueError(f"{where}: expected <TEXT>, got none")
-    parts = [_element(text, "TITLE", where), _element(text, "BODY", where)]
-    found = [part for part in parts if part is not None]
-    return html.unescape("\n".join(found) if found else text)
+    title = _element(text, "TITLE", where)
+    found = [part for part in (title, _element(text, "BODY", where)) if part is not None]
+    return html.unescape("\n".join(found) if found else text), html.unescape(title or "").strip()
 
 
 def _element(body: str, name: str, where: str) -> str | None:
@@ -152,6 +154,8 @@ class Reuters21578:
     protocol: Literal["all", Protocol]
     """all: every story; train, test, train+test: those parts of the ModApte split; train->test: both, with
     terms, weights and model from the training part."""
+    text: Literal["all", "title"]
+    """all: title and body of a story; title: its title alone, and stories that have none are left out."""
     max_terms: Annotated[int, Ge(1)]
     """Largest number of terms."""
 
@@ -167,12 +171,18 @@ class Reuters21578:
         # Of the whole collection, so that a class has one number under every protocol.
         names = sorted(sizes, key=lambda name: (-sizes[name], name))[: self.n_classes]
         stories = [story for story in stories if story.topics[0] in names]
+        if self.text == "title":
+            stories = [story._replace(text=story.title) for story in stories if story.title]
+        return self._samples(stories, names)
+
+    def _samples(self, stories: list[Story], names: list[str]) -> Samples:
         flags = dict.fromkeys(("train", "test", "unused"), FITTED | ASSIGNED)
         if self.protocol != "all":
             flags = PROTOCOLS[self.protocol]
         fitted = [story for story in stories if flags.get(story.split, 0) & FITTED]
         assigned = [story for story in stories if flags.get(story.split) == ASSIGNED]
-        rows, vocabulary = tfidf((s.text for s in fitted), self.max_terms, (s.text for s in assigned))
+        texts = [story.text for story in fitted + assigned]
+        rows, vocabulary = tfidf(texts[: len(fitted)], self.max_terms, texts[len(fitted) :])
         split = np.array([flags[story.split] for story in fitted + assigned], dtype=np.uint8)
         labels = np.array([names.index(story.topics[0]) for story in fitted + assigned], dtype=np.int64)
         words = "all of them" if self.protocol == "all" else f"ModApte {PROTOCOL_WORDS[self.protocol]}"
@@ -182,6 +192,7 @@ class Reuters21578:
             "licence": "free distribution for research purposes only; copyright Reuters Ltd.",
             "class_names": names,
             "value_range": [0.0, float(np.sqrt(len(vocabulary)))],
-            "protocol": f"{self.n_classes} largest topics, stories with one topic, {words}",
+            "protocol": f"{self.n_classes} largest topics, stories with one topic, {words}"
+            + (", titles only" if self.text == "title" else ""),
         }
-        return Samples(rows, labels, split, vocabulary, about, idf_of(rows[: len(fitted)]))
+        return Samples(rows, labels, split, vocabulary, about, idf_of(rows[: len(fitted)]), texts)

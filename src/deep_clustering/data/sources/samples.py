@@ -1,5 +1,6 @@
 """What every source gives."""
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +25,8 @@ class Samples(NamedTuple):
     """name, source, licence, class_names (or None), value_range, protocol; anything else goes to the card as it is."""
     idf: np.ndarray | None = None
     """Weight of each term, shape (n_terms,), float64, with which new texts become rows; None if it is not known."""
+    texts: Sequence[str] = ()
+    """The texts themselves, one for each sample; empty for other data, and where only their terms are known."""
 
 
 class Source(Protocol):

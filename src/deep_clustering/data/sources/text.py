@@ -56,9 +56,10 @@ class TextTable:
         (table,) = open_table(file, "ingestion", text_column=self.column, encoding=self.encoding, hint=_ENCODING_HINT)
         texts = self._texts(_column(table, self.column, file), file)
         kept = [index for index, text in enumerate(texts) if text is not None]
+        documents = [text for text in texts if text is not None]
         skipped = [index for index, text in enumerate(texts) if text is None]
         self._handle_empty(skipped, len(texts), file)
-        rows, vocabulary = tfidf((text for text in texts if text is not None), self.max_terms)
+        rows, vocabulary = tfidf(documents, self.max_terms)
         n_blank = int(np.count_nonzero(np.diff(rows.indptr) == 0))
         if n_blank:
             logger.warning(
@@ -77,7 +78,7 @@ class TextTable:
             "skipped_rows": skipped,
             "n_rows_without_terms": n_blank,
         }
-        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows))
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents)
 
     def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
         """The texts; None where there is none."""

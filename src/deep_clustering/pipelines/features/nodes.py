@@ -12,6 +12,7 @@ def extract_features(
     split: np.ndarray,
     data_card: dict[str, Any],
     vocabulary: dict[str, Any],
+    texts: list[str],
     features: dict[str, Any],
 ) -> tuple[np.ndarray, Preparation]:
     """Turn samples into the rows that every method gets.
@@ -21,15 +22,16 @@ def extract_features(
         split: What each sample is for, shape (n,), uint8.
         data_card: Knows the range of the values and the sha256 of the samples.
         vocabulary: Terms of a text's columns and their weights.
+        texts: The texts themselves, one for each sample; empty for other data.
         features: Options, see `deep_clustering.data.feature_options.FeatureOptions`.
 
     Returns:
-        features: rows, float32: of the shape of the samples, or (n, n_features) with a backbone.
+        features: rows, float32: of the shape of the samples, or (n, n_features) with a backbone or an encoder.
         preparation: how they were made, for new samples.
     """
     from deep_clustering.data.preparation import prepare
 
-    return prepare(samples, split, data_card, vocabulary, features)
+    return prepare(samples, split, data_card, vocabulary, features, texts)
 
 
 def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any]) -> np.ndarray:

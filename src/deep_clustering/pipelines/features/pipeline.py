@@ -11,7 +11,7 @@ def create_pipeline() -> Pipeline:
     Returns:
         Two nodes in the namespace `data`, whose outputs keep their flat names.
     """
-    inputs = ["samples", "split", "data_card", "vocabulary", "params:features"]
+    inputs = ["samples", "split", "data_card", "vocabulary", "texts", "params:features"]
     nodes = [
         Node(extract_features, inputs, ["features", "preparation"], name="extract_features"),
         Node(nearest, ["features", "split", "params:neighbours"], "neighbours", name="nearest"),
@@ -19,7 +19,7 @@ def create_pipeline() -> Pipeline:
     return Pipeline(
         nodes,
         namespace="data",
-        inputs={"samples", "split", "data_card", "vocabulary"},
+        inputs={"samples", "split", "data_card", "vocabulary", "texts"},
         parameters={"params:features", "params:neighbours"},
         outputs={"features", "preparation", "neighbours"},
     )

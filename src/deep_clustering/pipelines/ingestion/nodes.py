@@ -5,7 +5,9 @@ from typing import Any
 import numpy as np
 
 
-def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any], dict[str, Any]]:
+def load_samples(
+    ingestion: dict[str, Any],
+) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any], list[str], dict[str, Any]]:
     """Read a data set from its source.
 
     Args:
@@ -17,10 +19,11 @@ def load_samples(ingestion: dict[str, Any]) -> tuple[Any, np.ndarray, np.ndarray
         split: what each sample is for, shape (n,), uint8: fitted, assigned or both.
         vocabulary: "terms", one for each column of a text's rows, empty for other data; "idf", the weight of each
             term, or None.
+        texts: the texts themselves, one for each sample; empty for other data.
         data_card: what the data is, with its sha256.
     """
     from deep_clustering.data.sources import load_source
 
     loaded, data_card = load_source(ingestion)
     vocabulary = {"terms": loaded.vocabulary, "idf": None if loaded.idf is None else loaded.idf.tolist()}
-    return loaded.samples, loaded.labels.astype(np.int64), loaded.split, vocabulary, data_card
+    return loaded.samples, loaded.labels.astype(np.int64), loaded.split, vocabulary, list(loaded.texts), data_card

@@ -27,8 +27,9 @@ _SETTLED = "champion.settled"
 # compared by their fingerprint and not by their place.
 _FREE = ("seed", "device", "record_every")
 _FREE_OF_ROWS = ("device", "cache", "batch_size", "weights")
-# What the rows do not depend on without a backbone, and with one.
+# What the rows depend on with a backbone, an encoder, or neither.
 _OF_BACKBONE, _OF_SAMPLES = ("size", "layer", "precision"), ("scaling",)
+_OF_ENCODER = ("encoder", "pooling", "max_tokens", "lsa", "max_terms", "max_df", "min_df")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ class Training:
     features: Mapping[str, Any]
     """How its rows were made: the block `features`."""
     weights_sha256: str | None
-    """Fingerprint of the backbone's weights; None without a backbone."""
+    """Fingerprint of the weights of the backbone or the encoder; None without one."""
     data_sha256: str
     """Fingerprint of the samples."""
     score: tuple[str, str, float] | None
@@ -142,11 +143,16 @@ def is_better(training: Training, champion: Mapping[str, str], name: str) -> boo
 
 def options_sha256(training: Training) -> str:
     """Fingerprint of the options that a score depends on: the method's, and those of the rows."""
-    unused = _OF_BACKBONE if training.features.get("backbone") is None else _OF_SAMPLES
+    has_backbone, has_encoder = (training.features.get(name) is not None for name in ("backbone", "encoder"))
+    unused = (
+        *(() if has_backbone else _OF_BACKBONE),
+        *(() if has_encoder else _OF_ENCODER),
+        *(_OF_SAMPLES if has_backbone or has_encoder else ()),
+    )
     what = {
         "method": training.method,
         "options": _without(training.options, _FREE),
-        "features": _without(training.features, (*_FREE_OF_ROWS, *unused)),
+        "features": _kinds(_without(training.features, (*_FREE_OF_ROWS, *unused))),
         "weights": training.weights_sha256,
     }
     return hashlib.sha256(json.dumps(what, sort_keys=True).encode()).hexdigest()
@@ -154,6 +160,14 @@ def options_sha256(training: Training) -> str:
 
 def _without(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name not in names}
+
+
+def _kinds(features: dict[str, Any]) -> dict[str, Any]:
+    """The same with the kinds of encoders for their names: a model may lie elsewhere, and has its fingerprint."""
+    if "encoder" not in features:
+        return features
+    encoders = [features["encoder"]] if isinstance(features["encoder"], str) else features["encoder"]
+    return {**features, "encoder": [name.partition(":")[0] for name in encoders]}
 
 
 def _describe(training: Training) -> dict[str, str]:

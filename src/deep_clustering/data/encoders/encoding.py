@@ -1,0 +1,166 @@
+"""Texts to rows by one encoder or by several side by side; rows of models are kept as those of images are."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.data.encoders import lsa
+from deep_clustering.data.encoders.known import LSA, ONNX, split_name
+from deep_clustering.data.features import WIDTHS
+from deep_clustering.data.shards import fill, open_shards
+
+if TYPE_CHECKING:
+    from deep_clustering.data.feature_options import FeatureOptions
+
+
+class TextEncoder(Protocol):
+    """A model that somebody else has trained."""
+
+    sha256: str
+    """Of everything that belongs to the model."""
+    packages: tuple[str, ...]
+    """What it runs on."""
+    settings: dict[str, Any]
+    """What else its rows depend on."""
+
+    def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Places of some texts, and their rows, until all are done."""
+
+    def close(self) -> None:
+        """Say what should be known of all texts."""
+
+
+class Encoded(NamedTuple):
+    """Rows, and what makes them again of other texts."""
+
+    rows: np.ndarray
+    """Shape (n, n_values), float32: encoder after encoder."""
+    arrays: dict[str, np.ndarray]
+    """Those of latent semantic analysis, and `WIDTHS`."""
+    sha256: str | None
+    """Of all models; None if there is none but latent semantic analysis."""
+
+
+def encode(
+    samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str], is_fitted: np.ndarray, options: "FeatureOptions"
+) -> Encoded:
+    """Rows of all texts.
+
+    Args:
+        samples: Rows of terms, for latent semantic analysis where there are no texts.
+        texts: The texts themselves, or nothing.
+        is_fitted: Which of them the directions of latent semantic analysis are found on, shape (n,), boolean.
+        options: With encoders; they have been checked.
+
+    Returns:
+        Rows, arrays and fingerprint.
+
+    Raises:
+        ValueError: if an encoder needs texts that there are not, a text is empty, or a model is of another kind.
+    """
+    _check_texts(texts, options)
+    parts, arrays, digests = [], {}, []
+    for name in options.encoders:
+        if name == LSA:
+            arrays = lsa.fit_lsa(samples, texts, is_fitted, options)
+            parts.append(lsa.project(samples, texts, arrays))
+        else:
+            encoder = _open(name, options)
+            digests.append(encoder.sha256)
+            parts.append(_cached(encoder, name, texts, options))
+    arrays[WIDTHS] = np.array([part.shape[1] for part in parts], dtype=np.int64)
+    return Encoded(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), arrays, _join(digests))
+
+
+def open_encoders(
+    options: "FeatureOptions", arrays: Mapping[str, np.ndarray], sha256: str | None
+) -> Callable[[Any], np.ndarray]:
+    """The encoders that made rows earlier, for new texts and without a cache.
+
+    Args:
+        options: With encoders; they have been checked.
+        arrays: What `encode` gave then.
+        sha256: What it gave then.
+
+    Returns:
+        Texts, or rows of terms where there were no texts, to rows (n, n_values), float32.
+
+    Raises:
+        ValueError: if these are other models.
+    """
+    opened = {name: _open(name, options) for name in options.encoders if name != LSA}
+    if (found := _join([encoder.sha256 for encoder in opened.values()])) != sha256:
+        raise ValueError(f"features: encoder {', '.join(opened)}: expected sha256 {sha256}, got {found}")
+
+    def apply(given: Any) -> np.ndarray:  # noqa: ANN401
+        parts = [
+            lsa.project(given, given, arrays) if name == LSA else _rows(opened[name], given)
+            for name in options.encoders
+        ]
+        return np.concatenate(parts, axis=1)
+
+    return apply
+
+
+def _check_texts(texts: Sequence[str], options: "FeatureOptions") -> None:
+    models = [name for name in options.encoders if name != LSA]
+    if models and not texts:
+        raise ValueError(
+            f"features: encoder '{models[0]}' needs the texts themselves, and the source of this data gives none; "
+            "expected one with texts, such as text_table or reuters21578, or encoder: lsa for rows of terms"
+        )
+    empty = next((index for index, text in enumerate(texts) if not text.strip()), None)
+    if empty is not None:
+        raise ValueError(f"features: text {empty} is empty; expected a text in each of the {len(texts)} rows")
+
+
+def _open(encoder: str, options: "FeatureOptions") -> TextEncoder:
+    kind, name = split_name(encoder)
+    if kind == ONNX:
+        from deep_clustering.data.encoders.onnx_model import OnnxEncoder
+
+        return OnnxEncoder(Path(name), options)
+    from deep_clustering.data.encoders.packages import PackageEncoder
+
+    return PackageEncoder(kind, name, options)
+
+
+def _cached(encoder: TextEncoder, name: str, texts: Sequence[str], options: "FeatureOptions") -> np.ndarray:
+    key = {
+        "texts": _texts_sha256(texts),
+        "encoder": split_name(name)[0],
+        "model": encoder.sha256,
+        **encoder.settings,
+    }
+    shards = open_shards(Path(options.cache), key, len(texts))
+    fill(shards, lambda start, stop: encoder.batches(texts[start:stop]), "text", encoder.packages)
+    encoder.close()
+    return shards.read()
+
+
+def _rows(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
+    parts = list(encoder.batches(texts))
+    rows = np.empty((len(texts), parts[0][1].shape[1]), dtype=np.float32)
+    for places, part in parts:
+        rows[places] = part
+    encoder.close()
+    return rows
+
+
+def _texts_sha256(texts: Sequence[str]) -> str:
+    digest = hashlib.sha256()
+    for text in texts:
+        content = text.encode("utf-8", "surrogatepass")
+        digest.update(len(content).to_bytes(8, "little"))
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _join(digests: Sequence[str]) -> str | None:
+    if len(digests) < 2:
+        return digests[0] if digests else None
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()

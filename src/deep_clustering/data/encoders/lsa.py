@@ -1,0 +1,105 @@
+"""Latent semantic analysis: rows of terms, projected on their leading singular vectors.
+
+Texts that tell of one thing in other words share these directions. It needs no model of anybody.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.data.sources.tfidf import weigh_texts
+
+if TYPE_CHECKING:
+    from deep_clustering.data.feature_options import FeatureOptions
+
+logger = logging.getLogger(__name__)
+
+DIRECTIONS, TERMS, IDF = "lsa_directions", "lsa_terms", "lsa_idf"
+# A singular value below this share of the largest is a rounding error of float32.
+_ZERO = 1e-5
+
+
+def fit_lsa(
+    samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str], is_fitted: np.ndarray, options: "FeatureOptions"
+) -> dict[str, np.ndarray]:
+    """Find terms, their weights and directions.
+
+    Args:
+        samples: Rows of terms, CSR; used as they are where there are no texts.
+        texts: The texts themselves; they get terms of their own, see `FeatureOptions`.
+        is_fitted: What has a say, shape (n,), boolean.
+        options: `lsa`, `max_terms`, `max_df` and `min_df` are used.
+
+    Returns:
+        What `project` needs: directions (lsa, n_terms), float32, and of texts their terms, as bytes of UTF-8, and idf.
+
+    Raises:
+        ValueError: if samples are neither texts nor sparse rows, no term is left, or there are more directions than
+            the rows have.
+    """
+    from sklearn.decomposition import TruncatedSVD
+
+    arrays: dict[str, np.ndarray] = {}
+    if texts:
+        arrays = _fit_terms([text for text, chosen in zip(texts, is_fitted, strict=True) if chosen], options)
+        rows = weigh_texts((text for text in texts), _terms(arrays), arrays[IDF])
+        n_blank = int(np.count_nonzero(np.diff(rows.indptr) == 0))
+        if n_blank:
+            logger.warning("features: lsa: %d texts have none of the %d terms", n_blank, rows.shape[1])
+    elif sparse.issparse(samples):
+        rows = sparse.csr_matrix(samples)
+    else:
+        raise ValueError(
+            f"features: encoder 'lsa' needs texts or sparse rows of terms, got {samples.dtype} {samples.shape}"
+        )
+    fitted = rows[is_fitted]
+    if options.lsa >= min(fitted.shape):
+        raise ValueError(
+            f"features: lsa must be below the {min(fitted.shape)} directions that {fitted.shape[0]} rows of "
+            f"{fitted.shape[1]} terms may have, got {options.lsa}"
+        )
+    # A fixed seed: rows belong to the data, not to a run.
+    model = TruncatedSVD(options.lsa, random_state=0).fit(fitted)
+    rank = int(np.count_nonzero(model.singular_values_ > _ZERO * model.singular_values_[0]))
+    if rank < options.lsa:
+        raise ValueError(f"features: lsa must be at most the {rank} directions that the rows have, got {options.lsa}")
+    return {**arrays, DIRECTIONS: model.components_.astype(np.float32)}
+
+
+def project(
+    samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str], arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Rows of texts, or of their terms.
+
+    Args:
+        samples: Rows of terms, as in `fit_lsa`.
+        texts: The texts themselves, if there were some in `fit_lsa`.
+        arrays: What `fit_lsa` gave.
+
+    Returns:
+        Shape (n, lsa), float32; a text without any of the terms is a row of zeros.
+    """
+    rows = weigh_texts(texts, _terms(arrays), arrays[IDF]) if TERMS in arrays else sparse.csr_matrix(samples)
+    return np.asarray(rows @ arrays[DIRECTIONS].T, dtype=np.float32)
+
+
+def _fit_terms(texts: Sequence[str], options: "FeatureOptions") -> dict[str, np.ndarray]:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectoriser = TfidfVectorizer(max_features=options.max_terms, max_df=options.max_df, min_df=options.min_df)
+    try:
+        vectoriser.fit(texts)
+    except ValueError as error:  # its own words are "empty vocabulary", "no terms remain" or "fewer documents"
+        raise ValueError(
+            f"features: lsa: no term stands in at least {options.min_df} and at most {options.max_df:g} of the "
+            f"{len(texts)} texts; expected max_df and min_df that leave some"
+        ) from error
+    terms = "\n".join(vectoriser.get_feature_names_out())  # no term has a break of lines
+    return {TERMS: np.frombuffer(terms.encode(), dtype=np.uint8), IDF: vectoriser.idf_}
+
+
+def _terms(arrays: Mapping[str, np.ndarray]) -> list[str]:
+    return arrays[TERMS].tobytes().decode().split("\n")
