@@ -128,6 +128,13 @@ def main() -> None:
         precision=args.precision,
         device="auto",
         cache="",
+        encoder=None,
+        pooling="cls",
+        max_tokens=512,
+        lsa=100,
+        max_terms=20000,
+        max_df=0.3,
+        min_df=2,
     )
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)

@@ -25,6 +25,7 @@ def preparation(row_shape, dtype="float32", **changes):
         "weights_sha256": None,
         "terms": (),
         "arrays": {},
+        "reads_texts": False,
     }
     return Preparation(**fields | changes)
 
@@ -33,6 +34,7 @@ GREY = preparation((1, 2, 3), "uint8")
 COLOUR = preparation((3, 2, 4), "uint8", value_range=(0.0, 255.0))
 VECTORS = preparation((3,))
 ROWS, TERMS = tfidf(CORPUS, 2000)
+READ = preparation((len(TERMS),), is_sparse=True, terms=tuple(TERMS), reads_texts=True)
 TEXTS = preparation((len(TERMS),), is_sparse=True, terms=tuple(TERMS), arrays={"idf": idf_of(ROWS)})
 
 
@@ -154,3 +156,20 @@ def test_wrong_texts_are_refused(rows, message):
 @pytest.mark.parametrize("given", [GREY, COLOUR, VECTORS, TEXTS])
 def test_the_example_is_a_row_that_is_taken(given):
     assert as_samples(given, example_rows(given)).shape == (1, *given.row_shape)
+
+
+@pytest.mark.parametrize("form", [list, np.array, lambda texts: pd.DataFrame({"text": texts})])
+def test_an_encoder_gets_the_texts_themselves(form):
+    assert as_samples(READ, form(CORPUS)) == CORPUS
+    assert as_samples(READ, example_rows(READ))[0].split() == TERMS[:3]
+
+
+@pytest.mark.parametrize("rows", [ROWS, ROWS.toarray(), np.zeros((2, 5))])
+def test_an_encoder_cannot_take_terms(rows):
+    with pytest.raises(ValueError, match="rows: got no texts; expected texts in a column 'text'"):
+        as_samples(READ, rows)
+
+
+def test_an_empty_text_is_named():
+    with pytest.raises(ValueError, match=r"rows: got '  ' in row 1 of column 'text'; expected a text"):
+        as_samples(READ, ["oil", "  "])

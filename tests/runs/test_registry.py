@@ -126,6 +126,30 @@ def test_what_the_rows_depend_on_counts(rows, changes):
     assert options_sha256(training_on(rows, "w" * 64)) != options_sha256(training_on(rows | changes, "w" * 64))
 
 
+ENCODER = {"encoder": None, "pooling": "cls", "max_tokens": 512, "lsa": 100, "max_terms": 20000, "max_df": 0.3}
+READ = ROWS | ENCODER | {"encoder": "onnx:here/bge"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "changes"),
+    [
+        (ROWS, ENCODER),  # what versions without encoders have on file stays comparable
+        (ROWS | ENCODER, {"lsa": 50}),
+        (READ, {"encoder": "onnx:there/bge"}),
+        (READ, {"scaling": "none"}),
+    ],
+)
+def test_options_of_encoders_count_only_with_one(rows, changes):
+    assert options_sha256(training_on(rows, "w" * 64)) == options_sha256(training_on(rows | changes, "w" * 64))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"encoder": "lsa"}, {"encoder": ["onnx:here/bge", "lsa"]}, {"encoder": None}, {"pooling": "mean"}]
+)
+def test_what_texts_are_read_by_counts(changes):
+    assert options_sha256(training_on(READ, "w" * 64)) != options_sha256(training_on(READ | changes, "w" * 64))
+
+
 def test_the_weights_of_a_backbone_count(add, caplog):
     assert add(0.5, rows=SEEN, weights="w" * 64)[1] == 1
     assert add(0.9, rows=SEEN, weights="v" * 64)[1] == 1

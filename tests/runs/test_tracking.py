@@ -103,6 +103,7 @@ def fit(features, options):
         weights_sha256=None,
         terms=(),
         arrays={},
+        reads_texts=False,
     )
     return Predictor(model, preparation, None, 10, None), history | snapshots
 

@@ -211,7 +211,7 @@ STRUCTURED = np.zeros(2, dtype=[("number", "f4"), ("anything", "O")])
         (NumpyDataset, STRUCTURED, "array: expected numbers or fixed-width text, got dtype .*anything"),
         (NpzDataset, {"fine": np.eye(2), "bad": OBJECTS}, "bad: expected numbers or .* got dtype object"),
         (NpzDataset, {"bad": STRUCTURED}, "bad: expected numbers or fixed-width text"),
-        (SparseDataset, np.eye(3), "expected a scipy sparse matrix, got ndarray"),
+        (SparseDataset, np.zeros(3), "expected a scipy sparse matrix or a dense one, got ndarray"),
         (ModelDataset, Model("x", {}, {"a": OBJECTS}), "Failed while saving"),
         (ModelDataset, Model("x", {"rate": object()}, {}), "not JSON serializable"),
         (JSONDataset, {"loss": float("nan")}, "not JSON compliant"),
@@ -584,6 +584,16 @@ def test_preview_of_a_sparse_matrix(tmp_path):
     assert row["shape"] == "(2, 3)"
     assert row["density"] == pytest.approx(2 / 6)
     assert (row["min"], row["max"]) == (1, 2)
+
+
+def test_rows_that_an_encoder_made_dense_take_the_place_of_sparse_ones(tmp_path):
+    rows = np.random.default_rng(0).random((4, 3), dtype=np.float32)
+    at(tmp_path, SparseDataset).save(rows)
+    loaded = at(tmp_path, SparseDataset).load()
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, rows)
+    (row,) = preview_rows(at(tmp_path, SparseDataset))
+    assert row["shape"] == "(4, 3)"
 
 
 def test_preview_of_a_model_and_of_json(tmp_path):

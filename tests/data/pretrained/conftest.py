@@ -45,6 +45,13 @@ def make_options(weights, tmp_path):
             "precision": "fp32",
             "device": "cpu",
             "cache": str(tmp_path / "cache"),
+            "encoder": None,
+            "pooling": "cls",
+            "max_tokens": 512,
+            "lsa": 100,
+            "max_terms": 20000,
+            "max_df": 0.3,
+            "min_df": 2,
         }
         return build(FeatureOptions, options | changes, "features")
 

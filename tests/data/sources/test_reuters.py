@@ -503,6 +503,7 @@ def reuters21578(tmp_path):
 
     def load(protocol="all", **changes):
         source = {"kind": "reuters21578", "root": str(tmp_path), "n_classes": 2, "protocol": protocol, "max_terms": 99}
+        source |= {"text": "all"}
         return load_source({"source": source | changes, "n_rows": 0})
 
     return load
@@ -532,6 +533,21 @@ def test_protocols_of_the_modapte_split(reuters21578, protocol, fitted, assigned
     assert loaded.labels.tolist() == labels
     assert card["class_names"] == ["acq", "earn"]  # equally large, so by name
     assert card["n_fitted"] == len(fitted)
+
+
+def test_texts_stand_beside_their_rows(reuters21578):
+    loaded, _ = reuters21578("train->test")
+    assert list(loaded.texts) == [text_of(number) for number in (1, 3, 2, 7)]
+
+
+def test_titles_alone_and_no_story_without_one(reuters21578, tmp_path):
+    untitled = story(10, ["acq"], text="<BODY>no title</BODY>")
+    (tmp_path / "reut2-002.sgm").write_text(HEAD + untitled)
+    loaded, card = reuters21578(text="title")
+    assert list(loaded.texts) == [f"T <x> {number}" for number in (1, 2, 3, 6, 7, 9)]
+    assert loaded.labels.tolist() == [1, 1, 0, 1, 0, 0]
+    assert card["protocol"].endswith(", titles only")
+    assert len(reuters21578()[0].texts) == 7
 
 
 def test_a_small_collection_is_said_to_be_small(reuters21578, caplog):
@@ -571,8 +587,8 @@ def test_a_folder_without_the_files_is_named(reuters21578, tmp_path):
 def test_stories_are_parsed():
     body = story(12, ["earn", "trade &amp; co"], "TEST") + story(13, [], text="no tags, 3 &lt; 4 ", flag="BYPASS")
     first, second = parse_stories(HEAD + body, "x")
-    assert first == ("12", "test", ["earn", "trade & co"], text_of(12))
-    assert second == ("13", "unused", [], "\nno tags, 3 < 4 ")
+    assert first == ("12", "test", ["earn", "trade & co"], text_of(12), "T <x> 12")
+    assert second == ("13", "unused", [], "\nno tags, 3 < 4 ", "")
 
 
 @pytest.mark.parametrize(
@@ -625,7 +641,7 @@ def test_written_stories_are_read_back(stories):
         for (number, topics, _), text in zip(stories, escaped, strict=True)
     )
     read = parse_stories(content, "x")
-    assert read == [(str(number), "train", topics, text) for number, topics, text in stories]
+    assert read == [(str(number), "train", topics, text, "") for number, topics, text in stories]
 
 
 def test_a_long_broken_file_is_refused_at_once():
@@ -668,7 +684,7 @@ def test_k_means_on_the_rebuild_reaches_what_is_known_of_it(reuters10k):
 @needs_data
 def test_the_real_reuters21578_has_its_known_counts():
     source = {"kind": "reuters21578", "root": str(Path(DATA or "") / "data" / "reuters21578")}
-    source |= {"n_classes": 10, "protocol": "train->test", "max_terms": 2000}
+    source |= {"n_classes": 10, "protocol": "train->test", "max_terms": 2000, "text": "all"}
     loaded, card = load_source({"source": source, "n_rows": 0})
     assert card["class_names"][:6] == ["earn", "acq", "crude", "trade", "money-fx", "interest"]
     # The ModApte counts of single-topic stories that the literature on text classification gives.
@@ -681,6 +697,6 @@ def test_the_real_reuters21578_has_its_known_counts():
 @needs_data
 def test_the_real_reuters21578_has_its_known_topics():
     source = {"kind": "reuters21578", "root": str(Path(DATA or "") / "data" / "reuters21578")}
-    source |= {"n_classes": 6, "protocol": "all", "max_terms": 50}
+    source |= {"n_classes": 6, "protocol": "all", "max_terms": 50, "text": "all"}
     _, card = load_source({"source": source, "n_rows": 0})
     assert card["class_counts"] == [3945, 2362, 408, 361, 307, 285]
