@@ -74,6 +74,18 @@ def test_rows_of_another_shape_are_refused():
         check_rows(np.zeros((2, 16)), "here", (1, 4, 4))
 
 
+@pytest.mark.parametrize("make", [np.array, sparse.csr_matrix], ids=["dense", "sparse"])
+def test_more_clusters_than_distinct_rows_are_refused(make):
+    rows = np.array([[0.0, 1.0], [2.0, 0.0], [0.0, 3.0]])[np.arange(12) % 3]
+    check_features(make(rows), 3, "here")
+    message = "n_clusters must be at most the number of distinct rows, got 4 for 12 rows of which 3 differ"
+    with pytest.raises(ValueError, match=f"^here: {message}$"):
+        check_features(make(rows), 4, "here")
+    rows[rows == 0] *= np.where(np.arange(12) < 6, -1.0, 1.0)  # -0.0 equals 0.0
+    with pytest.raises(ValueError, match=message):
+        check_features(make(rows), 4, "here")
+
+
 def test_enough_different_rows_pass():
     check_features(np.array([[0.0], [1.0]]), 2, "here")
 
