@@ -541,13 +541,17 @@ def test_texts_stand_beside_their_rows(reuters21578):
 
 
 def test_titles_alone_and_no_story_without_one(reuters21578, tmp_path):
-    untitled = story(10, ["acq"], text="<BODY>no title</BODY>")
-    (tmp_path / "reut2-002.sgm").write_text(HEAD + untitled)
+    titled = "<TITLE> title &amp; {0}\n</TITLE><BODY>body {0}</BODY>"
+    stories = [story(number, ["earn" if number % 2 else "acq"], text=titled) for number in range(10, 14)]
+    untitled = [story(14, ["acq"], text="<BODY>no title</BODY>"), story(15, ["acq"], text="<TITLE> </TITLE>")]
+    for index, part in enumerate(("".join(stories), "".join(untitled))):
+        (tmp_path / f"reut2-{index:03}.sgm").write_text(HEAD + part)
     loaded, card = reuters21578(text="title")
-    assert list(loaded.texts) == [f"T <x> {number}" for number in (1, 2, 3, 6, 7, 9)]
-    assert loaded.labels.tolist() == [1, 1, 0, 1, 0, 0]
+    assert list(loaded.texts) == [f"title & {number}" for number in range(10, 14)]
+    assert loaded.vocabulary == ["10", "11", "12", "13", "title"]
+    assert loaded.labels.tolist() == [0, 1, 0, 1]
     assert card["protocol"].endswith(", titles only")
-    assert len(reuters21578()[0].texts) == 7
+    assert len(reuters21578()[0].texts) == 6
 
 
 def test_a_small_collection_is_said_to_be_small(reuters21578, caplog):

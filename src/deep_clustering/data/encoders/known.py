@@ -11,7 +11,7 @@ MODEL_FILE, TOKENIZER_FILE = "model.onnx", "tokenizer.json"
 
 # What each kind imports, and how it is installed.
 _PACKAGES = {
-    ONNX: (("onnxruntime", "tokenizers"), 'pip install "deep-clustering[text]"'),
+    ONNX: (("onnxruntime", "tokenizers"), "pip install onnxruntime tokenizers, which the extra text holds"),
     SENTENCE_TRANSFORMERS: (("sentence_transformers",), "pip install sentence-transformers"),
     MODEL2VEC: (("model2vec",), "pip install model2vec"),
 }
