@@ -34,6 +34,10 @@ MODEL_PACKAGES = (
     "torch",
     "torchvision",
     "timm",
+    "onnxruntime",
+    "tokenizers",
+    "sentence-transformers",
+    "model2vec",
     "safetensors",
 )
 _RUN_PACKAGES = (*MODEL_PACKAGES, "fsspec", "kedro", "kedro-datasets")
