@@ -213,6 +213,32 @@ def test_damaged_files_are_named(folder, make_options, name):
         rows_of(TEXTS, make_options(encoder=f"onnx:{folder}"))
 
 
+def test_an_empty_model_is_named(folder, make_options):
+    (folder / "model.onnx").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"encoder .*: model\.onnx is empty, expected a model"):
+        rows_of(TEXTS, make_options(encoder=f"onnx:{folder}"))
+
+
+def test_all_encoders_are_tried_before_one_begins(folder, make_options, runs, tmp_path):
+    other = write_encoder(tmp_path / "other", rank=2)
+    options = make_options(encoder=[f"onnx:{folder}", f"onnx:{other}"], postprocess="centre_l2")
+    with pytest.raises(ValueError, match=f"{other}: .* of rank 3"):
+        rows_of(TEXTS, options)
+    assert [len(batch) for batch in runs] == [1]
+
+
+@pytest.mark.parametrize("limit", ["1", "2,1", "many", ""])
+def test_the_limit_of_threads_is_that_of_the_other_libraries(folder, make_options, monkeypatch, limit):
+    monkeypatch.setenv("OMP_NUM_THREADS", limit)
+    rows = rows_of(TEXTS, make_options(encoder=f"onnx:{folder}")).rows
+    np.testing.assert_allclose(rows, rows_by_definition(TEXTS, "cls", vectors()), rtol=1e-5)
+
+
+def test_half_a_character_is_no_error(folder, make_options):
+    rows = rows_of(["oil \ud800", "wheat"], make_options(encoder=f"onnx:{folder}", pooling="mean")).rows
+    np.testing.assert_allclose(rows, rows_by_definition(["oil gold", "wheat"], "mean", vectors()), rtol=1e-5)
+
+
 def test_an_empty_text_is_refused(folder, make_options, runs):
     with pytest.raises(ValueError, match="features: text 1 is empty; expected a text in each of the 3 rows"):
         rows_of(["oil", " ", "wheat"], make_options(encoder=f"onnx:{folder}"))

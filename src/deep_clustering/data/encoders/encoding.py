@@ -63,17 +63,16 @@ def encode(
         ValueError: if an encoder needs texts that there are not, a text is empty, or a model is of another kind.
     """
     _check_texts(texts, options)
-    parts, arrays, digests = [], {}, []
-    for name in options.encoders:
-        if name == LSA:
-            arrays = lsa.fit_lsa(samples, texts, is_fitted, options)
-            parts.append(lsa.project(samples, texts, arrays))
-        else:
-            encoder = _open(name, options)
-            digests.append(encoder.sha256)
-            parts.append(_cached(encoder, name, texts, options))
+    # All are tried before one of them begins.
+    opened = {name: _open(name, options) for name in options.encoders if name != LSA}
+    arrays = lsa.fit_lsa(samples, texts, is_fitted, options) if LSA in options.encoders else {}
+    parts = [
+        lsa.project(samples, texts, arrays) if name == LSA else _cached(opened[name], name, texts, options)
+        for name in options.encoders
+    ]
     arrays[WIDTHS] = np.array([part.shape[1] for part in parts], dtype=np.int64)
-    return Encoded(parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1), arrays, _join(digests))
+    rows = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+    return Encoded(rows, arrays, _join([encoder.sha256 for encoder in opened.values()]))
 
 
 def open_encoders(

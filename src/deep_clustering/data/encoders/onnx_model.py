@@ -84,7 +84,8 @@ class OnnxEncoder:
         Yields:
             Places of some texts, and their rows, float32.
         """
-        encodings = self._tokenizer.encode_batch(list(texts))
+        # The tokenizer takes valid characters only, and a text may hold half of one.
+        encodings = self._tokenizer.encode_batch([text.encode("utf-8", "replace").decode() for text in texts])
         self._n_cut += sum(bool(encoding.overflowing) for encoding in encodings)
         tokens = [encoding.ids for encoding in encodings]
         lengths = np.array([len(ids) for ids in tokens])
@@ -131,6 +132,8 @@ def _fingerprint(folder: Path) -> tuple[str, bool]:
     for path in sorted({folder / MODEL_FILE, folder / TOKENIZER_FILE, *folder.glob(f"{MODEL_FILE}*")}):
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
+    if not (folder / MODEL_FILE).stat().st_size:  # no map of nothing
+        raise ValueError(f"features: encoder {folder}: {MODEL_FILE} is empty, expected a model")
     # Names of operations are plain text in the file.
     with (folder / MODEL_FILE).open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return digest.hexdigest(), content.find(_SCALED_BY_BATCH) >= 0
@@ -166,7 +169,8 @@ def _open_session(path: Path, where: str) -> Any:  # noqa: ANN401 - an `onnxrunt
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     # It does not look at what limits every other library here.
-    options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS") or 0)
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    options.intra_op_num_threads = int(limit) if limit.isdecimal() else 0
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # as above
