@@ -113,6 +113,25 @@ def test_a_table_of_texts_becomes_an_environment_that_runs(project):
     assert versions(project, "features.npz")
 
 
+@pytest.mark.parametrize("method", ["dcan", "neural_mixture"])
+def test_many_texts_are_clustered_on_latent_semantic_analysis(project, method):
+    rng = np.random.default_rng(0)
+    words = [[f"word{number + 60 * kind}" for number in range(60)] for kind in (0, 1)]
+    lines = [" ".join(rng.choice(words[index % 2], 8)) for index in range(240)]
+    (project / "notes.csv").write_text("\n".join(["words", *lines]) + "\n")
+    shown = new_data("notes", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
+    assert "neighbours\n" in shown
+    written = parameters(project, "notes")
+    assert (written["features"]["encoder"], written["features"]["postprocess"]) == ("lsa", "centre_l2")
+    assert written["features"]["lsa"] == 60  # half of the 120 terms
+    assert written["neighbours"]["k"] == 20
+    assert written[method]["views"]["kind"] == "neighbours"
+    assignments = assign(project, "notes", method)
+    assert set(np.unique(assignments)) <= {0, 1}
+    with np.load(versions(project, "features.npz")[-1]) as archive:
+        np.testing.assert_allclose(np.linalg.norm(archive["dense"], axis=1), 1, rtol=1e-5)
+
+
 def test_a_sparse_matrix_becomes_an_environment_that_keeps_it_sparse(project):
     matrix = sparse.random(N_ROWS, 40, 0.2, "csr", rng=np.random.default_rng(0))
     sparse.save_npz("counts.npz", matrix)

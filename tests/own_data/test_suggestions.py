@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deep_clustering.own_data.suggestions import image_shape, schedule, uneven_column, value_range_of, vector_settings
+from deep_clustering.own_data.suggestions import (
+    image_shape,
+    schedule,
+    text_settings,
+    uneven_column,
+    value_range_of,
+    vector_settings,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,15 @@ from deep_clustering.own_data.suggestions import image_shape, schedule, uneven_c
 )
 def test_the_size_of_images_follows_theirs(sizes, shape):
     assert image_shape(sizes) == shape
+
+
+def test_few_texts_or_words_are_taken_as_they_are():
+    words = [f"word{number}" for number in range(300)]
+    many = [" ".join(words[index : index + 5]) for index in range(250)]
+    assert text_settings(many)["lsa"] == 100
+    assert text_settings(many[:199]) is None
+    assert text_settings(["all the same words"] * 300) is None
+    assert text_settings(words) is None  # each stands in one text
 
 
 def test_the_noise_is_half_the_spread_of_a_column():

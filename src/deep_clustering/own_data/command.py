@@ -130,4 +130,4 @@ def _n_clusters(request: Request, look: Look) -> tuple[int, str]:
 
 
 def _in_words(options: dict[str, Any]) -> str:
-    return f"{options['kind']}, " + ", ".join(f"{name} {value}" for name, value in options.items() if name != "kind")
+    return ", ".join([options["kind"], *(f"{name} {value}" for name, value in options.items() if name != "kind")])

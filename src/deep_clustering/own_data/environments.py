@@ -21,6 +21,15 @@ _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
 _LATENT = 64
 # Of data that nobody has seen no partition is held, and several trainings make up for it.
 _NO_START = {"start": {"kind": "none"}, "restarts": 3}
+# Of rows whose neighbours share their kind it is.
+_KMEANS_START = {
+    "start": {"kind": "kmeans", "n_init": 20, "hold": 0.3},
+    "restarts": 1,
+    "instance_noise": 1.0,
+    "epochs": 20,
+    "record_every": 2,
+}
+_NEIGHBOURS = 20
 
 _CATALOG = """\
 # Sparse rows stay sparse on the disk.
@@ -173,6 +182,8 @@ def _globals(environment: Environment) -> str:
 
 
 def _parameters(environment: Environment) -> str:
+    if environment.views["kind"] == "neighbours":
+        return _parameters_on_features(environment)
     method = {"views": environment.views, "encoder": environment.encoder, **schedule(environment.n_samples)}
     return (
         "\n".join(
@@ -188,6 +199,31 @@ def _parameters(environment: Environment) -> str:
             ]
         ).rstrip("\n")
         + "\n"
+    )
+
+
+def _parameters_on_features(environment: Environment) -> str:
+    """Settings of dense rows of length one: neighbours are views, and a partition of k-means is a good start."""
+    dcan = {
+        "latent_dim": max(2, min(_LATENT, environment.n_clusters)),
+        **_KMEANS_START,
+        "views": environment.views,
+        "encoder": environment.encoder,
+        "batch_size": schedule(environment.n_samples)["batch_size"],
+    }
+    mixture = "${copy_of:${globals:presets.neural_mixture_on_features}}"
+    return "\n".join(
+        [
+            "# Written by kedro new-data; edit it as you like. Everything else is in conf/base.",
+            "# The classes in src/deep_clustering/data/sources say what each option of a source is.",
+            _dump({"ingestion": {"source": _quoted(environment.source)}}),
+            "# A sentence encoder, better on short texts: encoder: onnx:<folder of model.onnx and tokenizer.json>",
+            _dump({"features": environment.features}),
+            "# Views are a row and one of its neighbours.",
+            _dump({"neighbours": {"k": _NEIGHBOURS}}),
+            _dump({"dcan": dcan}),
+            f"neural_mixture: {mixture}\n",
+        ]
     )
 
 

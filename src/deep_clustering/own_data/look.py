@@ -13,7 +13,9 @@ from deep_clustering.data.sources.loading import make_source
 from deep_clustering.own_data.suggestions import (
     image_settings,
     image_shape,
+    neighbour_settings,
     term_settings,
+    text_settings,
     uneven_column,
     value_range_of,
     vector_settings,
@@ -270,5 +272,6 @@ def _look_at_terms(source: dict[str, Any]) -> Look:
     names = loaded.about["class_names"]
     known = loaded.labels[loaded.labels >= 0]
     n_classes = len(names) if names else len(np.unique(known)) or None
-    views, encoder = term_settings()
-    return Look(source, views, encoder, {"scaling": "none"}, True, n_samples, n_classes, preview)
+    features = text_settings(loaded.texts)
+    views, encoder = term_settings() if features is None else neighbour_settings()
+    return Look(source, views, encoder, features or {"scaling": "none"}, True, n_samples, n_classes, preview)

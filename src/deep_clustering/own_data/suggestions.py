@@ -10,6 +10,10 @@ _SIDE = 32
 # Sides up to this one are kept if all images share them.
 _KEPT_SIDE = 64
 
+# Latent semantic analysis: what it takes, and what it gives.
+_FEWEST_TEXTS, _FEWEST_TERMS, _DIRECTIONS = 200, 50, 100
+_MAX_DF, _MIN_DF = 0.3, 2
+
 # Passes over single rows that suit small networks, and the epochs that may come of them.
 _PASSES = 200_000
 _EPOCHS = (10, 200)
@@ -103,6 +107,35 @@ def vector_settings(rows: np.ndarray, *, is_standardised: bool) -> tuple[dict[st
         return {"kind": "dropout", "rate": 0.2}, {"kind": "mlp", "hidden": hidden}
     spread = 1.0 if is_standardised else float(np.sqrt(rows.var(axis=0, dtype=np.float64).mean()))
     return {"kind": "noise", "scale": float(f"{spread / 2:.2g}")}, {"kind": "mlp", "hidden": hidden}
+
+
+def text_settings(texts: Sequence[str]) -> dict[str, Any] | None:
+    """Features that suit texts: latent semantic analysis, centred and of length one.
+
+    Args:
+        texts: All of them.
+
+    Returns:
+        Options of the features; None for few texts or words, whose terms are better taken as they are.
+    """
+    from sklearn.feature_extraction.text import CountVectorizer
+
+    if len(texts) < _FEWEST_TEXTS:
+        return None
+    try:
+        n_terms = len(CountVectorizer(max_df=_MAX_DF, min_df=_MIN_DF, binary=True).fit(texts).vocabulary_)
+    except ValueError:  # no term is left
+        return None
+    if n_terms < _FEWEST_TERMS:
+        return None
+    # Half of what there may be: equal texts and words that go together leave fewer.
+    directions = min(_DIRECTIONS, min(len(texts), n_terms) // 2)
+    return {"encoder": "lsa", "lsa": directions, "max_df": _MAX_DF, "min_df": _MIN_DF, "postprocess": "centre_l2"}
+
+
+def neighbour_settings() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Views and encoder for dense rows of length one, whose neighbours share their topic."""
+    return {"kind": "neighbours"}, {"kind": "mlp", "hidden": [512]}
 
 
 def term_settings() -> tuple[dict[str, Any], dict[str, Any]]:
