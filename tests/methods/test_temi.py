@@ -18,6 +18,7 @@ from deep_clustering.methods.temi import (
 )
 from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.fitting import make_data
+from waits import Waits
 
 HEADS, N, K, BETA = 3, 6, 4, 0.6
 
@@ -215,6 +216,18 @@ def test_weights_decay_and_biases_do_not(begun):
     }
     assert decays == {id(p): 0.0 if id(p) in of_biases else 0.3 for p in model.student_.parameters()}
     assert len(of_biases) == 2
+
+
+def test_a_step_waits_for_no_device(begun):
+    _, training, views = begun()
+    training.optimisers = {  # Adam counts its steps on the device only where there is one
+        name: torch.optim.SGD([parameter for group in made.param_groups for parameter in group["params"]], lr=0.1)
+        for name, made in training.optimisers.items()
+    }
+    waits = Waits()
+    with waits:
+        training.step(views, torch.arange(40), None)
+    assert waits.found == []
 
 
 def test_the_head_of_least_loss_is_kept(tiny_options, blobs):

@@ -9,6 +9,8 @@ from torch.nn import functional as F  # noqa: N812
 from deep_clustering.methods import make_method
 from deep_clustering.methods.turtle import TaskEncoder, cross_entropy, draw_linear, fit_inner, linear, outer_objective
 from deep_clustering.scores.metrics import accuracy, contingency
+from deep_clustering.training.fitting import make_data
+from waits import Waits
 
 HEADS, N, K, D = 2, 8, 3, 5
 
@@ -162,6 +164,19 @@ def test_a_head_of_several_is_trained_as_if_it_were_alone():
         alone = fit_inner(rows, labels[:, one], (start[0][one], start[1][one]), 5, 0.01)
         for part, whole in zip(alone, together, strict=True):
             torch.testing.assert_close(part, whole[one])
+
+
+def test_a_step_waits_for_no_device(tiny_options, blobs):
+    model = make_method(tiny_options("turtle", "vectors", n_clusters=3, spaces=[2, 3]))
+    model.device_ = torch.device("cpu")
+    model.build((5,))
+    training = model.training(make_data(model, blobs, None))
+    # Adam counts its steps on the device only where there is one.
+    training.optimisers = {"encoder": torch.optim.SGD(model.encoder_.parameters(), lr=0.1)}
+    waits = Waits()
+    with waits:
+        training.step(torch.from_numpy(blobs.copy()), torch.arange(len(blobs)), None)
+    assert waits.found == []
 
 
 def test_the_head_of_least_objective_is_kept(tiny_options, blobs):
