@@ -40,6 +40,11 @@ SMALL = {
     "max_iterations": 20,
     "perplexity": 10.0,
 }
+# The same for options that mean something else, or nothing, in other methods.
+SMALL_OF = {
+    "temi": {"n_neighbours": 5, "heads": 2, "hidden": 16, "bottleneck": 8},
+    "turtle": {"heads": 2, "steps": 6},
+}
 VECTORS = {"views": {"kind": "noise", "scale": 0.1}, "encoder": {"kind": "mlp", "hidden": [16]}}
 
 
@@ -74,7 +79,7 @@ def tiny_options(parameters: dict[str, Any]) -> Callable[..., dict[str, Any]]:
 
     def make(method: str, rows: str = "images", **changes: Any) -> dict[str, Any]:
         options = copy.deepcopy(parameters[method])
-        small = SMALL | (VECTORS if rows == "vectors" else {})
+        small = SMALL | (VECTORS if rows == "vectors" else {}) | SMALL_OF.get(method, {})
         options.update({key: copy.deepcopy(value) for key, value in small.items() if key in options})
         if "size" in options.get("views", {}):
             options["views"]["size"] = 8

@@ -108,7 +108,7 @@ def new_data_command(**options: Any) -> None:  # noqa: ANN401
 
 @cli.command("sweep")
 @click.option("--envs", required=True, help="Environments, for instance digits,mnist.")
-@click.option("--pipelines", required=True, help="Methods, for instance dcan,kmeans.")
+@click.option("--pipelines", required=True, help="Methods, for instance dcan,kmeans, or all.")
 @click.option("--seeds", default="0", show_default=True, help="Seeds and ranges of seeds, for instance 0-4,7.")
 @click.option(
     "--grid", multiple=True, help="An option and its values, dcan.instance_noise=0.25,0.5; can be given repeatedly."

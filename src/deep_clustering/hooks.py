@@ -12,11 +12,13 @@ from typing import Any
 import click
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
+from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.options import closest
-from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.options import build, closest
+from deep_clustering.pipeline_registry import register_pipelines
+from deep_clustering.pipelines.namespaces import NAMESPACES, ComparisonOptions
 from deep_clustering.pipelines.parameters import parameter_names, shadowed_globals, unknown_parameters, wrong_options
 
 logger = logging.getLogger(__name__)
@@ -30,8 +32,19 @@ class Preflight:
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
-        """Keep the context, for its parameters."""
+        """Keep the context, for its parameters, and let them say what a run without a name compares.
+
+        Raises:
+            click.ClickException: if what is to be compared is unknown.
+        """
         self._context = context
+        try:
+            comparison = build(ComparisonOptions, context.params.get("comparison", {}), "comparison")
+        except ValueError as error:
+            raise click.ClickException(str(error)) from error
+        for name, pipeline in register_pipelines(comparison.methods).items():
+            if name in ("__default__", "compare"):
+                pipelines[name] = pipeline
 
     @hook_impl(tryfirst=True)
     def before_pipeline_run(self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:

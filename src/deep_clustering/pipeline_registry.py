@@ -1,27 +1,30 @@
 """The pipelines of the project, by name."""
 
+from collections.abc import Sequence
+
 from kedro.pipeline import Pipeline
 
-from deep_clustering.methods import METHODS
 from deep_clustering.pipelines import evaluation, features, ingestion, prediction, reporting, training
-from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.pipelines.namespaces import COMPARED, NAMESPACES
 
 
-def register_pipelines() -> dict[str, Pipeline]:
-    """Table of contents: one pipeline per method, from raw data to report, and all of them with a comparison.
+def register_pipelines(compared: Sequence[str] = COMPARED) -> dict[str, Pipeline]:
+    """Table of contents: one pipeline per method, from raw data to report, and some of them with a comparison.
+
+    Args:
+        compared: Methods of `__default__` and `compare`; a hook sets those that `comparison.methods` names.
 
     Returns:
-        Pipeline name to pipeline; the named configurations and `predict`, which takes new rows, have no part in
-        `__default__`.
+        Pipeline name to pipeline; `predict` takes new rows.
     """
     prepare = ingestion.create_pipeline() + features.create_pipeline()
     namespaces = {
         name: training.create_pipeline(name) + evaluation.create_pipeline(name) + reporting.create_pipeline(name)
         for name in NAMESPACES
     }
-    compare = reporting.create_comparison(list(METHODS))
+    compare = reporting.create_comparison(list(compared))
     return {
-        "__default__": sum((namespaces[method] for method in METHODS), prepare) + compare,
+        "__default__": sum((namespaces[method] for method in compared), prepare) + compare,
         "prepare": prepare,
         "compare": compare,
         "predict": prediction.create_pipeline(),

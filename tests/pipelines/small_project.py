@@ -25,6 +25,8 @@ SMALL = {
         "start": {"kind": "none"},
         "restarts": 1,
     },
+    "temi": {"epochs": 2, "batch_size": 64, "n_neighbours": 5, "heads": 2, "hidden": 16, "bottleneck": 8},
+    "turtle": {"steps": 4, "batch_size": 64},
     "kmeans": {"n_init": 2},
     "tracking": {"enabled": False},
 }

@@ -3,6 +3,7 @@
 import shutil
 import struct
 
+import click
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +11,7 @@ from scipy import sparse
 
 from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
 from deep_clustering.methods import METHODS
+from deep_clustering.pipelines.namespaces import COMPARED
 from pipelines.small_project import SMALL, run, versions
 
 
@@ -44,8 +46,33 @@ def test_all_methods_see_the_same_features_and_are_compared(project):
     run(project, "__default__")
     assert len(versions(project, "features.npy")) == 1
     table = pd.read_csv(versions(project, "comparison.csv")[-1])
-    assert set(table["method"]) == set(METHODS)
-    assert len(versions(project, "scores.json")) == len(METHODS)
+    assert set(table["method"]) == set(COMPARED)
+    assert len(versions(project, "scores.json")) == len(COMPARED)
+
+
+def test_a_run_without_a_name_compares_what_the_configuration_names(project):
+    methods = project / "conf" / "digits" / "parameters.yml"
+    methods.write_text("comparison:\n  methods: [kmeans, turtle]\n")
+    run(project, "__default__", env="digits")
+    assert set(pd.read_csv(versions(project, "comparison.csv")[-1])["method"]) == {"kmeans", "turtle"}
+    run(project, "__default__", env="digits", comparison={"methods": ["ward", "kmeans"]})
+    assert set(pd.read_csv(versions(project, "comparison.csv")[-1])["method"]) == {"kmeans", "ward"}
+    with pytest.raises(click.ClickException, match="'dcan_scores' has no version"):
+        run(project, "compare")  # of the next session: what the one before compared is not left over
+
+
+@pytest.mark.parametrize(
+    ("methods", "message"),
+    [
+        (["kmeans", "turtel"], r"comparison: methods got 'turtel' \(did you mean 'turtle'\?\)"),
+        (["kmeans", "kmeans"], "comparison: methods must name each once"),
+        ([], r"comparison: 'methods' got \[\]"),
+        ("kmeans", "comparison: 'methods' got 'kmeans'"),
+    ],
+)
+def test_a_comparison_of_what_there_is_not_is_refused(project, methods, message):
+    with pytest.raises(click.ClickException, match=message):
+        run(project, "kmeans", comparison={"methods": methods})
 
 
 @pytest.mark.parametrize("method", ["dcan", "neural_mixture"])

@@ -2,9 +2,17 @@
 
 import pytest
 
+from deep_clustering.methods import METHODS
 from deep_clustering.sweep.folder import open_folder, read_json
 from deep_clustering.sweep.grid import Cell, Grid, nest
-from deep_clustering.sweep.parsing import parse_grid, parse_names, parse_params, parse_seeds, split_outside
+from deep_clustering.sweep.parsing import (
+    parse_grid,
+    parse_names,
+    parse_params,
+    parse_pipelines,
+    parse_seeds,
+    split_outside,
+)
 
 PIPELINES = ("dcan", "kmeans")
 
@@ -97,6 +105,13 @@ def test_an_unknown_name_is_answered_with_the_closest():
         parse_names("--pipelines", "dcn", PIPELINES)
     with pytest.raises(ValueError, match="at least one name"):
         parse_names("--pipelines", "", PIPELINES)
+
+
+def test_all_pipelines_are_all_methods():
+    assert parse_pipelines(" all ") == tuple(METHODS)
+    assert parse_pipelines("temi,dcan_literal") == ("temi", "dcan_literal")
+    with pytest.raises(ValueError, match="--pipelines: unknown name 'all'"):
+        parse_pipelines("all,dcan")
 
 
 def test_nesting_refuses_an_option_as_a_whole_and_in_part():

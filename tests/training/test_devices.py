@@ -54,6 +54,8 @@ TRAININGS = [
     ("dcan", {"n_clusters": 3, "latent_dim": 3}),
     ("dcan", {"n_clusters": 3, "latent_dim": 3, "restarts": 2, "start": KMEANS, "optimiser": "sgd"}),
     ("dcan", {"n_clusters": 3, "latent_dim": 3, "loss": "gaussian_kl", "whitening": False}),
+    ("temi", {"n_clusters": 3}),
+    ("turtle", {"n_clusters": 3, "spaces": [2, 3]}),
 ]
 
 

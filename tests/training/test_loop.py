@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deep_clustering.methods import dcan, make_method, neural_mixture
+from deep_clustering.methods import dcan, make_method, neural_mixture, temi, turtle
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
 EPOCHS = 3
@@ -29,8 +29,10 @@ TRAININGS = {
     "components": ("neural_mixture", {"n_clusters": 3, "start": OVERCLUSTERING}),
     "dcan": ("dcan", {"n_clusters": 3, "latent_dim": 3, "start": KMEANS}),
     "dcan by descent": ("dcan", {"n_clusters": 3, "latent_dim": 3, "optimiser": "sgd", "loss": "euclidean"}),
+    "temi": ("temi", {"n_clusters": 3, "epochs": EPOCHS}),
+    "turtle": ("turtle", {"n_clusters": 3, "steps": 2 * EPOCHS, "batch_size": 60}),  # two steps in an epoch
 }
-CLASSES = {"neural_mixture": neural_mixture, "dcan": dcan}
+CLASSES = {"neural_mixture": neural_mixture, "dcan": dcan, "temi": temi, "turtle": turtle}
 
 
 class Killed(Exception):  # noqa: N818
@@ -65,7 +67,8 @@ def checkpoints(folder: Path, moment: str | None = None, every: int = 1) -> Chec
 
 def options_of(tiny_options, training: str, **changes) -> dict:
     method, own = TRAININGS[training]
-    return tiny_options(method, "vectors", epochs=EPOCHS, **own | changes)
+    length = {} if method == "turtle" else {"epochs": EPOCHS}
+    return tiny_options(method, "vectors", **length | own | changes)
 
 
 def assert_equal_ends(resumed, unbroken, features) -> None:

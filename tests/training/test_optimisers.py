@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from deep_clustering.training.optimisers import OneCycle, make_optimiser, restore_optimiser
+from deep_clustering.training.optimisers import OneCycle, WarmUp, make_optimiser, restore_optimiser
 
 CPU = torch.device("cpu")
 PEAK = 0.02
@@ -150,3 +150,23 @@ def test_on_cuda_all_that_changes_is_on_the_device(kind, is_fused):
     assert bool(group.get("fused")) is is_fused
     if kind is not torch.optim.SGD:
         assert group["capturable"]
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_a_warm_up_rises_linearly_and_is_continued_where_it_was(as_tensor):
+    def begin():
+        rate = torch.tensor(1.0) if as_tensor else 1.0
+        optimiser = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=rate)
+        return optimiser, WarmUp(optimiser, 0.5, 5)
+
+    optimiser, schedule = begin()
+    rates = []
+    for _ in range(7):
+        rates.append(float(optimiser.param_groups[0]["lr"]))
+        schedule.step()
+    np.testing.assert_allclose(rates, [*np.linspace(0, 0.5, 5), 0.5, 0.5])
+    other, continued = begin()
+    continued.load_state_dict({"done": 2})
+    assert float(other.param_groups[0]["lr"]) == 0.25
+    assert WarmUp(optimiser, 0.5, 0).state_dict() == {"done": 0}
+    assert float(optimiser.param_groups[0]["lr"]) == 0.5

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 METHODS = {
     "dcan": "deep_clustering.methods.dcan:DCAN",
     "neural_mixture": "deep_clustering.methods.neural_mixture:NeuralMixture",
+    "temi": "deep_clustering.methods.temi:TEMI",
+    "turtle": "deep_clustering.methods.turtle:TURTLE",
     "kmeans": "deep_clustering.methods.baselines:KMeansClusterer",
     "gmm": "deep_clustering.methods.baselines:GaussianMixtureClusterer",
     "ward": "deep_clustering.methods.baselines:WardClusterer",

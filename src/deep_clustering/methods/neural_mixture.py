@@ -5,6 +5,12 @@ arXiv 2107.02453, Neurocomputing 505 (2022). The equations of the paper are not 
 what follows is a formulation that keeps its idea: the final layer plus a transformation give the density of each
 cluster, the forward pass is the E-step, the backward pass the M-step, and consistency between views is part of it.
 
+The nearest published relative is Self-Classifier: Amrani, Karlinsky and Bronstein, "Self-supervised classification
+network", ECCV 2022, arXiv 2103.10994. Its softmax over the batch is the exponential density (1), up to a factor. What
+differs is the loss: there a cross-entropy between the posteriors of the two views, with targets from that softmax and
+predictions from one over the clusters, divided by its sum over the batch; here the likelihood of the pair (3), in which
+both views have the same density, with an E-step and mixing weights.
+
 Symbols
     a_ik      relevance score, the network's output for sample i and cluster k      scores
     f_k(x)    density of cluster k relative to the data distribution                exp(log_density)

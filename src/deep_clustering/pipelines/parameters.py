@@ -8,7 +8,17 @@ from kedro.pipeline import Pipeline
 from deep_clustering.options import build, closest
 
 # Parameters that conf/base reads through ${runtime_params:...}, besides those that a node takes.
-_RUN_LEVEL = {"seed", "n_clusters", "device", "tracking", "data_folder", "output_folder", "model", "input"}
+_RUN_LEVEL = {
+    "seed",
+    "n_clusters",
+    "device",
+    "comparison",
+    "tracking",
+    "data_folder",
+    "output_folder",
+    "model",
+    "input",
+}
 
 
 def parameter_names(pipeline: Pipeline) -> set[str]:
@@ -44,6 +54,7 @@ def option_schemas() -> dict[str, type]:
     from deep_clustering.data.sources import IngestionOptions
     from deep_clustering.inference.prediction import PredictOptions
     from deep_clustering.inference.predictor import PredictorOptions
+    from deep_clustering.pipelines.namespaces import ComparisonOptions
     from deep_clustering.reporting.options import ReportingOptions
     from deep_clustering.scores.evaluation import EvaluationOptions
     from deep_clustering.training.checkpoints import CheckpointOptions
@@ -56,6 +67,7 @@ def option_schemas() -> dict[str, type]:
         "predictor": PredictorOptions,
         "predict": PredictOptions,
         "evaluation": EvaluationOptions,
+        "comparison": ComparisonOptions,
         "reporting": ReportingOptions,
     }
 

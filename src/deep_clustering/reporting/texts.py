@@ -103,6 +103,17 @@ METRICS = {
         "that both views agree on. Runs and restarts are compared by it.",
         False,
     ),
+    "pair_loss": MetricText(
+        "Pair loss",
+        "TEMI's loss of the head that was kept, in nats: lower is better; heads and runs are compared by it.",
+        False,
+    ),
+    "objective": MetricText(
+        "Objective",
+        "TURTLE's objective: cross-entropy of a classifier that learned the labels in a few steps, minus the weighted "
+        "entropy of the shares; lower is better, and runs of one setting are compared by it.",
+        False,
+    ),
     "js_divergence": MetricText(
         "JS divergence",
         "How well the discriminator tells draws around the centroids from latents, at most ln 2 nats: "

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.sweep import checks, parsing
 from deep_clustering.sweep.folder import check_grid_of, open_folder
 from deep_clustering.sweep.grid import Cell, Grid
@@ -29,7 +28,7 @@ class SweepRequest:
     envs: str
     """Environments."""
     pipelines: str
-    """Methods."""
+    """Methods, or all."""
     seeds: str
     """Seeds and ranges of seeds."""
     grid: tuple[str, ...]
@@ -102,7 +101,7 @@ def _run(
 
 def _parse(request: SweepRequest, root: Path) -> Grid:
     envs = parsing.parse_names("--envs", request.envs, checks.known_environments(root / "conf"))
-    pipelines = parsing.parse_names("--pipelines", request.pipelines, NAMESPACES)
+    pipelines = parsing.parse_pipelines(request.pipelines)
     options = parsing.parse_grid(request.grid, pipelines)
     return Grid(
         envs=envs,

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from deep_clustering.methods import METHODS
 from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.sweep.grid import refuse_repeated, root_of
@@ -63,6 +64,15 @@ def parse_names(option: str, text: str, known: Iterable[str]) -> tuple[str, ...]
             raise ValueError(f"{option}: unknown name '{name}' ({closest(name, known)})")
     refuse_repeated(option, names)
     return tuple(names)
+
+
+def parse_pipelines(text: str) -> tuple[str, ...]:
+    """Parse a list of methods and named configurations; "all" is every method.
+
+    Raises:
+        ValueError: if there is none, one twice, or an unknown one.
+    """
+    return tuple(METHODS) if text.strip() == "all" else parse_names("--pipelines", text, NAMESPACES)
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:

@@ -102,6 +102,43 @@ class OneCycle:
                 group["betas"] = places
 
 
+class WarmUp:
+    """The rate rises linearly from nothing to a peak, and stays there."""
+
+    def __init__(self, optimiser: torch.optim.Optimizer, peak: float, n_steps: int) -> None:
+        """Begin at nothing.
+
+        Args:
+            optimiser: Any optimiser.
+            peak: The rate behind the rise.
+            n_steps: Steps of the rise, the last of which has the peak; 0 for none.
+        """
+        self._optimiser, self._peak, self._n_steps, self._done = optimiser, peak, n_steps, 0
+        self._place()
+
+    def step(self) -> None:
+        """Move on behind a step."""
+        self._done += 1
+        self._place()
+
+    def state_dict(self) -> dict[str, Any]:
+        """How many steps are done."""
+        return {"done": self._done}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave; the optimiser's state has been restored before."""
+        self._done = state["done"]
+        self._place()
+
+    def _place(self) -> None:
+        share = min(1.0, self._done / max(1, self._n_steps - 1)) if self._n_steps else 1.0
+        for group in self._optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(share * self._peak)
+            else:
+                group["lr"] = share * self._peak
+
+
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any], device: torch.device) -> None:
     """Take over a saved state; a rate that was a tensor on the device is one again.
 
