@@ -300,12 +300,12 @@ def test_separated_groups_are_found_from_every_start(tiny_options, blobs, blob_l
 
 
 @pytest.mark.filterwarnings("error::DeprecationWarning")
-def test_of_several_trainings_the_one_of_most_shared_information_is_kept(tiny_options, blobs):
+def test_of_several_trainings_the_one_of_likeliest_pairs_is_kept(tiny_options, blobs):
     three = fitted(tiny_options, blobs, restarts=3, seed=5)
     alone = [fitted(tiny_options, blobs, seed=derived_seed(5, restart)) for restart in range(3)]
-    shared = [float(one.history_["final_view_information"]) for one in alone]
-    best = int(np.argmax(shared))
-    np.testing.assert_allclose(three.history_["candidate_scores"], shared)
+    likelihoods = [float(one.history_["final_pair_log_likelihood"]) for one in alone]
+    best = int(np.argmax(likelihoods))
+    np.testing.assert_allclose(three.history_["candidate_scores"], likelihoods)
     for candidate, one in zip(three.history_["candidate_assignments"], alone, strict=True):
         np.testing.assert_array_equal(candidate, one.predict(blobs))
     np.testing.assert_array_equal(three.predict_proba(blobs), alone[best].predict_proba(blobs))

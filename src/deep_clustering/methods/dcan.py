@@ -25,6 +25,9 @@ Equations (the paper's order and numbers; its typography is not available to us)
          (-inf, ln 2]
     (12) I = sum_kl p_kl ln(p_kl / (p_k p_l)), p_kl the share of rows of whose two views one is in cluster k and the
          other in l; at most ln K, for balanced clusters that both views agree on. Not of the paper
+    (13) L = sum_kl p_kl ln((1 - e) [k = l] / p_k + e), e in [0, 1] the best: log-likelihood of the pairs under hard
+         clusters of the shares they have, relative to views that know nothing of each other; at most I. Not of the
+         paper
 
 Losses (`loss`), all under the same encoder, views, clustering and assignments
     adversarial   (10)        euclidean   (2)        gaussian_kl   (5), between the densities that D compares
@@ -45,10 +48,10 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D14 after training, whitening and mixture are found anew from all rows without random
         views; prediction takes the greatest responsibility under that mixture               final_iterations
     D15 a partition stands in for the assignments of both views in the first epochs          start
-    D16 of several trainings the one is kept whose clusters of two fresh views of a sample
-        share most information (12)                                                          restarts
+    D16 of several trainings the one is kept under whose clusters pairs of fresh views are
+        likeliest (13)                                                                       restarts
 
-The functions behind the equations are in `game`, `whitening`, `latent_mixture` and `failures`.
+The functions behind the equations are in `game`, `whitening`, `latent_mixture`, `shared_information` and `failures`.
 """
 
 import math
@@ -72,10 +75,10 @@ from deep_clustering.methods.latent_mixture import (
     log_joint,
     m_step,
     memberships,
-    mutual_information,
     nearest_centroid,
     within_share,
 )
+from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
 from deep_clustering.methods.starts import NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
 from deep_clustering.methods.whitening import settle, settled_from, whiten, whitening
 from deep_clustering.options import check_fields
@@ -106,8 +109,10 @@ class DCAN(Describing):
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcan"
-    label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
+    label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
+    former_label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
+    """That of runs which were made before there was the other; it prefers clusters of one size."""
     dropped: ClassVar[dict[str, str]] = {
         "clustering": "dropped in 0.3.0; leave it out, the clustering step is an iteration of k-means",
         "positives": "dropped in 0.3.0; leave it out, draws lie around the centre, as wide as instance_noise",
@@ -175,7 +180,7 @@ class DCAN(Describing):
     precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the encoder's passes in training; everything else is fp32."""
     restarts: Annotated[int, Ge(1)]
-    """Trainings from different seeds, of which the best by view_information is kept (D16)."""
+    """Trainings from different seeds, of which the best by pair_log_likelihood is kept (D16)."""
     patience: Annotated[int, Ge(1)]
     """Epochs after which a collapse or an overpowering discriminator is believed; it then ends a restart."""
     record_every: Annotated[int, Ge(1)]
@@ -260,9 +265,9 @@ class DCAN(Describing):
         return torch.from_numpy(partition).to(self.device_)
 
     def restart_score(self, history: History) -> float:
-        """What two views know of each other (D16); a training that was ended early ranks behind all that were not."""
-        # Information lies in [0, ln K].
-        return history.newest_final("view_information") - (1 + math.log(self.n_clusters)) * history.ended_early
+        """How likely two views are (D16); a training that was ended early ranks behind all that were not."""
+        # It lies in [0, ln K].
+        return history.newest_final("pair_log_likelihood") - (1 + math.log(self.n_clusters)) * history.ended_early
 
     def describe(self, features: np.ndarray) -> Described:
         """Greatest responsibility, responsibilities, whitened latent and log p(z) of each row, in nats."""
@@ -342,6 +347,7 @@ class _Training:
             clusters = partition[self._queue_rows]
         self._mixture = self._mixture_of(clusters)
         self._newest = self.assign()  # cluster of each row's first view when it was seen last
+        self._partners = self._newest.clone()  # of its second view
         return self._newest.clone()
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
@@ -367,7 +373,7 @@ class _Training:
             "agreement": (first == second).float().mean(),
             "churn": (self._newest[index] != first).float().mean(),
         }
-        self._newest[index] = first
+        self._newest[index], self._partners[index] = first, second
         self._watch.see(views, correction)
         return terms
 
@@ -415,11 +421,15 @@ class _Training:
     def close_epoch(self, epoch: int) -> dict[str, Tensor]:
         """Shares of the clusters; says what was amiss with views and whitening."""
         self._watch.close_epoch(epoch)
-        shares = memberships(self._newest, self._model.n_clusters).mean(dim=0)
+        model = self._model
+        shares = memberships(self._newest, model.n_clusters).mean(dim=0)
+        generator = stream(model.seed, "chance", model.device_, epoch)
         return {
             "occupancy_entropy": torch.special.entr(shares).sum(),
             "n_occupied": (shares > 0).sum(),
             "largest_share": shares.max(),
+            "view_information": mutual_information(self._newest, self._partners, model.n_clusters),
+            "chance_information": chance_information(self._newest, self._partners, model.n_clusters, generator),
         }
 
     def has_failed(self, history: History) -> bool:
@@ -443,24 +453,32 @@ class _Training:
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:
-        """Settle the model (D14), and note what two fresh views of the rows know of each other (12)."""
-        assignments, settled = self.assign(), self._model.settled_
-        pairs = []
+        """Settle the model (D14), and note what two fresh views of the rows know of each other, (12) and (13)."""
+        model, assignments = self._model, self.assign()
+        settled, pairs = model.settled_, []
         for round_ in range(_ROUNDS):
-            for views in self._data.fresh_pairs(stream(self._model.seed, "fresh views", assignments.device, round_)):
+            for views in self._data.fresh_pairs(stream(model.seed, "fresh views", assignments.device, round_)):
                 joint = log_joint(settled.latent(self.networks["encoder"](views)), settled.mixture)
                 pairs.append(torch.stack(joint.argmax(dim=1).chunk(2)))
         first, second = torch.cat(pairs, dim=1)
-        information = mutual_information(first, second, self._model.n_clusters)
-        history.final(within_share=settled.within_share, view_information=information)
+        by_row = first.reshape(_ROUNDS, -1), second.reshape(_ROUNDS, -1)
+        history.final(
+            within_share=settled.within_share,
+            view_information=mutual_information(first, second, model.n_clusters),
+            chance_information=chance_information(
+                *by_row, model.n_clusters, stream(model.seed, "chance", assignments.device)
+            ),
+            pair_log_likelihood=pair_log_likelihood(first, second, model.n_clusters),
+        )
         return assignments
 
     def tensors(self) -> dict[str, Tensor]:
         """The queue, the mixture and the newest clusters."""
-        own = {"queue": self._queue, "queue_rows": self._queue_rows, "newest": self._newest}
+        own = {"queue": self._queue, "queue_rows": self._queue_rows, "newest": self._newest, "partners": self._partners}
         return own | self._mixture._asdict()
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave."""
-        self._queue, self._queue_rows, self._newest = (tensors[name] for name in ("queue", "queue_rows", "newest"))
+        self._queue, self._queue_rows = tensors["queue"], tensors["queue_rows"]
+        self._newest, self._partners = tensors["newest"], tensors["partners"]
         self._mixture = LatentMixture(*(tensors[name] for name in LatentMixture._fields))
