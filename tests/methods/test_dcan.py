@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy, multivariate_normal
+from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.methods import dcan, game, make_method
 from deep_clustering.scores.metrics import accuracy, contingency
@@ -294,6 +295,41 @@ def test_separated_groups_are_found_from_every_start(tiny_options, blobs, blob_l
     rates = {"encoder_learning_rate": 5e-3, "discriminator_learning_rate": 5e-3}
     estimator = fitted(tiny_options, blobs, epochs=30, record_every=30, start=start, **rates)
     assert accuracy(contingency(estimator.predict(blobs), blob_labels, 3, 3)) == 1
+
+
+def unequal_groups(counts: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of Gaussian groups far apart in 16 dimensions, the ten nearest rows of each, and the groups."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(len(counts)), counts)
+    rows = (8 * np.eye(len(counts), 16)[groups] + rng.normal(size=(len(groups), 16))).astype(np.float32)
+    neighbours = NearestNeighbors(n_neighbors=11).fit(rows).kneighbors(rows, return_distance=False)[:, 1:]
+    return rows, neighbours, groups
+
+
+@pytest.mark.parametrize("counts", [(220, 180), (560, 20, 20), (300, 180, 90, 30)])
+def test_groups_of_unequal_size_are_kept_and_end_no_restart(tiny_options, counts):
+    rows, neighbours, groups = unequal_groups(counts)
+    n_clusters = len(counts)
+    options = tiny_options(
+        "dcan",
+        "vectors",
+        n_clusters=n_clusters,
+        latent_dim=n_clusters,
+        views={"kind": "neighbours"},
+        encoder={"kind": "mlp", "hidden": [64]},
+        discriminator_hidden=[64],
+        encoder_learning_rate=5e-3,
+        discriminator_learning_rate=5e-3,
+        start={"kind": "kmeans", "hold": 0.3, "n_init": 5},
+        epochs=20,
+        record_every=20,
+        restarts=2,
+    )
+    estimator = make_method(options).fit(rows, neighbours)
+    assert len(estimator.history_["epoch"]) == 20  # neither was ended as collapsed
+    found = contingency(estimator.predict(rows), groups, n_clusters, n_clusters)
+    assert accuracy(found) > 0.98
+    assert estimator.history_["final_view_information"] > 10 * estimator.history_["final_chance_information"]
 
 
 # Restarts, deviation D16

@@ -42,7 +42,7 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D6  the encoder is trained towards t instead of minimising ln(1 - D_k)                   saturating
     D7  the discriminator has an output per cluster: it knows which cluster it judges        conditioning
     D11 the latent is whitened: the only way for K tight groups to have identity covariance
-        is to be separated and balanced                                                      whitening
+        is to be separated, at squared distances 1 / s_k + 1 / s_l for whatever shares s     whitening
     D12 a view is assigned by the other view of the same sample                              cross_view
     D13 draws and latents get the same Gaussian noise, so that both densities overlap        instance_noise
     D14 after training, whitening and mixture are found anew from all rows without random
@@ -79,7 +79,14 @@ from deep_clustering.methods.latent_mixture import (
     within_share,
 )
 from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
-from deep_clustering.methods.starts import NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
+from deep_clustering.methods.starts import (
+    NoStart,
+    Overclustering,
+    check_drawn_rows,
+    find_partitions,
+    held_epochs,
+    make_start,
+)
 from deep_clustering.methods.whitening import settle, settled_from, whiten, whitening
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -95,7 +102,7 @@ from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
 
 # The kinds of `start`.
-_STARTS = ("none", "kmeans", "ward", "tsne_gmm")
+_STARTS = ("none", "kmeans", "neighbour_kmeans", "ward", "tsne_gmm")
 # The paper's lower bound for the points of one clustering step.
 _FEWEST_POINTS = 600
 # Log density of a row that is too far from everything for single precision, in nats.
@@ -261,7 +268,7 @@ class DCAN(Describing):
         """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
         if isinstance(self._start, NoStart | Overclustering):
             return None
-        partition = self._start.partitions(features, [self.n_clusters], self.seed)[:, 0]
+        partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self.device_)
 
     def restart_score(self, history: History) -> float:
