@@ -1,7 +1,5 @@
 """The clustering step against scikit-learn's k-means, what becomes of empty clusters, and what clusters share."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
-from sklearn.metrics import mutual_info_score
 
 from deep_clustering.methods.latent_mixture import (
     LatentMixture,

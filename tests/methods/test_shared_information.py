@@ -70,7 +70,9 @@ def test_a_large_group_is_likelier_whole_than_cut_where_information_prefers_the_
     """Groups of .9, .05 and .05; the cut halves the first through 30 % of its pairs, and joins the others."""
     whole = np.repeat([0, 1, 2], [900, 50, 50])
     cut = np.repeat([0, 1, 2, 0, 1], [315, 315, 100, 135, 135]), np.repeat([0, 1, 2, 1, 0], [315, 315, 100, 135, 135])
-    scores = {f: (f(*tensors(whole, whole), 3), f(*tensors(*cut), 3)) for f in (mutual_information, pair_log_likelihood)}
+    scores = {
+        f: (f(*tensors(whole, whole), 3), f(*tensors(*cut), 3)) for f in (mutual_information, pair_log_likelihood)
+    }
     assert scores[mutual_information][0] < scores[mutual_information][1]
     assert scores[pair_log_likelihood][0] > scores[pair_log_likelihood][1] + 0.05
 

@@ -54,7 +54,7 @@ def test_a_start_on_smoothed_rows_is_k_means_on_them(blobs):
 
 @pytest.mark.parametrize("neighbours", [None, np.zeros((120, 0), dtype=np.int32)])
 def test_a_start_on_smoothed_rows_needs_neighbours(blobs, neighbours):
-    with pytest.raises(ValueError, match="neighbour_kmeans.*: expected the neighbours of every row, got none"):
+    with pytest.raises(ValueError, match=r"neighbour_kmeans.*: expected the neighbours of every row, got none"):
         find_partitions(make_start(SMOOTHED, ["neighbour_kmeans"]), blobs, neighbours, [3], seed=0)
 
 

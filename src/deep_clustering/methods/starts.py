@@ -62,7 +62,9 @@ class NeighbourKMeansStart(KMeansStart):
             ValueError: if there are no neighbours.
         """
         if neighbours is None or neighbours.shape[1] == 0:
-            raise ValueError("start (neighbour_kmeans): expected the neighbours of every row, got none; set neighbours.k")
+            raise ValueError(
+                "start (neighbour_kmeans): expected the neighbours of every row, got none; set neighbours.k"
+            )
         rows = dense_rows(features)
         is_there = neighbours >= 0
         weights = is_there / np.maximum(is_there.sum(axis=1, keepdims=True), 1)

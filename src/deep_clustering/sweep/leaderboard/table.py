@@ -99,9 +99,9 @@ def choose(group: pd.DataFrame) -> dict[str, Any]:
         label_free_score, chosen_seed, chosen_acc, best_acc (chosen by labels) and oracle_gap, their difference; empty
         if the method declares no label-free score, or there is nothing to choose or to compare.
     """
-    methods = set(group["method"])
+    methods = list(group["method"].unique())
     scored = group.columns[group.notna().any()]
-    rule = label_free_score_among(*methods, scored) if len(methods) == 1 and methods <= set(METHODS) else None
+    rule = label_free_score_among(methods[0], scored) if len(methods) == 1 and methods[0] in METHODS else None
     if rule is None or "acc" not in group:
         return {}
     name, better = rule
