@@ -198,6 +198,13 @@ def test_draws_and_latents_get_the_instance_noise(tiny_options, blobs, monkeypat
             assert torch.allclose(first, second, atol=1e-5) == few
 
 
+@pytest.mark.parametrize("n_clusters", [2, 4, 10, 40])
+def test_automatic_noise_is_the_same_share_of_the_distance_of_equal_clusters(tiny_options, n_clusters):
+    """K equal clusters that are tight and white lie at distances sqrt(1 / s + 1 / s) with s = 1 / K."""
+    noise = make_method(tiny_options("dcan", "vectors", n_clusters=n_clusters, instance_noise="auto")).noise
+    assert noise / math.sqrt(2 * n_clusters) == pytest.approx(1 / math.sqrt(20))  # for ten clusters it is 1
+
+
 def test_momentum_and_betas_reach_the_optimisers(tiny_options, blobs):
     options = tiny_options("dcan", "vectors", n_clusters=3)
     sgd, _ = begun(make_method(options | {"optimiser": "sgd", "momentum": 0.7}), blobs)

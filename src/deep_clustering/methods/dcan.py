@@ -156,8 +156,9 @@ class DCAN(Describing):
     """The clustering loss."""
     conditioning: Literal["k_way", "none"]
     """What the discriminator knows of the cluster (D7)."""
-    instance_noise: Annotated[float, Ge(0)]
-    """Standard deviation s of the noise on positives and latents (D13)."""
+    instance_noise: Annotated[float, Ge(0)] | Literal["auto"]
+    """Standard deviation s of the noise on positives and latents (D13); auto: sqrt(K / 10), a share of the distance
+    sqrt(2 K) of equal clusters in a white latent, so that few clusters overlap no more than many."""
     saturating: bool
     """Minimise ln(1 - D_k) as the paper does, instead of D6."""
     discriminator_hidden: list[Annotated[int, Ge(1)]]
@@ -205,7 +206,8 @@ class DCAN(Describing):
                 "discriminator_hidden must not be empty with conditioning: none, where one half-space would have to "
                 "hold all clusters; add a layer, or use conditioning: k_way"
             )
-        if self.loss == "gaussian_kl" and self.instance_noise == 0:
+        self.noise = math.sqrt(self.n_clusters / 10) if self.instance_noise == "auto" else self.instance_noise
+        if self.loss == "gaussian_kl" and self.noise == 0:
             raise ValueError(
                 "loss: gaussian_kl needs clusters of some width, got instance_noise: 0; raise instance_noise"
             )
@@ -407,7 +409,7 @@ class _Training:
 
     def _loss(self, latent: Tensor, assignments: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The encoder's loss, and what is to be noted; the discriminator, if there is one, is updated first."""
-        model, mixture, noise = self._model, self._mixture, self._model.instance_noise
+        model, mixture, noise = self._model, self._mixture, self._model.noise
         if model.loss == "euclidean":
             return euclidean_loss(latent, mixture.centroids, assignments), {}
         if model.loss == "gaussian_kl":
