@@ -200,5 +200,5 @@ def test_the_run_that_trained_registered_its_model(trained):
     assert {alias: str(number) for alias, number in registered.aliases.items()} == {"champion": "1"}
     version = client.get_model_version("digits-dcan", "1")
     run = client.get_run(version.run_id)
-    assert float(version.tags["score.value"]) == pytest.approx(run.data.metrics["dcan.view_information"])
+    assert float(version.tags["score.value"]) == pytest.approx(run.data.metrics["dcan.pair_log_likelihood"])
     assert version.tags["data.sha256.samples"] == run.data.tags["data.sha256.samples"]

@@ -45,7 +45,7 @@ def test_raw_rows_get_what_the_method_says_of_their_features(fitted, method):
 
 
 @pytest.mark.parametrize(
-    ("method", "score"), [("dcan", ("view_information", "max")), ("neural_mixture", ("log_likelihood", "max"))]
+    ("method", "score"), [("dcan", ("pair_log_likelihood", "max")), ("neural_mixture", ("log_likelihood", "max"))]
 )
 def test_a_tenth_of_the_training_rows_are_outliers(fitted, method, score):
     estimator, rows, predictor = fitted(method)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy, multivariate_normal
+from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.methods import dcan, game, make_method
 from deep_clustering.scores.metrics import accuracy, contingency
@@ -197,6 +198,13 @@ def test_draws_and_latents_get_the_instance_noise(tiny_options, blobs, monkeypat
             assert torch.allclose(first, second, atol=1e-5) == few
 
 
+@pytest.mark.parametrize("n_clusters", [2, 4, 10, 40])
+def test_automatic_noise_is_the_same_share_of_the_distance_of_equal_clusters(tiny_options, n_clusters):
+    """K equal clusters that are tight and white lie at distances sqrt(1 / s + 1 / s) with s = 1 / K."""
+    noise = make_method(tiny_options("dcan", "vectors", n_clusters=n_clusters, instance_noise="auto")).noise
+    assert noise / math.sqrt(2 * n_clusters) == pytest.approx(1 / math.sqrt(20))  # for ten clusters it is 1
+
+
 def test_momentum_and_betas_reach_the_optimisers(tiny_options, blobs):
     options = tiny_options("dcan", "vectors", n_clusters=3)
     sgd, _ = begun(make_method(options | {"optimiser": "sgd", "momentum": 0.7}), blobs)
@@ -296,16 +304,51 @@ def test_separated_groups_are_found_from_every_start(tiny_options, blobs, blob_l
     assert accuracy(contingency(estimator.predict(blobs), blob_labels, 3, 3)) == 1
 
 
+def unequal_groups(counts: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of Gaussian groups far apart in 16 dimensions, the ten nearest rows of each, and the groups."""
+    rng = np.random.default_rng(seed)
+    groups = np.repeat(np.arange(len(counts)), counts)
+    rows = (8 * np.eye(len(counts), 16)[groups] + rng.normal(size=(len(groups), 16))).astype(np.float32)
+    neighbours = NearestNeighbors(n_neighbors=11).fit(rows).kneighbors(rows, return_distance=False)[:, 1:]
+    return rows, neighbours, groups
+
+
+@pytest.mark.parametrize("counts", [(220, 180), (560, 20, 20), (300, 180, 90, 30)])
+def test_groups_of_unequal_size_are_kept_and_end_no_restart(tiny_options, counts):
+    rows, neighbours, groups = unequal_groups(counts)
+    n_clusters = len(counts)
+    options = tiny_options(
+        "dcan",
+        "vectors",
+        n_clusters=n_clusters,
+        latent_dim=n_clusters,
+        views={"kind": "neighbours"},
+        encoder={"kind": "mlp", "hidden": [64]},
+        discriminator_hidden=[64],
+        encoder_learning_rate=5e-3,
+        discriminator_learning_rate=5e-3,
+        start={"kind": "kmeans", "hold": 0.3, "n_init": 5},
+        epochs=20,
+        record_every=20,
+        restarts=2,
+    )
+    estimator = make_method(options).fit(rows, neighbours)
+    assert len(estimator.history_["epoch"]) == 20  # neither was ended as collapsed
+    found = contingency(estimator.predict(rows), groups, n_clusters, n_clusters)
+    assert accuracy(found) > 0.98
+    assert estimator.history_["final_view_information"] > 10 * estimator.history_["final_chance_information"]
+
+
 # Restarts, deviation D16
 
 
 @pytest.mark.filterwarnings("error::DeprecationWarning")
-def test_of_several_trainings_the_one_of_most_shared_information_is_kept(tiny_options, blobs):
+def test_of_several_trainings_the_one_of_likeliest_pairs_is_kept(tiny_options, blobs):
     three = fitted(tiny_options, blobs, restarts=3, seed=5)
     alone = [fitted(tiny_options, blobs, seed=derived_seed(5, restart)) for restart in range(3)]
-    shared = [float(one.history_["final_view_information"]) for one in alone]
-    best = int(np.argmax(shared))
-    np.testing.assert_allclose(three.history_["candidate_scores"], shared)
+    likelihoods = [float(one.history_["final_pair_log_likelihood"]) for one in alone]
+    best = int(np.argmax(likelihoods))
+    np.testing.assert_allclose(three.history_["candidate_scores"], likelihoods)
     for candidate, one in zip(three.history_["candidate_assignments"], alone, strict=True):
         np.testing.assert_array_equal(candidate, one.predict(blobs))
     np.testing.assert_array_equal(three.predict_proba(blobs), alone[best].predict_proba(blobs))

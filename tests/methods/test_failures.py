@@ -12,7 +12,7 @@ from deep_clustering.methods import dcan, failures, make_method
 from deep_clustering.methods.failures import find_failure
 from deep_clustering.training.streams import derived_seed
 
-FINE = {"n_occupied": [4.0] * 5, "largest_share": [0.3] * 5}
+FINE = {"n_occupied": [4.0] * 5, "view_information": [1.2] * 5, "chance_information": [0.01] * 5}
 JUDGED = {
     "discriminator_accuracy_positive": [0.6] * 5,
     "discriminator_accuracy_negative": [0.6] * 5,
@@ -32,8 +32,11 @@ SURE = {
         (FINE | JUDGED, None),
         (FINE | {"n_occupied": [4, 4, 3, 2, 3]}, "collapse: only 3 of 4 clusters are occupied; try"),
         (FINE | {"n_occupied": [2, 2, 4, 3, 3]}, None),
-        (FINE | {"largest_share": [0.5, 0.6, 0.91, 0.95, 0.93]}, "collapse: one cluster holds 93% of the rows"),
-        (FINE | {"largest_share": [0.95, 0.95, 0.95, 0.95, 0.9]}, None),
+        (
+            FINE | {"view_information": [1.2, 0.5, 0.01, 0.002, 0.004]},
+            r"collapse: the clusters of two views of a row share 0.004 nats, no more than by chance \(0.01\); try",
+        ),
+        (FINE | {"view_information": [0.001, 0.001, 0.001, 0.001, 0.02]}, None),
         (
             FINE | SURE,
             r"overpowers the encoder: accuracy 0.998 on draws and 1.000 on latents, JS 0.685 of at most ln 2",
@@ -49,10 +52,6 @@ def test_a_failure_must_last_and_is_named_with_advice(columns, message):
         assert found is None
     else:
         assert re.search(message, found)
-
-
-def test_two_clusters_may_be_as_uneven_as_they_like():
-    assert find_failure({"n_occupied": [2.0] * 3, "largest_share": [0.99] * 3}, 2, 3) is None
 
 
 def fitted(tiny_options, blobs, **changes):

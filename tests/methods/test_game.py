@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import jensenshannon
 from scipy.stats import kstest
 
+from deep_clustering.methods import game
 from deep_clustering.methods.game import (
     discriminator_loss,
     draw_positives,
@@ -18,6 +19,7 @@ from deep_clustering.methods.game import (
     gaussian_kl,
     gaussian_kl_loss,
     js_divergence,
+    play,
     positive_variances,
     wanted_outputs,
 )
@@ -190,3 +192,38 @@ def test_js_divergence_is_reached_by_the_optimal_discriminator_and_bounds_all_ot
     assert float(got) == pytest.approx(divergence, abs=1e-9)
     other = np.random.default_rng(seed).normal(0, 2, size=len(p))
     assert float(js_divergence(torch.from_numpy(other[at_p]), torch.from_numpy(other[at_q]))) <= divergence + 1e-9
+
+
+# Clusters of unequal size, equation (10)
+
+
+def test_the_discriminator_is_shown_each_cluster_as_often_as_rows_are_in_it(monkeypatch):
+    assignments = torch.from_numpy(np.repeat([0, 1, 2], [180, 10, 10]))
+    centroids = torch.eye(3) * 100
+    mixture = LatentMixture(torch.full((3,), -math.log(3)), centroids, torch.ones(3, 3))
+    judge, shown = torch.nn.Linear(3, 3), []
+    judge.register_forward_hook(lambda _, inputs, __: shown.append(inputs[0].detach()))
+    targets, loss = [], game.discriminator_loss
+    monkeypatch.setattr(game, "discriminator_loss", lambda *terms: targets.append(terms[2]) or loss(*terms))
+    optimiser = torch.optim.SGD(judge.parameters(), 0.0)
+    options = {"conditioning": "k_way", "instance_noise": 1.0, "saturating": False, "generator": generator()}
+    play(judge, optimiser, torch.zeros(200, 3, requires_grad=True), assignments, mixture, **options)
+    draws = shown[0][:200]
+    np.testing.assert_array_equal(torch.cdist(draws, centroids).argmin(dim=1), assignments)
+    np.testing.assert_array_equal(targets[0].sum(dim=0), [180, 10, 10])
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.integers(0, 1000))
+def test_the_best_discriminator_weighs_each_cluster_by_its_share(counts, seed):
+    """On values z the loss is least at D_k(z) = s_k p_k(z) / (sum_l s_l p_l(z) + q(z)), with shares s of the draws."""
+    rng, n_clusters, n_values = np.random.default_rng(seed), len(counts), 4
+    clusters = np.repeat(np.arange(n_clusters), counts)
+    draws, latents = rng.integers(n_values, size=(2, len(clusters)))
+    weighted = np.zeros((n_values, n_clusters))  # s_k p_k(z), times the number of draws
+    np.add.at(weighted, (draws, clusters), 1)
+    total = weighted.sum(axis=1) + np.bincount(latents, minlength=n_values)
+    share = weighted / total.clip(1)[:, None]
+    logits = torch.tensor(np.log(share.clip(1e-12) / (1 - share).clip(1e-12)), requires_grad=True)
+    targets = torch.from_numpy(np.eye(n_clusters)[clusters])
+    discriminator_loss(logits[draws], logits[latents], targets).backward()
+    np.testing.assert_allclose(logits.grad, 0, atol=1e-9)

@@ -1,7 +1,5 @@
 """The clustering step against scikit-learn's k-means, what becomes of empty clusters, and what clusters share."""
 
-import math
-
 import numpy as np
 import pytest
 import torch
@@ -10,7 +8,6 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
-from sklearn.metrics import mutual_info_score
 
 from deep_clustering.methods.latent_mixture import (
     LatentMixture,
@@ -18,7 +15,6 @@ from deep_clustering.methods.latent_mixture import (
     log_joint,
     m_step,
     memberships,
-    mutual_information,
     nearest_centroid,
     within_share,
 )
@@ -154,18 +150,3 @@ def test_within_share_is_one_less_the_share_between_the_means(seed):
     )
     expected = 1 - between / ((latent - latent.mean(axis=0)) ** 2).sum()
     assert float(within_share(torch.from_numpy(latent), torch.from_numpy(assignments), 5)) == pytest.approx(expected)
-
-
-@given(st.integers(0, 10_000))
-def test_shared_information_is_that_of_scikit_learn(seed):
-    rng = np.random.default_rng(seed)
-    first, second = rng.integers(0, 4, size=(2, 50))
-    expected = mutual_info_score(np.append(first, second), np.append(second, first))  # nats
-    got = mutual_information(torch.from_numpy(first), torch.from_numpy(second), 4)
-    assert float(got) == pytest.approx(expected, abs=1e-5)
-
-
-def test_views_that_agree_on_balanced_clusters_share_ln_k():
-    clusters = torch.arange(12) % 3
-    assert float(mutual_information(clusters, clusters, 3)) == pytest.approx(math.log(3))
-    assert float(mutual_information(clusters, clusters * 0, 3)) < math.log(3) / 2

@@ -1,10 +1,13 @@
 """Starts: each gives the partition of the method that it is named after, and refuses what that method refuses."""
 
+import numpy as np
 import pytest
+from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.methods import baselines, make_method
-from deep_clustering.methods.starts import held_epochs, make_start
+from deep_clustering.methods.starts import find_partitions, held_epochs, make_start
 
 TSNE = {"perplexity": 8.0, "n_init": 3, "pca_dim": 5, "barnes_hut_rows": 1000}
 STARTS = {
@@ -22,6 +25,37 @@ def test_a_start_is_the_partition_of_its_method(blobs, kind):
     for partition, n_clusters in zip(partitions.T, (3, 2, 5), strict=True):
         method = make_method({"method": kind, "n_clusters": n_clusters, "seed": 4, **of_method})
         assert adjusted_rand_score(partition, method.fit(blobs).predict(blobs)) == 1
+
+
+SMOOTHED = {"kind": "neighbour_kmeans", "hold": 0.5, "n_init": 3, "rounds": 1}
+
+
+def test_rows_become_means_of_themselves_and_their_neighbours_of_length_one():
+    rows = np.float32([[4, 0], [0, 2], [0, 4], [3, 0]])
+    neighbours = np.array([[1, 2], [2, -1], [-1, -1], [0, 1]])
+    once = np.array([[4, 3], [0, 6], [0, 4], [5, 1]])  # rows plus the mean of those there are
+    once = once / np.linalg.norm(once, axis=1, keepdims=True)
+    twice = once + np.array([(once[1] + once[2]) / 2, once[2], [0, 0], (once[0] + once[1]) / 2])
+    for n_rounds, expected in ((1, once), (2, twice / np.linalg.norm(twice, axis=1, keepdims=True))):
+        start = make_start(SMOOTHED | {"rounds": n_rounds}, ["neighbour_kmeans"])
+        for given in (rows, sparse.csr_matrix(rows)):
+            np.testing.assert_allclose(start.smoothed(given, neighbours), expected, rtol=1e-6)
+    np.testing.assert_array_equal(rows, np.float32([[4, 0], [0, 2], [0, 4], [3, 0]]))
+
+
+def test_a_start_on_smoothed_rows_is_k_means_on_them(blobs):
+    neighbours = NearestNeighbors(n_neighbors=6).fit(blobs).kneighbors(blobs, return_distance=False)[:, 1:]
+    start = make_start(SMOOTHED, ["neighbour_kmeans"])
+    partition = find_partitions(start, blobs, neighbours, [4], seed=2)[:, 0]
+    kmeans = make_method({"method": "kmeans", "n_clusters": 4, "seed": 2, "n_init": 3})
+    smoothed = start.smoothed(blobs, neighbours)
+    np.testing.assert_array_equal(partition, kmeans.fit(smoothed).predict(smoothed))
+
+
+@pytest.mark.parametrize("neighbours", [None, np.zeros((120, 0), dtype=np.int32)])
+def test_a_start_on_smoothed_rows_needs_neighbours(blobs, neighbours):
+    with pytest.raises(ValueError, match=r"neighbour_kmeans.*: expected the neighbours of every row, got none"):
+        find_partitions(make_start(SMOOTHED, ["neighbour_kmeans"]), blobs, neighbours, [3], seed=0)
 
 
 def test_several_numbers_share_one_map(blobs, monkeypatch):

@@ -51,6 +51,18 @@ def test_without_ridge_the_covariance_is_the_identity(raw):
     np.testing.assert_allclose(covariance_of(latent), np.eye(raw.shape[1]), atol=1e-6)
 
 
+@pytest.mark.parametrize("counts", [(50, 50, 50, 50), (180, 10, 10), (100, 60, 30, 10), (220, 180, 5)])
+def test_tight_groups_of_any_shares_are_white_at_distances_that_their_shares_give(counts):
+    """K points of shares s_k are white in K - 1 dimensions, and only at squared distances 1 / s_k + 1 / s_l."""
+    shares, n_groups = np.array(counts) / sum(counts), len(counts)
+    places = np.random.default_rng(0).normal(size=(n_groups, n_groups - 1))
+    latent = whitened(torch.from_numpy(np.repeat(places, counts, axis=0)), 0.0).numpy()
+    centres = latent[np.cumsum(counts) - 1]
+    squares = np.square(centres[:, None] - centres).sum(axis=2)
+    expected = (1 / shares[:, None] + 1 / shares) * (1 - np.eye(n_groups))
+    np.testing.assert_allclose(squares, expected, rtol=1e-6, atol=1e-9)
+
+
 @given(codes(), st.integers(0, 1000))
 def test_factor_is_the_lower_triangular_root_of_the_covariance(raw, seed):
     mean, factor, _ = whitening(raw, 0.0)

@@ -19,7 +19,9 @@ from scipy import sparse
 
 from deep_clustering.cli import cli
 from deep_clustering.datasets import JSONDataset
+from deep_clustering.methods.starts import make_start
 from deep_clustering.own_data.environments import Environment, check_name, write_environment
+from deep_clustering.own_data.suggestions import start_settings
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 from pipelines.small_project import copy_project, run, versions
 
@@ -302,6 +304,17 @@ def test_columns_of_different_scales_are_standardised(project):
     changed = parameters(project, "mixed")
     assert changed["features"]["postprocess"] == "standardise"
     assert changed["dcan"]["views"]["scale"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("encoder", "start"),
+    [({"kind": "mlp", "hidden": [8]}, "kmeans"), ({"kind": "conv", "channels": [4], "hidden": [8]}, "none")],
+)
+def test_rows_of_features_or_terms_start_from_a_partition_and_images_do_not(encoder, start):
+    suggested = start_settings(encoder)
+    assert suggested["start"]["kind"] == start
+    assert (suggested["restarts"] > 1) == (start == "none")
+    make_start(suggested["start"], [start])  # knows its options, and they are in range
 
 
 def test_files_are_listed_in_the_order_they_are_read(tmp_path):

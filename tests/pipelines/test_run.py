@@ -107,16 +107,24 @@ def test_labels_are_optional(project):
 
 
 def test_a_collapse_is_logged_and_flagged(project, caplog):
-    rows = np.zeros((60, 2), dtype=np.float32)
-    rows[:3] = [[9, 9], [9, 8], [8, 9]]
-    rows += np.random.default_rng(0).normal(scale=1e-3, size=rows.shape).astype(np.float32)
-    np.save(project / "rows.npy", rows)
+    np.save(project / "rows.npy", np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32))
+    deafening = {"views": {"kind": "noise", "scale": 1000.0}, "encoder": {"kind": "mlp", "hidden": [16]}}
     source = own_rows(project)
-    run(project, "ward", ingestion={"n_rows": 0, "source": source}, n_clusters=2)
+    run(project, "dcan", ingestion={"n_rows": 0, "source": source}, n_clusters=2, dcan=SMALL["dcan"] | deafening)
     scores = load_last(project, JSONDataset, "scores.json")
     assert scores["collapsed"] is True
-    assert "57 of 60" in scores["warnings"][0]
-    assert any(r.levelname == "WARNING" and "57 of 60" in r.getMessage() for r in caplog.records)
+    assert "no more than by chance" in scores["warnings"][-1]
+    assert any(r.levelname == "WARNING" and scores["warnings"][-1] in r.getMessage() for r in caplog.records)
+
+
+def test_a_large_cluster_is_not_flagged(project):
+    rows = np.repeat(np.float32([[0, 0], [9, 9]]), [180, 20], axis=0)
+    rows += np.random.default_rng(0).normal(scale=1e-3, size=rows.shape).astype(np.float32)
+    np.save(project / "rows.npy", rows)
+    run(project, "ward", ingestion={"n_rows": 0, "source": own_rows(project)}, n_clusters=2)
+    scores = load_last(project, JSONDataset, "scores.json")
+    assert sorted(scores["occupancy"]) == [20, 180]
+    assert (scores["collapsed"], scores["warnings"]) == (False, [])
 
 
 def test_a_range_of_numbers_of_clusters_goes_all_the_way(project):

@@ -139,11 +139,19 @@ def test_collapse_is_reported_and_logged(run, blobs, caplog):
     with caplog.at_level(logging.WARNING):
         scores = score_clustering(**run | {"assignments": zeros, "representation": representation_of(blobs, zeros, 3)})
     assert scores["collapsed"] is True
-    assert len(scores["warnings"]) == 2
+    assert len(scores["warnings"]) == 1
     assert "only 1 of 3 clusters are occupied" in caplog.text
     assert "[120, 0, 0]" in caplog.text
     assert "silhouette" not in scores["metrics"]
     assert scores["metrics"]["balance"] == 0
+
+
+@pytest.mark.parametrize(("information", "collapsed"), [(0.02, False), (0.001, True)])
+def test_clusters_that_explain_no_more_than_chance_count_as_collapsed(run, information, collapsed):
+    history = run["history"] | {"final_view_information": np.array(information)}
+    assert score_clustering(**run | {"history": history})["collapsed"] is False  # nothing to compare it with
+    history |= {"final_chance_information": np.array(0.003)}
+    assert score_clustering(**run | {"history": history})["collapsed"] is collapsed
 
 
 def test_a_method_without_epochs_has_no_curves_and_no_stability(run):

@@ -331,13 +331,21 @@ def test_silhouette_is_undefined_for_one_cluster_or_one_sample_each(assignments)
     [
         ([5, 5, 5], []),
         ([5, 5], []),
-        ([6, 5], ["cluster 0 holds 6 of 11 samples, more than half"]),
+        ([220, 180], []),
+        ([1800, 100, 100], []),
         ([5, 0, 5], ["only 2 of 3 clusters are occupied"]),
-        ([0, 9, 1], ["only 2 of 3 clusters are occupied", "cluster 1 holds 9 of 10 samples, more than half"]),
+        ([0, 9, 1], ["only 2 of 3 clusters are occupied"]),
     ],
 )
-def test_collapse_is_put_in_words(counts, expected):
+def test_a_cluster_too_many_is_a_collapse_and_a_large_one_is_not(counts, expected):
     assert metrics.collapse_warnings(np.array(counts)) == expected
+
+
+def test_clusters_that_explain_no_more_than_chance_are_a_collapse():
+    counts = np.array([9, 1])
+    assert metrics.collapse_warnings(counts, 0.3, 0.02) == []
+    expected = ["the clusters of two views of a sample share 0.02 nats, no more than by chance (0.02)"]
+    assert metrics.collapse_warnings(counts, 0.02, 0.02) == expected
 
 
 # Inputs

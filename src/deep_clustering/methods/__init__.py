@@ -9,7 +9,7 @@ A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 `METHODS` names the classes without importing them, so that listing methods costs nothing.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, Self, get_type_hints
@@ -121,6 +121,20 @@ def label_free_score(name: str) -> tuple[str, Literal["max", "min"]] | None:
         Name of the score and whether more or less is better, as the class declares it; None if it declares none.
     """
     return getattr(_class_of(name), "label_free_score", None)
+
+
+def label_free_score_among(name: str, known: Collection[str]) -> tuple[str, Literal["max", "min"]] | None:
+    """The score by which runs on file can be compared, which may be older than the score that the method declares now.
+
+    Args:
+        name: A key of `METHODS`.
+        known: Names of the scores that the runs have.
+
+    Returns:
+        As `label_free_score`, or the method's former score if the runs have only that; None if they have neither.
+    """
+    rules = (label_free_score(name), getattr(_class_of(name), "former_label_free_score", None))
+    return next((rule for rule in rules if rule is not None and rule[0] in known), None)
 
 
 def _class_of(name: str) -> type[Clusterer]:

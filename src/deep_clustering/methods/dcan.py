@@ -25,6 +25,9 @@ Equations (the paper's order and numbers; its typography is not available to us)
          (-inf, ln 2]
     (12) I = sum_kl p_kl ln(p_kl / (p_k p_l)), p_kl the share of rows of whose two views one is in cluster k and the
          other in l; at most ln K, for balanced clusters that both views agree on. Not of the paper
+    (13) L = sum_kl p_kl ln((1 - e) [k = l] / p_k + e), e in [0, 1] the best: log-likelihood of the pairs under hard
+         clusters of the shares they have, relative to views that know nothing of each other; at most I. Not of the
+         paper
 
 Losses (`loss`), all under the same encoder, views, clustering and assignments
     adversarial   (10)        euclidean   (2)        gaussian_kl   (5), between the densities that D compares
@@ -39,16 +42,16 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D6  the encoder is trained towards t instead of minimising ln(1 - D_k)                   saturating
     D7  the discriminator has an output per cluster: it knows which cluster it judges        conditioning
     D11 the latent is whitened: the only way for K tight groups to have identity covariance
-        is to be separated and balanced                                                      whitening
+        is to be separated, at squared distances 1 / s_k + 1 / s_l for whatever shares s     whitening
     D12 a view is assigned by the other view of the same sample                              cross_view
     D13 draws and latents get the same Gaussian noise, so that both densities overlap        instance_noise
     D14 after training, whitening and mixture are found anew from all rows without random
         views; prediction takes the greatest responsibility under that mixture               final_iterations
     D15 a partition stands in for the assignments of both views in the first epochs          start
-    D16 of several trainings the one is kept whose clusters of two fresh views of a sample
-        share most information (12)                                                          restarts
+    D16 of several trainings the one is kept under whose clusters pairs of fresh views are
+        likeliest (13)                                                                       restarts
 
-The functions behind the equations are in `game`, `whitening`, `latent_mixture` and `failures`.
+The functions behind the equations are in `game`, `whitening`, `latent_mixture`, `shared_information` and `failures`.
 """
 
 import math
@@ -72,11 +75,18 @@ from deep_clustering.methods.latent_mixture import (
     log_joint,
     m_step,
     memberships,
-    mutual_information,
     nearest_centroid,
     within_share,
 )
-from deep_clustering.methods.starts import NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
+from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
+from deep_clustering.methods.starts import (
+    NoStart,
+    Overclustering,
+    check_drawn_rows,
+    find_partitions,
+    held_epochs,
+    make_start,
+)
 from deep_clustering.methods.whitening import settle, settled_from, whiten, whitening
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -92,7 +102,7 @@ from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
 
 # The kinds of `start`.
-_STARTS = ("none", "kmeans", "ward", "tsne_gmm")
+_STARTS = ("none", "kmeans", "neighbour_kmeans", "ward", "tsne_gmm")
 # The paper's lower bound for the points of one clustering step.
 _FEWEST_POINTS = 600
 # Log density of a row that is too far from everything for single precision, in nats.
@@ -106,8 +116,10 @@ class DCAN(Describing):
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcan"
-    label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
+    label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
+    former_label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
+    """That of runs which were made before there was the other; it prefers clusters of one size."""
     dropped: ClassVar[dict[str, str]] = {
         "clustering": "dropped in 0.3.0; leave it out, the clustering step is an iteration of k-means",
         "positives": "dropped in 0.3.0; leave it out, draws lie around the centre, as wide as instance_noise",
@@ -144,8 +156,9 @@ class DCAN(Describing):
     """The clustering loss."""
     conditioning: Literal["k_way", "none"]
     """What the discriminator knows of the cluster (D7)."""
-    instance_noise: Annotated[float, Ge(0)]
-    """Standard deviation s of the noise on positives and latents (D13)."""
+    instance_noise: Annotated[float, Ge(0)] | Literal["auto"]
+    """Standard deviation s of the noise on positives and latents (D13); auto: sqrt(K / 10), a share of the distance
+    sqrt(2 K) of equal clusters in a white latent, so that few clusters overlap no more than many."""
     saturating: bool
     """Minimise ln(1 - D_k) as the paper does, instead of D6."""
     discriminator_hidden: list[Annotated[int, Ge(1)]]
@@ -175,7 +188,7 @@ class DCAN(Describing):
     precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the encoder's passes in training; everything else is fp32."""
     restarts: Annotated[int, Ge(1)]
-    """Trainings from different seeds, of which the best by view_information is kept (D16)."""
+    """Trainings from different seeds, of which the best by pair_log_likelihood is kept (D16)."""
     patience: Annotated[int, Ge(1)]
     """Epochs after which a collapse or an overpowering discriminator is believed; it then ends a restart."""
     record_every: Annotated[int, Ge(1)]
@@ -193,7 +206,8 @@ class DCAN(Describing):
                 "discriminator_hidden must not be empty with conditioning: none, where one half-space would have to "
                 "hold all clusters; add a layer, or use conditioning: k_way"
             )
-        if self.loss == "gaussian_kl" and self.instance_noise == 0:
+        self.noise = math.sqrt(self.n_clusters / 10) if self.instance_noise == "auto" else self.instance_noise
+        if self.loss == "gaussian_kl" and self.noise == 0:
             raise ValueError(
                 "loss: gaussian_kl needs clusters of some width, got instance_noise: 0; raise instance_noise"
             )
@@ -256,13 +270,13 @@ class DCAN(Describing):
         """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
         if isinstance(self._start, NoStart | Overclustering):
             return None
-        partition = self._start.partitions(features, [self.n_clusters], self.seed)[:, 0]
+        partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self.device_)
 
     def restart_score(self, history: History) -> float:
-        """What two views know of each other (D16); a training that was ended early ranks behind all that were not."""
-        # Information lies in [0, ln K].
-        return history.newest_final("view_information") - (1 + math.log(self.n_clusters)) * history.ended_early
+        """How likely two views are (D16); a training that was ended early ranks behind all that were not."""
+        # It lies in [0, ln K].
+        return history.newest_final("pair_log_likelihood") - (1 + math.log(self.n_clusters)) * history.ended_early
 
     def describe(self, features: np.ndarray) -> Described:
         """Greatest responsibility, responsibilities, whitened latent and log p(z) of each row, in nats."""
@@ -342,6 +356,7 @@ class _Training:
             clusters = partition[self._queue_rows]
         self._mixture = self._mixture_of(clusters)
         self._newest = self.assign()  # cluster of each row's first view when it was seen last
+        self._partners = self._newest.clone()  # of its second view
         return self._newest.clone()
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
@@ -367,7 +382,7 @@ class _Training:
             "agreement": (first == second).float().mean(),
             "churn": (self._newest[index] != first).float().mean(),
         }
-        self._newest[index] = first
+        self._newest[index], self._partners[index] = first, second
         self._watch.see(views, correction)
         return terms
 
@@ -394,7 +409,7 @@ class _Training:
 
     def _loss(self, latent: Tensor, assignments: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The encoder's loss, and what is to be noted; the discriminator, if there is one, is updated first."""
-        model, mixture, noise = self._model, self._mixture, self._model.instance_noise
+        model, mixture, noise = self._model, self._mixture, self._model.noise
         if model.loss == "euclidean":
             return euclidean_loss(latent, mixture.centroids, assignments), {}
         if model.loss == "gaussian_kl":
@@ -415,11 +430,15 @@ class _Training:
     def close_epoch(self, epoch: int) -> dict[str, Tensor]:
         """Shares of the clusters; says what was amiss with views and whitening."""
         self._watch.close_epoch(epoch)
-        shares = memberships(self._newest, self._model.n_clusters).mean(dim=0)
+        model = self._model
+        shares = memberships(self._newest, model.n_clusters).mean(dim=0)
+        generator = stream(model.seed, "chance", model.device_, epoch)
         return {
             "occupancy_entropy": torch.special.entr(shares).sum(),
             "n_occupied": (shares > 0).sum(),
             "largest_share": shares.max(),
+            "view_information": mutual_information(self._newest, self._partners, model.n_clusters),
+            "chance_information": chance_information(self._newest, self._partners, model.n_clusters, generator),
         }
 
     def has_failed(self, history: History) -> bool:
@@ -443,24 +462,32 @@ class _Training:
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:
-        """Settle the model (D14), and note what two fresh views of the rows know of each other (12)."""
-        assignments, settled = self.assign(), self._model.settled_
-        pairs = []
+        """Settle the model (D14), and note what two fresh views of the rows know of each other, (12) and (13)."""
+        model, assignments = self._model, self.assign()
+        settled, pairs = model.settled_, []
         for round_ in range(_ROUNDS):
-            for views in self._data.fresh_pairs(stream(self._model.seed, "fresh views", assignments.device, round_)):
+            for views in self._data.fresh_pairs(stream(model.seed, "fresh views", assignments.device, round_)):
                 joint = log_joint(settled.latent(self.networks["encoder"](views)), settled.mixture)
                 pairs.append(torch.stack(joint.argmax(dim=1).chunk(2)))
         first, second = torch.cat(pairs, dim=1)
-        information = mutual_information(first, second, self._model.n_clusters)
-        history.final(within_share=settled.within_share, view_information=information)
+        by_row = first.reshape(_ROUNDS, -1), second.reshape(_ROUNDS, -1)
+        history.final(
+            within_share=settled.within_share,
+            view_information=mutual_information(first, second, model.n_clusters),
+            chance_information=chance_information(
+                *by_row, model.n_clusters, stream(model.seed, "chance", assignments.device)
+            ),
+            pair_log_likelihood=pair_log_likelihood(first, second, model.n_clusters),
+        )
         return assignments
 
     def tensors(self) -> dict[str, Tensor]:
         """The queue, the mixture and the newest clusters."""
-        own = {"queue": self._queue, "queue_rows": self._queue_rows, "newest": self._newest}
+        own = {"queue": self._queue, "queue_rows": self._queue_rows, "newest": self._newest, "partners": self._partners}
         return own | self._mixture._asdict()
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave."""
-        self._queue, self._queue_rows, self._newest = (tensors[name] for name in ("queue", "queue_rows", "newest"))
+        self._queue, self._queue_rows = tensors["queue"], tensors["queue_rows"]
+        self._newest, self._partners = tensors["newest"], tensors["partners"]
         self._mixture = LatentMixture(*(tensors[name] for name in LatentMixture._fields))

@@ -13,7 +13,8 @@ logger = logging.getLogger(__name__)
 
 _CURVES = (
     "n_occupied",
-    "largest_share",
+    "view_information",
+    "chance_information",
     "discriminator_accuracy_positive",
     "discriminator_accuracy_negative",
     "js_divergence",
@@ -24,8 +25,8 @@ def find_failure(columns: Mapping[str, list[float]], n_clusters: int, patience: 
     """What has gone wrong with a training for some epochs, with advice.
 
     Args:
-        columns: Values per epoch of "n_occupied" and "largest_share", and of an adversarial loss also of
-            "discriminator_accuracy_positive", "discriminator_accuracy_negative" and "js_divergence".
+        columns: Values per epoch of "n_occupied", "view_information" and "chance_information", and of an adversarial
+            loss also of "discriminator_accuracy_positive", "discriminator_accuracy_negative" and "js_divergence".
         n_clusters: Number of clusters wanted.
         patience: Epochs that something must last.
 
@@ -38,8 +39,12 @@ def find_failure(columns: Mapping[str, list[float]], n_clusters: int, patience: 
     remedy = "try another seed or a start, more instance_noise, or switch whitening and cross_view on"
     if max(newest["n_occupied"]) < n_clusters:
         return f"collapse: only {newest['n_occupied'][-1]:.0f} of {n_clusters} clusters are occupied; {remedy}"
-    if n_clusters > 2 and min(newest["largest_share"]) > 0.9:
-        return f"collapse: one cluster holds {newest['largest_share'][-1]:.0%} of the rows; {remedy}"
+    pairs = list(zip(newest["view_information"], newest["chance_information"], strict=True))
+    if all(information <= chance for information, chance in pairs):
+        return (
+            f"collapse: the clusters of two views of a row share {pairs[-1][0]:.3g} nats, no more than by chance "
+            f"({pairs[-1][1]:.3g}); {remedy}"
+        )
     judged = [newest.get(f"discriminator_accuracy_{side}", [0.0]) for side in ("positive", "negative")]
     if min(map(min, judged)) > 0.99 and min(newest["js_divergence"]) > 0.95 * math.log(2):
         return (

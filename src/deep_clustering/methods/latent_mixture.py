@@ -97,20 +97,3 @@ def within_share(latent: Tensor, assignments: Tensor, n_clusters: int) -> Tensor
     centred = latent - latent.mean(dim=0)
     means = one_hot.T @ centred / one_hot.sum(dim=0).clamp_min(1).unsqueeze(1)
     return (centred - means[assignments]).square().sum() / centred.square().sum().clamp_min(1e-12)
-
-
-def mutual_information(first: Tensor, second: Tensor, n_clusters: int) -> Tensor:
-    """Information that the clusters of two views share, equation (12).
-
-    Args:
-        first: Cluster of the first view of each pair, shape (n,), int64.
-        second: Of the second view, same shape.
-        n_clusters: Number of clusters.
-
-    Returns:
-        Scalar in [0, ln n_clusters], in nats; pairs count in both orders.
-    """
-    places = torch.cat([first * n_clusters + second, second * n_clusters + first])
-    joint = places.bincount(minlength=n_clusters**2).reshape(n_clusters, n_clusters) / len(places)
-    shares = joint.sum(dim=1)
-    return torch.special.xlogy(joint, joint / (shares.unsqueeze(1) * shares).clamp_min(1e-30)).sum()

@@ -96,7 +96,15 @@ from deep_clustering.methods.pair_mixture import (
     sigmoid_relevance,
     update_shares,
 )
-from deep_clustering.methods.starts import STARTS, NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
+from deep_clustering.methods.starts import (
+    STARTS,
+    NoStart,
+    Overclustering,
+    check_drawn_rows,
+    find_partitions,
+    held_epochs,
+    make_start,
+)
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
@@ -250,7 +258,7 @@ class NeuralMixture(Describing):
             points = np.sqrt(many.pair_responsibilities(features, neighbours))
             partitions = self._start.merge(points, sizes, self.seed)
         else:
-            partitions = self._start.partitions(features, sizes, self.seed)
+            partitions = find_partitions(self._start, features, neighbours, sizes, self.seed)
         if self.auxiliary_clusters:  # of which nothing is held
             of_candidates = np.broadcast_to(partitions, (len(partitions), len(self.candidates)))
             partitions = np.pad(of_candidates, ((0, 0), (0, 1)), constant_values=-1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from deep_clustering.own_data.suggestions import schedule
+from deep_clustering.own_data.suggestions import schedule, start_settings
 
 logger = logging.getLogger(__name__)
 
@@ -19,9 +19,7 @@ _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
 
 # A whitened latent has about as many dimensions as there are clusters, within reason.
 _LATENT = 64
-# Of data that nobody has seen no partition is held, and several trainings make up for it.
-_NO_START = {"start": {"kind": "none"}, "restarts": 3}
-# Of rows whose neighbours share their kind it is.
+# Of rows whose neighbours share their kind a partition is held.
 _KMEANS_START = {
     "start": {"kind": "kmeans", "n_init": 20, "hold": 0.3},
     "restarts": 1,
@@ -185,6 +183,7 @@ def _parameters(environment: Environment) -> str:
     if environment.views["kind"] == "neighbours":
         return _parameters_on_features(environment)
     method = {"views": environment.views, "encoder": environment.encoder, **schedule(environment.n_samples)}
+    start = start_settings(environment.encoder)
     return (
         "\n".join(
             [
@@ -194,7 +193,7 @@ def _parameters(environment: Environment) -> str:
                 "# range: the value range of the data becomes [0, 1]; none keeps the values",
                 _dump({"features": environment.features}),
                 "# start: tsne_gmm is worth a try if near samples belong together; one training will do then",
-                _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **_NO_START, **method}}),
+                _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **start, **method}}),
                 _dump({"neural_mixture": method}),
             ]
         ).rstrip("\n")

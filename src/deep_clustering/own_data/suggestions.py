@@ -1,6 +1,6 @@
 """What suits data of a kind: image size, value range, views, encoder and epochs to start from."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -141,6 +141,21 @@ def neighbour_settings() -> tuple[dict[str, Any], dict[str, Any]]:
 def term_settings() -> tuple[dict[str, Any], dict[str, Any]]:
     """Views and encoder for rows of terms: those of the Reuters collections."""
     return {"kind": "dropout", "rate": 0.5}, {"kind": "mlp", "hidden": [512, 256]}
+
+
+def start_settings(encoder: Mapping[str, Any]) -> dict[str, Any]:
+    """What DCAN begins with.
+
+    Args:
+        encoder: Options of the encoder, whose kind says what the rows are.
+
+    Returns:
+        start and restarts: the partition of k-means for vectors and terms, whose groups may be of any size; for images,
+        where it would mislead, none, which several trainings make up for.
+    """
+    if encoder["kind"] == "mlp":
+        return {"start": {"kind": "kmeans", "hold": 0.3, "n_init": 20}, "restarts": 1}
+    return {"start": {"kind": "none"}, "restarts": 3}
 
 
 def uneven_column(rows: np.ndarray) -> int | None:

@@ -100,7 +100,19 @@ METRICS = {
     "view_information": MetricText(
         "Information shared by views",
         "What the cluster of one random view tells of that of another, in nats; at most log K, for balanced clusters "
-        "that both views agree on. Runs and restarts are compared by it.",
+        "that both views agree on. It prefers clusters of one size.",
+        False,
+    ),
+    "chance_information": MetricText(
+        "Information by chance",
+        "What the clusters of two views would share if views knew nothing of each other, in nats: the most of 19 "
+        "permutations of the samples.",
+        False,
+    ),
+    "pair_log_likelihood": MetricText(
+        "Log-likelihood of pairs",
+        "Mean log-likelihood, in nats, of two views of a sample under hard clusters of the shares that they have; at "
+        "most the entropy of the shares, for clusters that both views agree on. Runs and restarts are compared by it.",
         False,
     ),
     "pair_loss": MetricText(
@@ -149,7 +161,15 @@ CURVES = {
     "*loss*": "A loss should settle; adversarial losses settle at a level rather than fall to zero.",
     "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",
     "largest_share": (
-        "Share of the samples in the largest cluster: 1/K when all are equal. A steady rise is a sign of a collapse."
+        "Share of the samples in the largest cluster: 1/K when all are equal. A large cluster is no collapse where "
+        "the data have one; a rise until the others are empty is."
+    ),
+    "view_information": (
+        "What the clusters of two views of a sample tell of each other, in nats: at most the entropy of the cluster "
+        "sizes. Should rise; at or below the information by chance the clusters explain nothing."
+    ),
+    "chance_information": (
+        "What clusters of these sizes would share if views knew nothing of each other: the most of 19 permutations."
     ),
     "churn_between_snapshots": (
         "Share of samples that changed cluster since the snapshot before; should fall towards zero."
@@ -171,8 +191,8 @@ CURVES = {
         "become hard. A fall within the first epochs is a choice made too early."
     ),
     "occupancy_entropy": (
-        "Entropy of the cluster sizes: log K, dashed, when all are equal, 0 when one cluster holds everything. A fall "
-        "is the first sign of a collapse."
+        "Entropy of the cluster sizes: log K, dashed, when all are equal, 0 when one cluster holds everything. Data "
+        "of unequal groups stay below log K; a fall towards 0 is a collapse."
     ),
     "agreement_with_the_classes": "Computed after training for the record; training never sees the classes.",
     "*": "A flat end means that this quantity had settled when training stopped.",

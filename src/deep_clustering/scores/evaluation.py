@@ -70,10 +70,10 @@ def score_clustering(
     assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
     responsibilities = representation["responsibilities"][is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
-    warnings = metrics.collapse_warnings(counts)
+    values = _label_free(assignments, latent, history, counts, evaluation)
+    warnings = metrics.collapse_warnings(counts, *_explained(values))
     for warning in warnings:
         logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
-    values = _label_free(assignments, latent, history, counts, evaluation)
     known = labels >= 0
     contingency, table, n_classes = None, None, None
     if known.any():
@@ -126,6 +126,12 @@ def _label_free(
         name.removeprefix("final_"): float(value) for name, value in history.items() if name.startswith("final_")
     }
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _explained(values: Mapping[str, float]) -> list[float]:
+    """What the clusters of two views of a sample share and what they would by chance, if the method says so."""
+    names = ("view_information", "chance_information")
+    return [values[name] for name in names] if values.keys() >= set(names) else []
 
 
 def _contingency(

@@ -252,19 +252,23 @@ def silhouette(latent: np.ndarray, assignments: np.ndarray, max_samples: int, se
     return float(silhouette_score(latent, assignments))
 
 
-def collapse_warnings(counts: np.ndarray) -> list[str]:
-    """What is wrong with an occupancy, in words.
+def collapse_warnings(counts: np.ndarray, information: float | None = None, chance: float = 0.0) -> list[str]:
+    """What is wrong with a clustering, in words; a large cluster is not.
 
     Args:
         counts: Samples of each cluster, shape (n_clusters,).
+        information: What the clusters of two views of a sample share, in nats; None if the method does not say.
+        chance: What clusters of these shares have by chance.
 
     Returns:
-        One sentence each for empty clusters and for a cluster above half of the samples; none if all is well.
+        One sentence each for empty clusters and for clusters that explain no more than chance; none if all is well.
     """
-    n_occupied, largest, total = int((counts > 0).sum()), int(counts.max()), int(counts.sum())
+    n_occupied = int((counts > 0).sum())
     found = []
     if n_occupied < len(counts):
         found.append(f"only {n_occupied} of {len(counts)} clusters are occupied")
-    if largest > total / 2:
-        found.append(f"cluster {int(counts.argmax())} holds {largest} of {total} samples, more than half")
+    if information is not None and information <= chance:
+        found.append(
+            f"the clusters of two views of a sample share {information:.3g} nats, no more than by chance ({chance:.3g})"
+        )
     return found

@@ -60,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     card = {"n_classes": 3, "sha256": {"samples": SHA}}
     write_json(rows / f"03_primary/digits/data_card.json/{VERSION}/data_card.json", card)
     for seed, n_wrong in enumerate((5, 10, 15, 40)):
-        write_cell(folder, "dcan", seed, posteriors(n_wrong, seed), metrics={"view_information": -n_wrong / 10})
+        write_cell(folder, "dcan", seed, posteriors(n_wrong, seed), metrics={"pair_log_likelihood": -n_wrong / 10})
     for seed in range(2):
         write_cell(folder, "kmeans", seed, posteriors(9, 10 + seed).round())
     return folder
@@ -160,7 +160,7 @@ def test_what_has_no_consensus_is_refused_and_nothing_is_written(folder, change,
 
 
 def test_runs_of_several_numbers_of_clusters_want_the_coassociation(folder):
-    write_cell(folder, "dcan", 5, posteriors(5, 5, n_clusters=4), metrics={"view_information": -0.4})
+    write_cell(folder, "dcan", 5, posteriors(5, 5, n_clusters=4), metrics={"pair_log_likelihood": -0.4})
     result = consensus(folder, "--method=dcan")
     assert result.exit_code == 1
     assert "digits/dcan: consensus of posteriors: expected runs of one number of clusters, got [3, 4]" in result.output
@@ -178,7 +178,7 @@ def test_outputs_that_are_gone_and_folders_without_a_sweep_are_named(folder, tmp
 
 def runs_of(runs: list[np.ndarray], scores: list[float]) -> Runs:
     truth = Truth(LABELS, np.ones(90, dtype=bool), 3)
-    rules = [("view_information", "max")]
+    rules = [("pair_log_likelihood", "max")]
     return Runs(responsibilities=runs, scores=[np.array(scores)], rules=rules, truth=truth, kind="posteriors")
 
 

@@ -32,7 +32,7 @@ def runs_of(method: str, acc: list[float], *, env="digits", variant="", seeds=No
 def runs() -> pd.DataFrame:
     return pd.concat(
         [
-            runs_of("dcan", DCAN, view_information=[1.6, 1.8, 1.7, 1.5], cpu_seconds=[10.0, 12.0, 14.0, 16.0]),
+            runs_of("dcan", DCAN, pair_log_likelihood=[1.6, 1.8, 1.7, 1.5], cpu_seconds=[10.0, 12.0, 14.0, 16.0]),
             runs_of("kmeans", KMEANS, cpu_seconds=[1.0, 1.0, 1.0, 1.0]),
             runs_of("ward", [0.65], seeds=[None]),
         ],
@@ -171,18 +171,26 @@ def test_a_sweep_in_which_all_failed_has_a_leaderboard_too():
 
 
 def test_the_choice_without_labels_follows_what_the_method_declares(runs):
-    dcan = choose(runs[runs["method"] == "dcan"])  # the greatest view_information is that of seed 1
-    assert (dcan["label_free_score"], dcan["chosen_seed"], dcan["chosen_acc"]) == ("view_information", 1, 0.85)
+    dcan = choose(runs[runs["method"] == "dcan"])  # the greatest pair_log_likelihood is that of seed 1
+    assert (dcan["label_free_score"], dcan["chosen_seed"], dcan["chosen_acc"]) == ("pair_log_likelihood", 1, 0.85)
     assert dcan["best_acc"] == 0.90
     assert dcan["oracle_gap"] == pytest.approx(0.05)
     mixture = choose(runs_of("neural_mixture", [0.4, 0.9, 0.6], log_likelihood=[1.0, 2.0, 3.0]))
     assert (mixture["label_free_score"], mixture["chosen_seed"], mixture["chosen_acc"]) == ("log_likelihood", 2, 0.6)
 
 
+def test_runs_of_before_are_chosen_by_the_score_of_before():
+    former = runs_of("dcan", [0.7, 0.9, 0.8], view_information=[1.0, 1.5, 2.0])
+    chosen = choose(former)
+    assert (chosen["label_free_score"], chosen["chosen_seed"]) == ("view_information", 2)
+    newer = choose(former.assign(pair_log_likelihood=[1.0, 2.0, 1.5]))
+    assert (newer["label_free_score"], newer["chosen_seed"]) == ("pair_log_likelihood", 1)
+
+
 def test_there_is_no_choice_without_a_score_labels_or_alternatives(runs):
     assert choose(runs[runs["method"] == "kmeans"]) == {}
-    assert choose(runs_of("dcan", [0.9], view_information=[0.1])) == {}
-    assert choose(runs_of("dcan", [0.9, 0.8], view_information=[0.1, 0.2]).drop(columns="acc")) == {}
+    assert choose(runs_of("dcan", [0.9], pair_log_likelihood=[0.1])) == {}
+    assert choose(runs_of("dcan", [0.9, 0.8], pair_log_likelihood=[0.1, 0.2]).drop(columns="acc")) == {}
 
 
 def test_an_unknown_baseline_is_answered_with_the_closest(runs):

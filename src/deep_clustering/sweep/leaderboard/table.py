@@ -4,7 +4,7 @@ from typing import Any
 
 import pandas as pd
 
-from deep_clustering.methods import METHODS, label_free_score
+from deep_clustering.methods import METHODS, label_free_score_among
 from deep_clustering.options import closest
 from deep_clustering.sweep.folder import FINISHED
 from deep_clustering.sweep.leaderboard.comparison import baseline_of, compare, is_constant
@@ -99,9 +99,10 @@ def choose(group: pd.DataFrame) -> dict[str, Any]:
         label_free_score, chosen_seed, chosen_acc, best_acc (chosen by labels) and oracle_gap, their difference; empty
         if the method declares no label-free score, or there is nothing to choose or to compare.
     """
-    methods = set(group["method"])
-    rule = label_free_score(*methods) if len(methods) == 1 and methods <= set(METHODS) else None
-    if rule is None or rule[0] not in group or "acc" not in group:
+    methods = list(group["method"].unique())
+    scored = group.columns[group.notna().any()]
+    rule = label_free_score_among(methods[0], scored) if len(methods) == 1 and methods[0] in METHODS else None
+    if rule is None or "acc" not in group:
         return {}
     name, better = rule
     known = group[group[name].notna() & group["acc"].notna()]
