@@ -435,7 +435,7 @@ class _Training:
         """The head of greatest log-likelihood in the epoch leads in the next."""
         candidates = comparable(self._totals, self._model.candidates, self._model.pair_noise)
         self._leading = candidates.argmax(dim=0, keepdim=True)
-        self._totals = torch.zeros_like(self._totals)
+        self._totals.zero_()
         return {}
 
     def assign(self) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from deep_clustering.training.capture import CapturedSteps
 from deep_clustering.training.checkpoints import Checkpoints, random_state, restore_random_state
 from deep_clustering.training.history import History
 from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
 from deep_clustering.training.progress import epochs
-from deep_clustering.training.rows import Rows, apply_in_chunks, n_batches
+from deep_clustering.training.rows import Batch, Rows, apply_in_chunks, n_batches
 from deep_clustering.training.views import View
 
 # Rows at a time of which fresh views are drawn behind a training.
@@ -113,10 +114,10 @@ class Training(Protocol):
         """
 
     def tensors(self) -> dict[str, Tensor]:
-        """Further state of a checkpoint."""
+        """Further state of a checkpoint, and all of which a step makes new tensors for the next one."""
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave, on the host."""
+        """Take over what `tensors` gave."""
 
 
 def train(
@@ -159,8 +160,9 @@ def train(
                 checkpoints.save(0, _state(training, data, history, partition))
         else:
             partition = _restore(training, data, history, state)
+        steps = _steps(training, data)
         for epoch in epochs(plan.epochs, plan.name, lambda: history.last(*plan.shown), first=history.n_epochs):
-            _run_epoch(training, data, plan, history, partition if epoch < plan.held_epochs else None)
+            _run_epoch(training, data, plan, history, steps, partition if epoch < plan.held_epochs else None)
             history.close_epoch(epoch + 1, **training.close_epoch(epoch + 1))
             history.ended_early = training.has_failed(history) and plan.ends_early
             if history.ended_early:
@@ -180,11 +182,23 @@ def _decide_precision(training: Training, data: Data, plan: Plan) -> str:
     return training_precision(plan.precision, training.networks["encoder"], shape, data.rows.device)
 
 
-def _run_epoch(training: Training, data: Data, plan: Plan, history: History, held: Tensor | None) -> None:
+def _steps(training: Training, data: Data) -> CapturedSteps:
+    """What runs the steps of a training."""
+
+    def step(batch: Batch, held: Tensor | None) -> dict[str, Tensor]:
+        return training.step(data.pairs(batch.place), batch.index, held)
+
+    return CapturedSteps(step, training, data.generator, rows_are_near=data.rows.place == data.rows.device)
+
+
+def _run_epoch(
+    training: Training, data: Data, plan: Plan, history: History, steps: CapturedSteps, held: Tensor | None
+) -> None:
     for network in training.networks.values():
         network.train()
+    steps.begin_epoch(held)
     for batch in data.rows.batches(plan.batch_size, data.generator):
-        history.add(**training.step(data.pairs(batch.place), batch.index, held))
+        history.add(steps(batch))
         for schedule in training.schedules.values():
             schedule.step()
 
