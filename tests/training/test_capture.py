@@ -31,6 +31,7 @@ TRAININGS = [
     ("neural_mixture", {"density": "sigmoid", "objective": "single_and_consistency", "mixing": "neutral"}),
     ("neural_mixture", {"n_clusters": {"min": 2, "max": 4}, "pair_noise": 0.1}),
     ("neural_mixture", {"encoder": {"kind": "resnet", "blocks": [1, 1], "width": 4, "stem_stride": 1}}),
+    ("neural_mixture", {"representation": {"kind": "infonce", "weight": 1.0, "projection": [4], "temperature": 0.2}}),
     ("dcan", {"start": KMEANS}),
     ("dcan", {"views": PHOTO, "conditioning": "none", "saturating": True}),
     ("dcan", {"loss": "euclidean", "optimiser": "sgd", "cross_view": False, "start": KMEANS}),
