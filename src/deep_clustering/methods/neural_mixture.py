@@ -103,7 +103,7 @@ from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import load_module, make_encoder, module_arrays
 from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
-from deep_clustering.training.representations import make_representation
+from deep_clustering.training.representations import WithProjector, make_representation
 from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
 from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
@@ -167,6 +167,8 @@ class NeuralMixture(Describing):
     """AdamW's decay."""
     precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the training steps' network passes; everything else is fp32."""
+    compile: Literal["auto", "off"]
+    """auto compiles the network for training steps on CUDA, if the training is long and a trial is faster."""
     record_every: Annotated[int, Ge(1)]
     """Epochs between snapshots of the assignments."""
 
@@ -219,8 +221,10 @@ class NeuralMixture(Describing):
         last = self.encoder_[-1]
         assert isinstance(last, nn.Linear)
         self.networks_: dict[str, nn.Module] = {"encoder": self.encoder_}
+        self.network_: nn.Module = self.encoder_
         if self.learned_representation.share:
             self.networks_["projector"] = self.learned_representation.projector(last.in_features).to(self.device_)
+            self.network_ = WithProjector(self.encoder_, self.networks_["projector"])
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
         """The same for heads of so many clusters, all as wide as the widest."""
@@ -374,6 +378,7 @@ class _Training:
         )
         n_steps = data.n_steps(model.batch_size, model.epochs)
         self.networks = model.networks_
+        self.network = model.network_
         self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
         self.schedules: dict[str, Schedule] = {"encoder": OneCycle(optimiser, model.learning_rate, n_steps)}
         self._leading = torch.zeros(1, dtype=torch.int64, device=model.device_)  # the head that the history speaks of
@@ -428,12 +433,11 @@ class _Training:
 
     def _pass(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The network's outputs, and the weighted loss of representation learning if there is to be one (N17)."""
-        encoder, representation = self._model.encoder_, self._model.learned_representation
+        representation = self._model.learned_representation
         with autocast(self.precision, views.device):
-            if "projector" not in self.networks:
-                return encoder(views), {}
-            latent = encoder[:-1](views)
-            outputs, projections = encoder[-1](latent), self.networks["projector"](latent)
+            if not representation.share:
+                return self.network(views), {}
+            outputs, projections = self.network(views)
         return outputs, {"representation_loss": representation.share * representation.loss(projections)}
 
     def _log_memberships(self, partition: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from deep_clustering.training.capture import CapturedSteps
 from deep_clustering.training.checkpoints import Checkpoints, random_state, restore_random_state
+from deep_clustering.training.compilation import Compiled, compile_if_it_pays, in_use
 from deep_clustering.training.history import History
 from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
@@ -63,6 +64,8 @@ class Plan:
     batch_size: int
     precision: str
     """auto, fp32 or bf16, see `training_precision`."""
+    compile: str
+    """off, or auto: as `compile_if_it_pays` finds."""
     record_every: int
     """Epochs between snapshots."""
     ends_early: bool
@@ -76,6 +79,8 @@ class Training(Protocol):
 
     networks: dict[str, nn.Module]
     """Saved, restored and put in training mode by the loop."""
+    network: nn.Module
+    """What a step passes its views through; the loop may compile it."""
     optimisers: dict[str, torch.optim.Optimizer]
     """Saved and restored by the loop."""
     schedules: dict[str, Schedule]
@@ -160,9 +165,10 @@ def train(
                 checkpoints.save(0, _state(training, data, history, partition))
         else:
             partition = _restore(training, data, history, state)
-        steps = _steps(training, data)
+        steps, compiled = _steps(training, data), _compile(training, data, plan, plan.epochs - history.n_epochs)
         for epoch in epochs(plan.epochs, plan.name, lambda: history.last(*plan.shown), first=history.n_epochs):
-            _run_epoch(training, data, plan, history, steps, partition if epoch < plan.held_epochs else None)
+            with in_use(training.network, compiled):
+                _run_epoch(training, data, plan, history, steps, partition if epoch < plan.held_epochs else None)
             history.close_epoch(epoch + 1, **training.close_epoch(epoch + 1))
             history.ended_early = training.has_failed(history) and plan.ends_early
             if history.ended_early:
@@ -178,8 +184,18 @@ def train(
 
 
 def _decide_precision(training: Training, data: Data, plan: Plan) -> str:
-    shape = (2 * min(plan.batch_size, len(data.rows)), *data.view_shape)
-    return training_precision(plan.precision, training.networks["encoder"], shape, data.rows.device)
+    return training_precision(plan.precision, training.networks["encoder"], _views_shape(data, plan), data.rows.device)
+
+
+def _compile(training: Training, data: Data, plan: Plan, n_epochs: int) -> Compiled | None:
+    if plan.compile == "off":
+        return None
+    n_steps = data.n_steps(plan.batch_size, n_epochs)
+    return compile_if_it_pays(training.network, _views_shape(data, plan), training.precision, n_steps, data.rows.device)
+
+
+def _views_shape(data: Data, plan: Plan) -> tuple[int, ...]:
+    return (2 * min(plan.batch_size, len(data.rows)), *data.view_shape)
 
 
 def _steps(training: Training, data: Data) -> CapturedSteps:

@@ -71,3 +71,17 @@ class ProjectedRepresentation(Representation):
         """Fully connected layers."""
         *hidden, n_outputs = self.projection
         return MLP(hidden=hidden).build((n_inputs,), n_outputs)
+
+
+class WithProjector(nn.Module):
+    """An encoder and a projector on the same trunk, in one pass; all of their layers stay those that were given."""
+
+    def __init__(self, encoder: nn.Sequential, projector: nn.Module) -> None:
+        """The encoder ends in a layer of its own, which the projector stands beside."""
+        super().__init__()
+        self.trunk, self.last, self.projector = encoder[:-1], encoder[-1], projector
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of the encoder and projections, each of shape (n, ...)."""
+        latent = self.trunk(views)
+        return self.last(latent), self.projector(latent)
