@@ -55,26 +55,27 @@ class CapturedSteps:
         self._index = torch.empty(0)
         self._fixed: dict[str, Tensor] = {}
         self._terms: Terms | None = None
-        self._replay: Callable[[], None] | None = None
+        self.replay: Callable[[], None] | None = None
+        """Does the recorded step again on the batch before, once there is one."""
         self._side = side_stream(generator.device) if self._is_captured else None
 
     def begin_epoch(self, held: Tensor | None) -> None:
         """Take over the state from outside the steps, and the partition that is held in the epoch, or None."""
         if held is not self._held:
-            self._replay, self._terms = None, None  # it is another step
+            self.replay, self._terms = None, None  # it is another step
             self._n_steps = 0
         self._held = held
-        if self._replay is not None:
+        if self.replay is not None:
             self._keep_places()
 
     def __call__(self, batch: Batch) -> Terms:
         """One step; the terms are to be read before the next one."""
-        if self._replay is None and self._is_captured and self._n_steps >= _FIRST_STEPS:
+        if self.replay is None and self._is_captured and self._n_steps >= _FIRST_STEPS:
             self._capture(batch)
-        if self._replay is not None:
+        if self.replay is not None:
             assert self._terms is not None
             self._index.copy_(batch.index)
-            self._replay()
+            self.replay()
             return self._terms
         self._n_steps += 1
         # What autograd keeps from step to step must be of the stream on which a step is recorded.
@@ -87,11 +88,11 @@ class CapturedSteps:
         self._fixed = {name: tensor.clone() for name, tensor in self._carrier.tensors().items()}
         self._carrier.take(self._fixed)
         try:
-            self._replay = record(self._recorded_step, self._generator, self._side)
+            self.replay = record(self._recorded_step, self._generator, self._side)
         except RuntimeError as error:
             self._is_captured, self._side = False, None
             self._carrier.take(self._fixed)
-            reason = str(error).splitlines()[0]
+            reason = str(error.__context__ or error).splitlines()[0]  # what CUDA says in the end names no cause
             logger.warning("the training step cannot be captured in a CUDA graph and runs as it is: %s", reason)
         else:
             logger.info("the training step was captured in a CUDA graph")
