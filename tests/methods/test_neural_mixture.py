@@ -498,3 +498,45 @@ def test_the_restart_of_greatest_log_likelihood_is_kept(tiny_options, blobs):
     np.testing.assert_array_equal(both.history_["loss"], best.history_["loss"])
     assert derived_seed(7, 0) == 7
     assert len({derived_seed(7, restart) for restart in range(20)}) == 20
+
+
+# Representation learning beside the mixture
+
+INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [8, 4], "temperature": 0.2}
+VICREG = {"kind": "vicreg", "weight": 1.0, "projection": [8], "invariance": 25.0, "variance": 25.0, "covariance": 1.0}
+
+
+@pytest.mark.parametrize("representation", [INFONCE, VICREG], ids=lambda options: options["kind"])
+def test_representation_learning_shapes_the_trunk_and_is_noted(tiny_options, blobs, representation):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=4)
+    alone = make_method(options).fit(blobs)
+    beside = make_method(options | {"representation": representation}).fit(blobs)
+    weights = "encoder.1.weight"
+    assert not np.array_equal(beside.get_arrays()[weights], alone.get_arrays()[weights])
+    assert set(beside.get_arrays()) == set(alone.get_arrays())  # the projector is left behind
+    assert "representation_loss" not in alone.history_
+    losses = beside.history_["representation_loss"]
+    assert losses[-1] < losses[0]
+
+
+def test_representation_learning_of_weight_zero_is_none(tiny_options, blobs):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3)
+    alone = make_method(options).fit(blobs)
+    beside = make_method(options | {"representation": INFONCE | {"weight": 0.0}}).fit(blobs)
+    for name, array in alone.get_arrays().items():
+        np.testing.assert_array_equal(beside.get_arrays()[name], array, err_msg=name)
+
+
+def test_the_loss_of_the_representation_is_that_of_the_projections_times_its_weight(tiny_options, blobs, monkeypatch):
+    seen = []
+
+    def fixed(_, projections):
+        seen.append(projections.shape)
+        return projections.sum() * 0 + 2.0
+
+    monkeypatch.setattr("deep_clustering.training.representations.infonce.InfoNCE.loss", fixed)
+    representation = INFONCE | {"weight": 1.5}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=1, representation=representation)
+    history = make_method(options).fit(blobs).history_
+    assert set(seen) == {(2 * options["batch_size"], 4)}
+    np.testing.assert_array_equal(history["representation_loss"], [3.0])

@@ -5,7 +5,11 @@ import pytest
 import torch
 
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
-from deep_clustering.training.history import History
+from deep_clustering.training.history import History, Terms
+
+
+def add(history: History, **terms: torch.Tensor) -> None:
+    history.add(Terms(terms))
 
 
 def test_columns_are_the_means_of_each_epochs_batches():
@@ -13,7 +17,7 @@ def test_columns_are_the_means_of_each_epochs_batches():
     terms = np.random.default_rng(0).normal(size=(3, 4, 2))  # epochs, batches, terms
     for epoch, batches in enumerate(terms):
         for loss, share in batches:
-            history.add(loss=torch.tensor(loss), share=torch.tensor(share))
+            add(history, loss=torch.tensor(loss), share=torch.tensor(share))
         history.close_epoch(epoch + 1)
     arrays = history.arrays()
     np.testing.assert_array_equal(arrays["epoch"], [1, 2, 3])
@@ -26,14 +30,44 @@ def test_terms_of_the_whole_epoch_stand_beside_the_means_of_its_batches():
     history = History("x")
     for epoch, share in enumerate([0.25, 0.75]):
         for loss in (1.0, 2.0):
-            history.add(loss=torch.tensor(loss + epoch))
+            add(history, loss=torch.tensor(loss + epoch))
         history.close_epoch(epoch + 1, share=torch.tensor(share), count=torch.tensor(3))
     assert history.column("loss") == [1.5, 2.5]
     assert history.column("share") == [0.25, 0.75]
     np.testing.assert_array_equal(history.arrays()["count"], [3, 3])
-    history.add(loss=torch.tensor(1.0))
+    add(history, loss=torch.tensor(1.0))
     with pytest.raises(FloatingPointError, match="x: 'share' became nan in epoch 3"):
         history.close_epoch(3, share=torch.tensor(float("nan")), count=torch.tensor(3))
+
+
+@pytest.mark.parametrize("n_batches", [1, 255, 256, 257, 1000])
+def test_an_epoch_may_have_any_number_of_batches(n_batches):
+    history = History("x")
+    values = torch.rand(2, n_batches, generator=torch.Generator().manual_seed(0))
+    for epoch, batches in enumerate(values):
+        for value in batches:
+            add(history, value=value)
+        history.close_epoch(epoch + 1)
+    np.testing.assert_allclose(history.column("value"), values.double().mean(dim=1), rtol=1e-6)
+
+
+def test_an_epoch_may_have_other_terms_than_the_one_before():
+    history = History("x")
+    add(history, loss=torch.tensor(1.0), share=torch.tensor(2.0))
+    history.close_epoch(1)
+    add(history, loss=torch.tensor(3.0))
+    history.close_epoch(2)
+    assert history.last("loss") == "loss 3.000"
+
+
+def test_the_terms_of_a_batch_are_copied():
+    """Those of a replayed step lie where those of the next one will be."""
+    history, terms = History("x"), Terms({"loss": torch.tensor(1.0)})
+    for value in (1.0, 3.0):
+        terms.values.fill_(value)
+        history.add(terms)
+    history.close_epoch(1)
+    assert history.column("loss") == [2.0]
 
 
 def test_snapshots_keep_epoch_and_clusters():
@@ -58,7 +92,7 @@ def test_an_empty_history_has_empty_columns():
 def test_last_shows_the_last_epoch_only():
     history = History("x")
     for epoch, loss in enumerate([2.0, 0.5]):
-        history.add(loss=torch.tensor(loss), share=torch.tensor(1.0))
+        add(history, loss=torch.tensor(loss), share=torch.tensor(1.0))
         history.close_epoch(epoch + 1)
     assert history.last("loss", "share") == "loss 0.500, share 1.000"
 
@@ -66,8 +100,8 @@ def test_last_shows_the_last_epoch_only():
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_value_that_is_not_finite_stops_with_method_term_and_epoch(value):
     history = History("some_method")
-    history.add(fine=torch.tensor(1.0), broken=torch.tensor(value))
-    history.add(fine=torch.tensor(1.0), broken=torch.tensor(1.0))
+    add(history, fine=torch.tensor(1.0), broken=torch.tensor(value))
+    add(history, fine=torch.tensor(1.0), broken=torch.tensor(1.0))
     with pytest.raises(FloatingPointError, match=r"some_method: 'broken' became (nan|inf|-inf) in epoch 7"):
         history.close_epoch(7)
 
@@ -76,8 +110,8 @@ def test_noted_terms_hold_no_graph():
     history = History("x")
     weight = torch.ones(1, requires_grad=True)
     term = (2 * weight).sum()
-    history.add(loss=term)
-    assert not history._batches[0]["loss"].requires_grad
+    add(history, loss=term)
+    assert not history._table.requires_grad
     assert term.requires_grad
 
 
@@ -103,7 +137,7 @@ def test_a_restored_history_is_the_one_that_was_saved(tmp_path):
     history = History("x")
     history.circumstances(precision="bf16")
     history.snapshot(0, torch.tensor([0, 1, 2]))
-    history.add(loss=torch.tensor(1.5))
+    add(history, loss=torch.tensor(1.5))
     history.close_epoch(1, share=torch.tensor(0.5))
     history.final(share=torch.tensor(0.25))
     history.candidates([torch.tensor([0, 1, 2])], torch.tensor([0.5]))

@@ -26,6 +26,10 @@ TRAININGS = {
         "neural_mixture",
         {"n_clusters": {"min": 2, "max": 4}, "auxiliary_clusters": 6, "pair_noise": 0.1},
     ),
+    "neural_mixture beside a representation": (
+        "neural_mixture",
+        {"n_clusters": 3, "representation": {"kind": "infonce", "weight": 1.0, "projection": [4], "temperature": 0.2}},
+    ),
     "components": ("neural_mixture", {"n_clusters": 3, "start": OVERCLUSTERING}),
     "dcan": ("dcan", {"n_clusters": 3, "latent_dim": 3, "start": KMEANS}),
     "dcan by descent": ("dcan", {"n_clusters": 3, "latent_dim": 3, "optimiser": "sgd", "loss": "euclidean"}),

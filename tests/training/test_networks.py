@@ -9,7 +9,17 @@ import torch
 import torchvision
 from torch import nn
 
-from deep_clustering.training.networks import MLP, Conv, ResNet, discriminator, load_module, make_encoder, module_arrays
+from deep_clustering.training import networks
+from deep_clustering.training.networks import (
+    MLP,
+    Conv,
+    ResNet,
+    discriminator,
+    fill_up,
+    load_module,
+    make_encoder,
+    module_arrays,
+)
 
 
 def n_parameters(module: nn.Module) -> int:
@@ -120,6 +130,38 @@ def test_discriminator_shape_and_size(hidden):
     assert module(torch.randn(9, 3)).shape == (9, 4)
     widths = [3, *hidden, 4]
     assert n_parameters(module) == sum((before + 1) * after for before, after in pairwise(widths))
+
+
+@pytest.mark.parametrize("n_channels", [1, 3])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kind": "conv", "channels": [4, 8], "hidden": [6]},
+        {"kind": "resnet", "blocks": [1], "width": 4, "stem_stride": 2},
+    ],
+    ids=lambda options: options["kind"],
+)
+def test_a_network_with_channels_filled_up_is_the_same(monkeypatch, options, n_channels):
+    module = make_encoder(options).build((n_channels, 8, 8), 3)
+    images = torch.rand(5, n_channels, 8, 8, generator=torch.Generator().manual_seed(0))
+    found = []
+    for is_filled in (False, True):
+        monkeypatch.setattr(networks, "_wants_channels", lambda _, is_filled=is_filled: is_filled)
+        module.zero_grad()
+        outputs = module(images)
+        outputs.square().sum().backward()
+        found.append([outputs.detach(), *(parameter.grad.clone() for parameter in module.parameters())])
+    for plain, filled in zip(*found, strict=True):
+        np.testing.assert_allclose(filled, plain, rtol=1e-3, atol=1e-3 * float(plain.abs().max()))
+
+
+def test_channels_of_zeros_stand_behind_the_others_and_lie_innermost():
+    images = torch.rand(2, 3, 4, 5)
+    filled = fill_up(images)
+    assert torch.equal(filled[:, :3], images)
+    assert filled.shape == (2, 8, 4, 5)
+    assert not filled[:, 3:].any()
+    assert filled.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_discriminator_judges_each_latent_alone():

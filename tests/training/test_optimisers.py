@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from deep_clustering.training.optimisers import OneCycle, WarmUp, make_optimiser, restore_optimiser
+from deep_clustering.training.optimisers import MovingAdamW, OneCycle, WarmUp, make_optimiser, restore_optimiser
+from waits import Waits
 
 CPU = torch.device("cpu")
 PEAK = 0.02
@@ -23,8 +24,12 @@ def network() -> nn.Linear:
 
 
 def adamw(layer: nn.Module, in_tensor: bool) -> torch.optim.AdamW:
-    """As on CUDA, with the rate in a tensor, as far as a processor can; or with a number."""
-    return torch.optim.AdamW(layer.parameters(), lr=torch.tensor(PEAK) if in_tensor else PEAK, foreach=False)
+    """As on CUDA, with the rate in a tensor; or with a number."""
+    return (
+        MovingAdamW(layer.parameters(), lr=torch.tensor(PEAK))
+        if in_tensor
+        else torch.optim.AdamW(layer.parameters(), lr=PEAK)
+    )
 
 
 def step(layer: nn.Module, optimiser: torch.optim.Optimizer, number: int) -> None:
@@ -97,6 +102,36 @@ def test_a_run_with_tensors_ends_as_one_with_numbers():
     assert not torch.allclose(layers[0].weight, network().weight, atol=1e-2)
 
 
+def test_a_step_with_tensors_neither_waits_nor_touches_parameters_without_a_gradient():
+    layer, unused = network(), nn.Parameter(torch.ones(2))
+    optimiser = MovingAdamW([*layer.parameters(), unused], lr=torch.tensor(PEAK))
+    schedule = OneCycle(optimiser, PEAK, 10)
+    with Waits() as waits:
+        for number in range(5):
+            layer(torch.full((8, 5), float(number))).square().mean().backward()
+            optimiser.step()
+            schedule.step()
+            optimiser.zero_grad()
+    assert waits.found == []
+    assert torch.equal(unused, torch.ones(2))
+
+
+@pytest.mark.parametrize("in_tensor", [False, True])
+def test_either_optimiser_goes_on_from_the_state_of_the_other(in_tensor):
+    unbroken, broken = network(), network()
+    optimiser, other = adamw(unbroken, in_tensor), adamw(broken, not in_tensor)
+    for number in range(5):
+        step(unbroken, optimiser, number)
+    broken.load_state_dict(unbroken.state_dict())
+    rate = other.param_groups[0]["lr"]
+    restore_optimiser(other, copy.deepcopy(optimiser.state_dict()), CPU)
+    other.param_groups[0]["lr"] = rate
+    for number in range(5, 10):
+        step(unbroken, optimiser, number)
+        step(broken, other, number)
+    np.testing.assert_allclose(broken.weight.detach(), unbroken.weight.detach(), atol=1e-6)
+
+
 @pytest.mark.parametrize("in_tensor", [False, True])
 def test_a_restored_optimiser_and_schedule_go_on_as_if_never_stopped(in_tensor):
     unbroken, broken = network(), network()
@@ -140,15 +175,17 @@ def test_on_a_processor_the_rate_is_a_number(kind):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("is_fused", [True, False])
-@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
+@pytest.mark.parametrize(
+    ("kind", "is_fused"),
+    [(torch.optim.Adam, True), (torch.optim.AdamW, True), (torch.optim.SGD, True), (torch.optim.AdamW, False)],
+)
 def test_on_cuda_all_that_changes_is_on_the_device(kind, is_fused):
     device = torch.device("cuda")
     layer = network().to(device)
     group = make_optimiser(kind, layer.parameters(), 0.1, device, is_fused=is_fused).param_groups[0]
     assert group["lr"].device.type == "cuda"
     assert bool(group.get("fused")) is is_fused
-    if kind is not torch.optim.SGD:
+    if kind is not torch.optim.SGD and is_fused:
         assert group["capturable"]
 
 

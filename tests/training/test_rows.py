@@ -78,6 +78,38 @@ def test_rows_that_are_read_backwards_are_those_that_numpy_shows(features):
     np.testing.assert_array_equal(Rows(backwards, CPU)[torch.arange(50)], backwards)
 
 
+# Images in bytes
+
+
+@pytest.mark.parametrize("n", [1, 50, 9000])
+def test_images_of_bytes_are_kept_as_bytes_and_come_back_as_the_same_numbers(monkeypatch, n):
+    monkeypatch.setattr(batching, "_keeps_bytes", lambda device: True)
+    images = np.random.default_rng(0).integers(0, 256, (n, 1, 3, 4)).astype(np.float32) / np.float32(255)
+    rows = Rows(images, CPU)
+    assert rows._tensor.dtype == torch.uint8
+    np.testing.assert_array_equal(torch.cat(list(rows.chunks(700))), images)
+    assert rows[torch.zeros(1, dtype=torch.int64)].dtype == torch.float32
+
+
+@pytest.mark.parametrize("value", [0.5, -1 / 255, 256 / 255, np.nan, np.inf, np.nextafter(np.float32(0.2), 1)])
+def test_images_of_other_values_are_kept_as_they_are(monkeypatch, value):
+    monkeypatch.setattr(batching, "_keeps_bytes", lambda device: True)
+    images = np.zeros((9000, 1, 2, 2), dtype=np.float32)
+    images[-1, 0, 1, 1] = value
+    rows = Rows(images, CPU)
+    assert rows._tensor.dtype == torch.float32
+    np.testing.assert_array_equal(rows[torch.tensor([8999])], images[-1:])
+
+
+def test_vectors_are_never_kept_as_bytes(monkeypatch):
+    monkeypatch.setattr(batching, "_keeps_bytes", lambda device: True)
+    assert Rows(np.zeros((5, 3), dtype=np.float32), CPU)._tensor.dtype == torch.float32
+
+
+def test_a_processor_keeps_images_as_they_are():
+    assert Rows(np.zeros((5, 1, 2, 2), dtype=np.float32), CPU)._tensor.dtype == torch.float32
+
+
 @pytest.mark.parametrize("on_disk", [False, True])
 @pytest.mark.parametrize("size", [7, 50, 60])
 def test_an_epoch_of_batches_is_that_of_the_indices_said_for_device_and_rows(features, mapped, size, on_disk):

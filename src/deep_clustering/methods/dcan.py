@@ -187,6 +187,8 @@ class DCAN(Describing):
     """Rate of the discriminator."""
     precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the encoder's passes in training; everything else is fp32."""
+    compile: Literal["auto", "off"]
+    """auto compiles the network for training steps on CUDA, if the training is long and a trial is faster."""
     restarts: Annotated[int, Ge(1)]
     """Trainings from different seeds, of which the best by pair_log_likelihood is kept (D16)."""
     patience: Annotated[int, Ge(1)]
@@ -320,6 +322,7 @@ class _Training:
     def __init__(self, model: DCAN, data: Data) -> None:
         self._model, self._data = model, data
         self.networks = model.networks_
+        self.network = self.networks["encoder"]
         self.schedules: dict[str, Schedule] = {}
         rates = {"encoder": model.encoder_learning_rate, "discriminator": model.discriminator_learning_rate}
         if model.optimiser == "sgd":

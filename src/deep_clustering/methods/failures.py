@@ -72,8 +72,8 @@ class Watch:
 
     def see(self, views: Tensor, correction: Tensor) -> None:
         """Take in the views of a step, and the correction that the whitening needed."""
-        self._correction = torch.maximum(self._correction, correction)
-        self._are_finite = self._are_finite & torch.isfinite(views).all()
+        torch.maximum(self._correction, correction, out=self._correction)  # in place, for replays of a step
+        self._are_finite.logical_and_(torch.isfinite(views).all())
 
     def close_epoch(self, epoch: int) -> None:
         """Say what was amiss in an epoch.
@@ -95,7 +95,7 @@ class Watch:
                 epoch,
                 correction,
             )
-        self._correction = torch.zeros_like(self._correction)
+        self._correction.zero_()
 
     def has_failed(self, history: History, n_clusters: int, patience: int, held_epochs: int) -> bool:
         """Whether there is a failure behind the held epochs; the log is told in the first epoch in which there is."""

@@ -17,6 +17,7 @@ Symbols
     pi_k      mixing weight                                                         exp(log_mixing_weights)
     gamma_ik  responsibility                                                        exp(log_responsibilities)
     H         heads: mixtures that share all layers but the last                    heads
+    z_i       projection of the input of the last layer                             projections
 
 Equations
     (1) exponential density  log f_ik = a_ik - log mean_j exp(a_jk)
@@ -62,6 +63,8 @@ Deviations from the paper, or choices where it is silent
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
+    N17 a loss of representation learning on z may shape the trunk with the mixture, as the paper's "along with
+        existing representation learning methods" allows; it is added to the M-step's loss      representation
 
 The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`.
 """
@@ -114,6 +117,7 @@ from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import load_module, make_encoder, module_arrays
 from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
+from deep_clustering.training.representations import WithProjector, make_representation
 from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
 from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
@@ -157,6 +161,8 @@ class NeuralMixture(Describing):
     """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
     auxiliary_clusters: Annotated[int, Ge(0)]
     """Clusters of one more head beside them (N16), which is never kept; 0 for none."""
+    representation: dict[str, Any]
+    """Loss of representation learning beside the mixture (N17): kind and its options."""
     start: dict[str, Any]
     """Partition held for the first epochs (N12): kind and its options."""
     restarts: Annotated[int, Ge(1)]
@@ -175,6 +181,8 @@ class NeuralMixture(Describing):
     """AdamW's decay."""
     precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the training steps' network passes; everything else is fp32."""
+    compile: Literal["auto", "off"]
+    """auto compiles the network for training steps on CUDA, if the training is long and a trial is faster."""
     record_every: Annotated[int, Ge(1)]
     """Epochs between snapshots of the assignments."""
 
@@ -186,6 +194,7 @@ class NeuralMixture(Describing):
         self.sizes = self.candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
         self.view, self.network = make_view(self.views), make_encoder(self.encoder)
         self.n_outputs = len(self.sizes) * max(self.sizes)
+        self.learned_representation = make_representation(self.representation)
         self._start = make_start(self.start, tuple(STARTS))
         check_drawn_rows(self._start, max(self.candidates))
         self.held_epochs = held_epochs(self._start, self.epochs)
@@ -221,8 +230,15 @@ class NeuralMixture(Describing):
         return self
 
     def build(self, row_shape: tuple[int, ...]) -> None:
-        """Make a new network and uniform mixing weights for rows of a shape."""
+        """Make a new network and uniform mixing weights for rows of a shape, and a projector if there is to be one."""
         self._build(row_shape, self.sizes)
+        last = self.encoder_[-1]
+        assert isinstance(last, nn.Linear)
+        self.networks_: dict[str, nn.Module] = {"encoder": self.encoder_}
+        self.network_: nn.Module = self.encoder_
+        if self.learned_representation.share:
+            self.networks_["projector"] = self.learned_representation.projector(last.in_features).to(self.device_)
+            self.network_ = WithProjector(self.encoder_, self.networks_["projector"])
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
         """The same for heads of so many clusters, all as wide as the widest."""
@@ -368,14 +384,15 @@ class _Training:
         self._model, self._data = model, data
         optimiser = make_optimiser(
             torch.optim.AdamW,
-            model.encoder_.parameters(),
+            [parameter for network in model.networks_.values() for parameter in network.parameters()],
             model.learning_rate,
             model.device_,
             is_fused=False,
             weight_decay=model.weight_decay,
         )
         n_steps = data.n_steps(model.batch_size, model.epochs)
-        self.networks: dict[str, nn.Module] = {"encoder": model.encoder_}
+        self.networks = model.networks_
+        self.network = model.network_
         self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
         self.schedules: dict[str, Schedule] = {"encoder": OneCycle(optimiser, model.learning_rate, n_steps)}
         self._leading = torch.zeros(1, dtype=torch.int64, device=model.device_)  # the head that the history speaks of
@@ -394,8 +411,7 @@ class _Training:
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One E-step and M-step on two views of a batch."""
         model = self._model
-        with autocast(self.precision, views.device):
-            outputs = model.encoder_(views)
+        outputs, of_representation = self._pass(views)
         scores_a, scores_b = model.split(outputs.float()).chunk(2)
         density_a = log_relative_density(scores_a, model.density, model.density_scale)
         density_b = log_relative_density(scores_b, model.density, model.density_scale)
@@ -411,7 +427,7 @@ class _Training:
             loss = m_step_loss(log_held, log_joint, log_pi)
         optimiser = self.optimisers["encoder"]
         optimiser.zero_grad(set_to_none=True)
-        loss.sum().backward()
+        (loss.sum() + sum(of_representation.values())).backward()
         optimiser.step()
         if model.mixing != "uniform":
             momentum, floor = model.mixing_momentum, model.mixing_floor
@@ -426,7 +442,17 @@ class _Training:
             "entropy": -(responsibilities * log_responsibilities).sum(dim=-1).mean(dim=0),
             "agreement": agree.float().mean(dim=0),
         }
-        return {name: term.index_select(0, self._leading).squeeze(0) for name, term in terms.items()}
+        of_head = {name: term.index_select(0, self._leading).squeeze(0) for name, term in terms.items()}
+        return of_head | of_representation
+
+    def _pass(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The network's outputs, and the weighted loss of representation learning if there is to be one (N17)."""
+        representation = self._model.learned_representation
+        with autocast(self.precision, views.device):
+            if not representation.share:
+                return self.network(views), {}
+            outputs, projections = self.network(views)
+        return outputs, {"representation_loss": representation.share * representation.loss(projections)}
 
     def _log_memberships(self, partition: Tensor) -> Tensor:
         """Log responsibilities that say the same as a partition, shape (n, 1 or heads, n_clusters): 0 or -inf."""
@@ -449,7 +475,7 @@ class _Training:
         """The head of greatest log-likelihood in the epoch leads in the next."""
         candidates = comparable(self._totals, self._model.candidates, self._model.pair_noise)
         self._leading = candidates.argmax(dim=0, keepdim=True)
-        self._totals = torch.zeros_like(self._totals)
+        self._totals.zero_()
         return {}
 
     def assign(self) -> Tensor:

@@ -38,6 +38,10 @@ class Trainable(Protocol):
         """auto, fp32 or bf16."""
 
     @property
+    def compile(self) -> str:
+        """Auto or off."""
+
+    @property
     def view(self) -> View:
         """Its random views."""
 
@@ -142,6 +146,7 @@ def _fit_once(
             held_epochs=model.held_epochs,
             batch_size=model.batch_size,
             precision=model.precision,
+            compile=model.compile,
             record_every=model.record_every,
             ends_early=ends_early,
             shown=model.shown,

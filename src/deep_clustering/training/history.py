@@ -7,6 +7,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+# Lines of the table of an epoch's batches to begin with; it doubles where there are more.
+_FIRST_LINES = 256
+
+
+class Terms:
+    """The terms of one batch: their names, and their values in one tensor of shape (n_terms,) on the device."""
+
+    def __init__(self, terms: Mapping[str, Tensor]) -> None:
+        """Put scalars together, without their graph."""
+        self.names = tuple(terms)
+        self.values = torch.stack([term.detach().float() for term in terms.values()])
+
 
 class History:
     """Collects the terms of each batch on the device and reads them once per epoch."""
@@ -18,7 +30,9 @@ class History:
             method: Name used in the message about a non-finite term.
         """
         self._method = method
-        self._batches: list[dict[str, Tensor]] = []
+        self._names: tuple[str, ...] = ()
+        self._table = torch.empty(0, 0)  # on the device, with room for more batches than there are
+        self._n_batches = 0
         self._rows: list[dict[str, float]] = []
         self._snapshots: list[tuple[int, np.ndarray]] = []
         self._others: dict[str, np.ndarray] = {}
@@ -30,9 +44,19 @@ class History:
         """Number of finished epochs."""
         return len(self._rows)
 
-    def add(self, **terms: Tensor) -> None:
-        """Note the terms of one batch (scalars on the device; nothing is read back here)."""
-        self._batches.append({name: term.detach() for name, term in terms.items()})
+    def add(self, terms: Terms) -> None:
+        """Note the terms of one batch, the same for all of an epoch; nothing is read back here."""
+        if self._n_batches in (0, len(self._table)):
+            self._make_room(terms)
+        self._table[self._n_batches].copy_(terms.values)
+        self._n_batches += 1
+
+    def _make_room(self, terms: Terms) -> None:
+        """See to a table with a free line: that of the epoch before, or one of twice the lines."""
+        if self._n_batches:
+            self._table = torch.cat([self._table, torch.empty_like(self._table)])
+        elif (self._names, self._table.device) != (terms.names, terms.values.device):
+            self._names, self._table = terms.names, terms.values.new_empty(_FIRST_LINES, len(terms.names))
 
     def close_epoch(self, epoch: int, **terms: Tensor) -> None:
         """Average the batches of an epoch.
@@ -44,12 +68,10 @@ class History:
         Raises:
             FloatingPointError: if a term is NaN or infinite, naming method, epoch and term.
         """
-        names = list(self._batches[0])
-        table = torch.stack([torch.stack([batch[name].float() for name in names]) for batch in self._batches])
-        whole = [term.detach().float() for term in terms.values()]
-        means = torch.cat([table.mean(dim=0), *(term.reshape(1) for term in whole)]).tolist()
-        names += list(terms)
-        self._batches.clear()
+        whole = [term.detach().float().reshape(1) for term in terms.values()]
+        means = torch.cat([self._table[: self._n_batches].mean(dim=0), *whole]).tolist()
+        names = [*self._names, *terms]
+        self._n_batches = 0
         for name, value in zip(names, means, strict=True):
             if not np.isfinite(value):
                 raise FloatingPointError(

@@ -7,12 +7,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from deep_clustering.training.capture import CapturedSteps
 from deep_clustering.training.checkpoints import Checkpoints, random_state, restore_random_state
+from deep_clustering.training.compilation import Compiled, compile_if_it_pays, in_use
 from deep_clustering.training.history import History
 from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
 from deep_clustering.training.progress import epochs
-from deep_clustering.training.rows import Rows, apply_in_chunks, n_batches
+from deep_clustering.training.rows import Batch, Rows, apply_in_chunks, n_batches
 from deep_clustering.training.views import View
 
 # Rows at a time of which fresh views are drawn behind a training.
@@ -62,6 +64,8 @@ class Plan:
     batch_size: int
     precision: str
     """auto, fp32 or bf16, see `training_precision`."""
+    compile: str
+    """off, or auto: as `compile_if_it_pays` finds."""
     record_every: int
     """Epochs between snapshots."""
     ends_early: bool
@@ -75,6 +79,8 @@ class Training(Protocol):
 
     networks: dict[str, nn.Module]
     """Saved, restored and put in training mode by the loop."""
+    network: nn.Module
+    """What a step passes its views through; the loop may compile it."""
     optimisers: dict[str, torch.optim.Optimizer]
     """Saved and restored by the loop."""
     schedules: dict[str, Schedule]
@@ -113,10 +119,10 @@ class Training(Protocol):
         """
 
     def tensors(self) -> dict[str, Tensor]:
-        """Further state of a checkpoint."""
+        """Further state of a checkpoint, and all of which a step makes new tensors for the next one."""
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave, on the host."""
+        """Take over what `tensors` gave."""
 
 
 def train(
@@ -159,8 +165,10 @@ def train(
                 checkpoints.save(0, _state(training, data, history, partition))
         else:
             partition = _restore(training, data, history, state)
+        steps, compiled = _steps(training, data), _compile(training, data, plan, plan.epochs - history.n_epochs)
         for epoch in epochs(plan.epochs, plan.name, lambda: history.last(*plan.shown), first=history.n_epochs):
-            _run_epoch(training, data, plan, history, partition if epoch < plan.held_epochs else None)
+            with in_use(training.network, compiled):
+                _run_epoch(training, data, plan, history, steps, partition if epoch < plan.held_epochs else None)
             history.close_epoch(epoch + 1, **training.close_epoch(epoch + 1))
             history.ended_early = training.has_failed(history) and plan.ends_early
             if history.ended_early:
@@ -176,15 +184,37 @@ def train(
 
 
 def _decide_precision(training: Training, data: Data, plan: Plan) -> str:
-    shape = (2 * min(plan.batch_size, len(data.rows)), *data.view_shape)
-    return training_precision(plan.precision, training.networks["encoder"], shape, data.rows.device)
+    return training_precision(plan.precision, training.networks["encoder"], _views_shape(data, plan), data.rows.device)
 
 
-def _run_epoch(training: Training, data: Data, plan: Plan, history: History, held: Tensor | None) -> None:
+def _compile(training: Training, data: Data, plan: Plan, n_epochs: int) -> Compiled | None:
+    if plan.compile == "off":
+        return None
+    n_steps = data.n_steps(plan.batch_size, n_epochs)
+    return compile_if_it_pays(training.network, _views_shape(data, plan), training.precision, n_steps, data.rows.device)
+
+
+def _views_shape(data: Data, plan: Plan) -> tuple[int, ...]:
+    return (2 * min(plan.batch_size, len(data.rows)), *data.view_shape)
+
+
+def _steps(training: Training, data: Data) -> CapturedSteps:
+    """What runs the steps of a training."""
+
+    def step(batch: Batch, held: Tensor | None) -> dict[str, Tensor]:
+        return training.step(data.pairs(batch.place), batch.index, held)
+
+    return CapturedSteps(step, training, data.generator, rows_are_near=data.rows.place == data.rows.device)
+
+
+def _run_epoch(
+    training: Training, data: Data, plan: Plan, history: History, steps: CapturedSteps, held: Tensor | None
+) -> None:
     for network in training.networks.values():
         network.train()
+    steps.begin_epoch(held)
     for batch in data.rows.batches(plan.batch_size, data.generator):
-        history.add(**training.step(data.pairs(batch.place), batch.index, held))
+        history.add(steps(batch))
         for schedule in training.schedules.values():
             schedule.step()
 

@@ -9,8 +9,12 @@ import numpy as np
 import torch
 from annotated_types import Ge, Le, MinLen
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.options import build_kind
+
+# Fewer input channels than these keep a convolution on CUDA from the kernels for matrix units.
+_FEWEST_CHANNELS = 8
 
 
 class Encoder(Protocol):
@@ -37,6 +41,26 @@ class MLP:
         return nn.Sequential(*layers, nn.Linear(width, n_outputs))
 
 
+class FilledConv2d(nn.Conv2d):
+    """A convolution of few channels; on CUDA zeros fill them up to eight, which its kernels for matrix units need."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """As `nn.Conv2d`."""
+        if self.in_channels >= _FEWEST_CHANNELS or not _wants_channels(images):
+            return super().forward(images)
+        return F.conv2d(fill_up(images), fill_up(self.weight), self.bias, self.stride, self.padding)
+
+
+def _wants_channels(images: Tensor) -> bool:
+    return images.is_cuda
+
+
+def fill_up(tensor: Tensor) -> Tensor:
+    """Channels of zeros behind those of a tensor, (n, 8, height, width), the channels innermost in memory."""
+    innermost = tensor.permute(0, 2, 3, 1)
+    return F.pad(innermost, (0, _FEWEST_CHANNELS - tensor.shape[1])).permute(0, 3, 1, 2)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Conv:
     """3x3 convolutions with batch normalisation, ReLU and 2x2 pooling, then an MLP."""
@@ -61,7 +85,7 @@ class Conv:
             )
         layers: list[nn.Module] = []
         for n_out in self.channels:
-            convolution = nn.Conv2d(n_channels, n_out, 3, padding=1, bias=False)
+            convolution = FilledConv2d(n_channels, n_out, 3, padding=1, bias=False)
             layers += [convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
             n_channels, height, width = n_out, height // 2, width // 2
         head = MLP(hidden=self.hidden).build((n_channels, height, width), n_outputs)
@@ -122,7 +146,7 @@ class ResNet:
                 f"{height} x {width}; use fewer stages or a larger views.size"
             )
         layers: list[nn.Module] = [
-            nn.Conv2d(n_channels, self.width, 3, self.stem_stride, padding=1, bias=False),
+            FilledConv2d(n_channels, self.width, 3, self.stem_stride, padding=1, bias=False),
             nn.BatchNorm2d(self.width),
             nn.ReLU(inplace=True),
         ]

@@ -28,7 +28,7 @@ def make_optimiser(
         learning_rate: The rate, or where a schedule starts from.
         device: Where the parameters are.
         is_fused: Whether CUDA's fused kernels do, which take Adam's momentum as a number, as `OneCycle` does not leave
-            it.
+            it; else it is AdamW.
         options: Further arguments of that kind.
 
     Returns:
@@ -36,10 +36,54 @@ def make_optimiser(
     """
     if device.type != "cuda":
         return kind(parameters, lr=learning_rate, **options)  # type: ignore[call-arg]
+    if not is_fused:
+        return MovingAdamW(parameters, lr=torch.tensor(learning_rate, device=device), **options)
     if kind is not torch.optim.SGD:  # which counts no steps
         options["capturable"] = True
-    options["fused" if is_fused else "foreach"] = True
-    return kind(parameters, lr=torch.tensor(learning_rate, device=device), **options)  # type: ignore[call-arg]
+    return kind(parameters, lr=torch.tensor(learning_rate, device=device), fused=True, **options)  # type: ignore[call-arg]
+
+
+class MovingAdamW(torch.optim.AdamW):
+    """AdamW whose rate and momentum are tensors that a schedule fills anew for each step.
+
+    torch's own reads the momentum back to the host, which waits for the device, and which a captured step cannot do.
+    Its state is that of torch's AdamW, so that each reads the checkpoints of the other.
+    """
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """One step on the gradients of all parameters that have one."""
+        for group in self.param_groups:
+            parameters = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if parameters:
+                self._move(parameters, group)
+
+    def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
+        for parameter in parameters:
+            if not self.state[parameter]:
+                self.state[parameter] |= {
+                    "step": torch.zeros((), device=parameter.device),
+                    "exp_avg": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                    "exp_avg_sq": torch.zeros_like(parameter, memory_format=torch.preserve_format),
+                }
+        gradients = [gradient for parameter in parameters if (gradient := parameter.grad) is not None]
+        steps, means, squares = (
+            [self.state[parameter][name] for parameter in parameters] for name in ("step", "exp_avg", "exp_avg_sq")
+        )
+        rate, (beta1, beta2) = group["lr"], group["betas"]
+        torch._foreach_add_(steps, 1)
+        number = steps[0]  # the same for all
+        torch._foreach_mul_(parameters, 1 - rate * group["weight_decay"])
+        torch._foreach_mul_(means, beta1)
+        torch._foreach_add_(means, list(torch._foreach_mul(gradients, 1 - beta1)))
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, list(torch._foreach_mul(gradients, 1 - beta2)))
+        # p -= rate / (1 - beta1^t) * mean / (sqrt(square) / sqrt(1 - beta2^t) + eps), with all factors in the divisor
+        divisors = torch._foreach_sqrt(squares)
+        torch._foreach_div_(divisors, (1 - beta2**number).sqrt())
+        torch._foreach_add_(divisors, group["eps"])
+        torch._foreach_mul_(divisors, (beta1**number - 1) / rate)
+        torch._foreach_addcdiv_(parameters, means, divisors)
 
 
 class Schedule(Protocol):

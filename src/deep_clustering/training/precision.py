@@ -93,15 +93,16 @@ def full_single_precision(device: torch.device) -> Iterator[None]:
 
 def _seconds_of_a_pass(network: nn.Module, views: torch.Tensor, precision: str) -> float:
     """Time of one forward and backward pass."""
-    _wait_for(views.device)
+    wait_for(views.device)
     began = time.perf_counter()
     with autocast(precision, views.device):
         outputs = network(views)
     outputs.float().sum().backward()
-    _wait_for(views.device)
+    wait_for(views.device)
     return time.perf_counter() - began
 
 
-def _wait_for(device: torch.device) -> None:
+def wait_for(device: torch.device) -> None:
+    """Wait until a device has done all that it was asked for."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

@@ -1,0 +1,96 @@
+"""Losses of representation learning against their definitions, written with loops in double precision."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deep_clustering.training.representations import make_representation
+from deep_clustering.training.representations.infonce import info_nce
+from deep_clustering.training.representations.vicreg import vicreg
+
+INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [8, 4], "temperature": 0.2}
+VICREG = {"kind": "vicreg", "weight": 0.5, "projection": [6], "invariance": 25.0, "variance": 25.0, "covariance": 1.0}
+
+
+def projections(n: int, d: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(2 * n, d))
+
+
+@pytest.mark.parametrize("temperature", [0.1, 1.0])
+@pytest.mark.parametrize("n", [1, 2, 9])
+def test_infonce_is_the_log_share_of_the_other_view(n, temperature):
+    z = projections(n, 5)
+    cosine = [[a @ b / math.sqrt((a @ a) * (b @ b)) for b in z] for a in z]
+    terms = []
+    for i in range(2 * n):
+        partner = (i + n) % (2 * n)
+        others = sum(math.exp(cosine[i][k] / temperature) for k in range(2 * n) if k != i)
+        terms.append(-math.log(math.exp(cosine[i][partner] / temperature) / others))
+    assert float(info_nce(torch.tensor(z), temperature)) == pytest.approx(np.mean(terms), rel=1e-5, abs=1e-6)
+
+
+def test_infonce_of_equal_projections_is_that_of_a_guess():
+    assert float(info_nce(torch.ones(20, 3), 0.2)) == pytest.approx(math.log(19), rel=1e-5)
+
+
+def test_infonce_does_not_depend_on_the_lengths_or_on_a_rotation():
+    z = torch.tensor(projections(6, 4), dtype=torch.float32)
+    turned = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))[0]
+    lengths = torch.linspace(0.1, 9, 12).unsqueeze(1)
+    assert float(info_nce(z @ turned * lengths, 0.3)) == pytest.approx(float(info_nce(z, 0.3)), rel=1e-4)
+
+
+def test_infonce_has_finite_gradients():
+    z = torch.tensor(projections(3, 4), dtype=torch.float32, requires_grad=True)
+    info_nce(z, 0.2).backward()
+    assert torch.isfinite(z.grad).all()
+    assert z.grad.abs().sum() > 0
+
+
+def test_vicreg_is_the_sum_of_its_three_terms():
+    n, d = 7, 4
+    z = projections(n, d)
+    a, b = z[:n], z[n:]
+    alike = sum((a[i, j] - b[i, j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
+    spread = together = 0.0
+    for view in (a, b):
+        covariance = np.cov(view, rowvar=False)
+        spread += np.mean([max(0, 1 - math.sqrt(covariance[j, j] + 1e-4)) for j in range(d)]) / 2
+        together += sum(covariance[j, k] ** 2 for j in range(d) for k in range(d) if j != k) / d
+    for weights in ((1, 0, 0), (0, 1, 0), (0, 0, 1), (25, 24, 3)):
+        expected = np.dot(weights, [alike, spread, together])
+        assert float(vicreg(torch.tensor(z), *map(float, weights))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_vicreg_of_equal_projections_is_the_lack_of_variance():
+    z = torch.ones(8, 3, requires_grad=True)
+    loss = vicreg(z, 25.0, 10.0, 1.0)
+    loss.backward()
+    assert float(loss) == pytest.approx(10 * (1 - 1e-2), rel=1e-5)
+    assert torch.isfinite(z.grad).all()
+
+
+def test_the_options_reach_the_loss_and_the_projector():
+    z = torch.tensor(projections(5, 6), dtype=torch.float32)
+    assert torch.equal(make_representation(INFONCE).loss(z), info_nce(z, 0.2))
+    assert torch.equal(make_representation(VICREG).loss(z), vicreg(z, 25.0, 25.0, 1.0))
+    assert make_representation(INFONCE).projector(7)(torch.ones(3, 7)).shape == (3, 4)
+    assert make_representation(VICREG).projector(7)(torch.ones(3, 7)).shape == (3, 6)
+    assert make_representation(VICREG).share == 0.5
+    assert make_representation({"kind": "none"}).share == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "simclr"}, "unknown kind 'simclr'"),
+        ({"temperature": 0.0}, "temperature"),
+        ({"projection": []}, "projection"),
+        ({"weight": -1.0}, "weight"),
+    ],
+)
+def test_wrong_options_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_representation(INFONCE | changes)
