@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from deep_clustering.methods.pair_bound import bound
+from deep_clustering.training.loop import Data
 
 # Resamplings of the rows behind the probability of each number of clusters.
 _RESAMPLINGS = 500
@@ -53,6 +53,12 @@ def n_rounds(n_samples: int) -> int:
     return max(1, min(_ROUNDS, _ENOUGH_PAIRS // n_samples))
 
 
+def rms_length(data: Data) -> float:
+    """Root mean square length of the plain rows of a training; 1 if all are zero."""
+    length = data.apply(lambda views: views.flatten(1).float().square().sum(dim=1)).mean().sqrt()
+    return float(length) or 1.0
+
+
 def uniform_weights(sizes: Sequence[int], device: torch.device) -> Tensor:
     """Log mixing weights 1 / K of heads as wide as the widest, shape (heads, n_clusters), in nats."""
     n_clusters = torch.tensor(sizes, device=device).unsqueeze(1)
@@ -60,13 +66,24 @@ def uniform_weights(sizes: Sequence[int], device: torch.device) -> Tensor:
     return torch.where(is_there, -n_clusters.log(), torch.tensor(_ABSENT))
 
 
-def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: float) -> Tensor:
+def bounds(sizes: Sequence[int], noise: Tensor) -> Tensor:
+    """Greatest log-likelihood of each candidate, `pair_bound.bound`, shape (n_candidates,), in nats.
+
+    Args:
+        sizes: Number of clusters of each candidate.
+        noise: e of each head; those behind the candidates are left out, shape (n_heads,).
+    """
+    n_clusters, of_candidates = torch.tensor(sizes, device=noise.device), noise[: len(sizes)]
+    return torch.log((1 - of_candidates) * n_clusters + of_candidates)
+
+
+def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: Tensor) -> Tensor:
     """What candidates are compared by: log-likelihood, as a share of the bound if their numbers of clusters differ.
 
     Args:
         log_likelihoods: Of each head, in nats; those behind the candidates are left out, shape (..., n_heads).
         sizes: Number of clusters of each candidate.
-        noise: As in `bound`.
+        noise: e of each head, shape (n_heads,).
 
     Returns:
         Shape (..., n_candidates).
@@ -74,7 +91,7 @@ def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: float) -> T
     of_candidates = log_likelihoods[..., : len(sizes)]
     if len(set(sizes)) == 1:
         return of_candidates
-    return of_candidates / torch.tensor([bound(size, noise) for size in sizes], device=log_likelihoods.device)
+    return of_candidates / bounds(sizes, noise)
 
 
 def probable_numbers(shares: Tensor, generator: torch.Generator) -> Tensor:

@@ -36,6 +36,7 @@ Equations
         mixture is EM on each view plus consistency of weight one, exactly.
     (9) pair noise           p(x, x') = (1 - e) sum_k pi_k f_k(x) f_k(x') + e: with probability e the two views have
         nothing in common, as a neighbour that is none; responsibilities then sum to less than one
+    (10) its M-step          e = (1/B) sum_i (1 - sum_k gamma_ik), a moving average
 
 Readings of the paper (`objective`)
     pair                     (3) to (5): EM and consistency as one model; the default
@@ -50,7 +51,9 @@ Deviations from the paper, or choices where it is silent
     N4 mixing weights are uniform; or learned: a moving average of the responsibilities with a floor; or neutral:
         proportional to its square. Hard clusters of shares s_k that both views agree on have mean log p =
         sum_k s_k (log pi_k - 2 log s_k), greatest at s_k proportional to sqrt(pi_k). So uniform weights pull towards
-        equal clusters, learned ones too (the root of any pi is flatter), and neutral ones leave the shares alone
+        equal clusters, learned ones too (the root of any pi is flatter), and neutral ones leave the shares alone.
+        The floor is a Dirichlet prior on the shares: s = (1 - a) mean gamma + a / K is the mode of the posterior of B
+        samples under pseudo-counts of B a / ((1 - a) K) each
     N6 consistency is not a second loss but the pair mixture (3); the other readings are options
     N7 a small convolutional or fully connected network instead of the paper's; ResNet-18 is an option
     N8 affine views for images, term dropout or noise for vectors, neighbours for features
@@ -63,6 +66,8 @@ Deviations from the paper, or choices where it is silent
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
+    N18 a network of one layer has its learning rate and its prior in units of the rows' root mean square length, so
+        that neither depends on their scale; the prior is Gaussian, on the weights of the last layer    weight_prior
     N17 a loss of representation learning on z may shape the trunk with the mixture, as the paper's "along with
         existing representation learning methods" allows; it is added to the M-step's loss      representation
 
@@ -81,14 +86,15 @@ from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.heads import (
+    bounds,
     comparable,
     head_sizes,
     keep_head,
     n_rounds,
     probable_numbers,
+    rms_length,
     uniform_weights,
 )
-from deep_clustering.methods.pair_bound import bound
 from deep_clustering.methods.pair_mixture import (
     consistency_loss,
     e_step,
@@ -97,14 +103,17 @@ from deep_clustering.methods.pair_mixture import (
     m_step_loss,
     mixing_weights,
     sigmoid_relevance,
+    update_noise,
     update_shares,
 )
 from deep_clustering.methods.starts import (
     STARTS,
+    Consensus,
     NoStart,
     Overclustering,
     check_drawn_rows,
     find_partitions,
+    fit_before,
     held_epochs,
     make_start,
 )
@@ -114,7 +123,7 @@ from deep_clustering.training.described import Described, Describing
 from deep_clustering.training.fitting import fit, make_data
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import load_module, make_encoder, module_arrays
+from deep_clustering.training.networks import MLP, load_module, make_encoder, module_arrays
 from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.representations import WithProjector, make_representation
@@ -157,6 +166,8 @@ class NeuralMixture(Describing):
     """Smallest average responsibility as a share of 1 / K, when not uniform."""
     pair_noise: Annotated[float, Ge(0), Le(0.99)]
     """Probability e that the views of a pair have nothing in common (9), as neighbours that are none."""
+    estimate_noise: bool
+    """Whether e only begins there and is estimated, for each head by itself (10)."""
     heads: Annotated[int, Ge(1)]
     """Mixtures trained side by side on one trunk, of which the best by (3) is kept."""
     auxiliary_clusters: Annotated[int, Ge(0)]
@@ -179,6 +190,8 @@ class NeuralMixture(Describing):
     """Peak of the one-cycle schedule."""
     weight_decay: Annotated[float, Ge(0), Le(1)]
     """AdamW's decay."""
+    weight_prior: Annotated[float, Ge(0), Le(1)]
+    """Strength of a Gaussian prior on the weights of a head: half of it times their squared length is added (N18)."""
     precision: Literal["auto", "fp32", "bf16"]
     """fp32, bf16, or auto, the faster: of the training steps' network passes; everything else is fp32."""
     compile: Literal["auto", "off"]
@@ -194,9 +207,12 @@ class NeuralMixture(Describing):
         self.sizes = self.candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
         self.view, self.network = make_view(self.views), make_encoder(self.encoder)
         self.n_outputs = len(self.sizes) * max(self.sizes)
+        self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
         self._start = make_start(self.start, tuple(STARTS))
         check_drawn_rows(self._start, max(self.candidates))
+        if isinstance(self._start, Consensus) and not isinstance(self.n_clusters, int):
+            raise ValueError(f"start: kind consensus needs one number of clusters, got the range {self.n_clusters}")
         self.held_epochs = held_epochs(self._start, self.epochs)
 
     def fit(
@@ -246,6 +262,7 @@ class NeuralMixture(Describing):
         network = self.network.build(self.view.output_shape(self.row_shape_), len(sizes) * max(sizes))
         self.encoder_ = network.to(self.device_)
         self.log_mixing_weights_ = uniform_weights(sizes, self.device_)
+        self.noise_ = torch.full((len(sizes),), float(self.pair_noise), device=self.device_)
         self.score_mean_ = torch.zeros_like(self.log_mixing_weights_)
         self.score_std_ = torch.ones_like(self.score_mean_)
         self.log_normaliser_ = torch.zeros_like(self.score_mean_)
@@ -269,10 +286,15 @@ class NeuralMixture(Describing):
             n_components = self._start.n_components(max(sizes), min(self.batch_size, features.shape[0]))
             changes: dict[str, Any] = {"n_clusters": n_components, "precision": precision}
             several = replace(self, heads=1, auxiliary_clusters=0, **changes)
-            many = self._start.fit_components(several, features, neighbours, checkpoints)
+            many = fit_before(self._start, several, features, neighbours, checkpoints)
             # The Euclidean distance of square roots is Hellinger's between the rows' distributions over the components.
             points = np.sqrt(many.pair_responsibilities(features, neighbours))
             partitions = self._start.merge(points, sizes, self.seed)
+        elif isinstance(self._start, Consensus):
+            several = replace(self, heads=self._start.heads, auxiliary_clusters=0, precision=precision)
+            tried = fit_before(self._start, several, features, neighbours, checkpoints).history_
+            candidates, scores = tried["candidate_assignments"], tried["candidate_scores"]
+            partitions = self._start.find(features, neighbours, candidates, scores, sizes[0], self.heads, self.seed)
         else:
             partitions = find_partitions(self._start, features, neighbours, sizes, self.seed)
         if self.auxiliary_clusters:  # of which nothing is held
@@ -311,7 +333,7 @@ class NeuralMixture(Describing):
     def e_step_of_pairs(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """E-step of pairs given as `log_joint_of_fresh_pairs` gives them."""
         log_pi = self.log_mixing_weights_
-        return e_step(first + second - 2 * log_pi, log_pi, self.pair_noise)
+        return e_step(first + second - 2 * log_pi, log_pi, self.noise_)
 
     def split(self, outputs: Tensor) -> Tensor:
         """The network's outputs by head, shape (n, heads, n_clusters)."""
@@ -341,6 +363,7 @@ class NeuralMixture(Describing):
         keep_head(self.encoder_, head, max(self.sizes), size)
         for name in _OF_HEADS:
             setattr(self, name, getattr(self, name)[head : head + 1, :size].clone())
+        self.noise_ = self.noise_[head : head + 1].clone()
 
     def describe(self, features: np.ndarray) -> Described:
         """argmax_k pi_k f_k(x), responsibilities (7), activations in front of the last layer, and log p(x), in nats.
@@ -382,10 +405,12 @@ class _Training:
 
     def __init__(self, model: NeuralMixture, data: Data) -> None:
         self._model, self._data = model, data
+        self._row_length = rms_length(data) if model.is_linear else 1.0
+        learning_rate = model.learning_rate / self._row_length
         optimiser = make_optimiser(
             torch.optim.AdamW,
             [parameter for network in model.networks_.values() for parameter in network.parameters()],
-            model.learning_rate,
+            learning_rate,
             model.device_,
             is_fused=False,
             weight_decay=model.weight_decay,
@@ -394,7 +419,7 @@ class _Training:
         self.networks = model.networks_
         self.network = model.network_
         self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
-        self.schedules: dict[str, Schedule] = {"encoder": OneCycle(optimiser, model.learning_rate, n_steps)}
+        self.schedules: dict[str, Schedule] = {"encoder": OneCycle(optimiser, learning_rate, n_steps)}
         self._leading = torch.zeros(1, dtype=torch.int64, device=model.device_)  # the head that the history speaks of
         self._totals = torch.zeros(len(model.sizes), device=model.device_)  # log-likelihoods of the heads this epoch
 
@@ -416,7 +441,7 @@ class _Training:
         density_a = log_relative_density(scores_a, model.density, model.density_scale)
         density_b = log_relative_density(scores_b, model.density, model.density_scale)
         log_joint, log_pi = density_a + density_b, model.log_mixing_weights_
-        log_responsibilities, of_pairs = e_step(log_joint.detach(), log_pi, model.pair_noise)
+        log_responsibilities, of_pairs = e_step(log_joint.detach(), log_pi, model.noise_)
         log_likelihood = of_pairs.mean(dim=0)
         if held is None:
             loss = self._loss(density_a, density_b, log_responsibilities)
@@ -427,12 +452,14 @@ class _Training:
             loss = m_step_loss(log_held, log_joint, log_pi)
         optimiser = self.optimisers["encoder"]
         optimiser.zero_grad(set_to_none=True)
-        (loss.sum() + sum(of_representation.values())).backward()
+        (loss.sum() + self._prior() + sum(of_representation.values())).backward()
         optimiser.step()
         if model.mixing != "uniform":
             momentum, floor = model.mixing_momentum, model.mixing_floor
             self._log_shares = update_shares(self._log_shares, log_responsibilities, momentum, floor)
             log_pi = model.log_mixing_weights_ = mixing_weights(self._log_shares, model.mixing)
+        if model.estimate_noise:
+            model.noise_ = update_noise(model.noise_, log_responsibilities, model.mixing_momentum)
         self._totals += log_likelihood
         responsibilities = log_responsibilities.exp()
         agree = (density_a + log_pi).argmax(dim=-1) == (density_b + log_pi).argmax(dim=-1)
@@ -454,6 +481,14 @@ class _Training:
             outputs, projections = self.network(views)
         return outputs, {"representation_loss": representation.share * representation.loss(projections)}
 
+    def _prior(self) -> Tensor | float:
+        """Negative log prior of all heads' weights up to a constant, in nats (N18)."""
+        if not self._model.weight_prior:
+            return 0.0
+        last = self._model.encoder_[-1]
+        assert isinstance(last, nn.Linear)
+        return self._model.weight_prior / 2 * self._row_length**2 * last.weight.square().sum()
+
     def _log_memberships(self, partition: Tensor) -> Tensor:
         """Log responsibilities that say the same as a partition, shape (n, 1 or heads, n_clusters): 0 or -inf."""
         width = max(self._model.sizes)
@@ -473,7 +508,7 @@ class _Training:
 
     def close_epoch(self, epoch: int) -> dict[str, Tensor]:
         """The head of greatest log-likelihood in the epoch leads in the next."""
-        candidates = comparable(self._totals, self._model.candidates, self._model.pair_noise)
+        candidates = comparable(self._totals, self._model.candidates, self._model.noise_)
         self._leading = candidates.argmax(dim=0, keepdim=True)
         self._totals.zero_()
         return {}
@@ -488,7 +523,7 @@ class _Training:
 
     def finish(self, history: History) -> Tensor:
         """Keep the head of greatest pair log-likelihood on fresh views (N11, N14)."""
-        model, noise = self._model, self._model.pair_noise
+        model, noise = self._model, self._model.noise_
         sizes = model.candidates
         of_rows = torch.zeros(len(self._data.rows), len(sizes), device=model.device_)
         rounds = n_rounds(len(self._data.rows))
@@ -502,7 +537,7 @@ class _Training:
         if len(set(sizes)) > 1:
             history.selection(
                 n_clusters=torch.tensor(sizes),
-                bound=torch.tensor([bound(size, noise) for size in sizes]),
+                bound=bounds(sizes, noise),
                 log_likelihood=log_likelihoods,
                 log_likelihood_deviation=of_rows.std(dim=0) / math.sqrt(len(of_rows)),
                 probability=probable_numbers(
@@ -512,15 +547,22 @@ class _Training:
         head = int(scores.argmax())
         model.keep(head)
         value = log_likelihoods[head]
-        history.final(log_likelihood=value, log_likelihood_share=value / bound(sizes[head], noise))
+        share = value / bounds([sizes[head]], noise[head : head + 1])[0]
+        history.final(log_likelihood=value, log_likelihood_share=share, pair_noise=noise[head])
         return clusters[:, head]
 
     def tensors(self) -> dict[str, Tensor]:
         """Mixing weights, average responsibilities and the leading head."""
         log_pi = self._model.log_mixing_weights_
-        return {"log_mixing_weights": log_pi, "log_shares": self._log_shares, "leading": self._leading}
+        return {
+            "log_mixing_weights": log_pi,
+            "log_shares": self._log_shares,
+            "leading": self._leading,
+            "noise": self._model.noise_,
+        }
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave."""
         self._model.log_mixing_weights_ = tensors["log_mixing_weights"]
         self._log_shares, self._leading = tensors["log_shares"], tensors["leading"]
+        self._model.noise_ = tensors["noise"]

@@ -1,10 +1,13 @@
-"""Densities, E-step, M-step and mixing weights of NMM-EM: equations (1) to (9) of `neural_mixture`, as functions."""
+"""Densities, E-step, M-step and mixing weights of NMM-EM: equations (1) to (10) of `neural_mixture`, as functions."""
 
 import math
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
+
+# An e of zero would stay there, and one of one leaves nothing to learn from.
+_LEAST_NOISE, _MOST_NOISE = 1e-4, 0.99
 
 
 def log_mean_exp(values: Tensor) -> Tensor:
@@ -43,13 +46,13 @@ def log_relative_density(scores: Tensor, density: str, scale: float) -> Tensor:
     return scores - log_mean_exp(scores)
 
 
-def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor, noise: float = 0.0) -> tuple[Tensor, Tensor]:
+def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Posterior over clusters for each sample, and the log-likelihood, equations (3), (4), (7) and (9).
 
     Args:
         log_joint_density: log f_k(x_i) + log f_k(x'_i) (or of one view alone), shape (n, ..., n_clusters), in nats.
         log_mixing_weights: log pi_k, shape (..., n_clusters), in nats.
-        noise: e, the probability of a pair without a common cluster, in [0, 1).
+        noise: e, the probability of a pair without a common cluster, in [0, 1), shape (...); None for 0.
 
     Returns:
         log_responsibilities: shape (n, ..., n_clusters); exp sums over the last axis to 1, with noise to less.
@@ -61,10 +64,12 @@ def e_step(log_joint_density: Tensor, log_mixing_weights: Tensor, noise: float =
     if log_joint_density.shape[1:] != log_mixing_weights.shape:
         expected = " x ".join(map(str, log_joint_density.shape[1:]))
         raise ValueError(f"e_step: expected {expected} mixing weights, got shape {tuple(log_mixing_weights.shape)}")
-    weighted = log_joint_density + log_mixing_weights + math.log1p(-noise)
+    weighted = log_joint_density + log_mixing_weights
+    if noise is not None:
+        weighted = weighted + torch.log1p(-noise).unsqueeze(-1)
     log_evidence = torch.logsumexp(weighted, dim=-1, keepdim=True)
-    if noise:
-        log_evidence = torch.logaddexp(log_evidence, torch.full_like(log_evidence, math.log(noise)))
+    if noise is not None:
+        log_evidence = torch.logaddexp(log_evidence, noise.log().unsqueeze(-1).expand_as(log_evidence))
     return weighted - log_evidence, log_evidence.squeeze(-1)
 
 
@@ -112,6 +117,21 @@ def update_shares(log_shares: Tensor, log_responsibilities: Tensor, momentum: fl
     shares = momentum * log_shares.exp() + (1 - momentum) * batch
     shares = (1 - floor) * shares / shares.sum(dim=-1, keepdim=True) + floor / shares.shape[-1]
     return shares.log()
+
+
+def update_noise(noise: Tensor, log_responsibilities: Tensor, momentum: float) -> Tensor:
+    """M-step of the pair noise, equation (10): the mean probability that no cluster is responsible.
+
+    Args:
+        noise: Current e, shape (...).
+        log_responsibilities: Of a batch, from the E-step with that noise, shape (n, ..., n_clusters).
+        momentum: Share of the old value, in [0, 1].
+
+    Returns:
+        New e, shape (...), in [1e-4, 0.99]: from zero itself it could not rise again.
+    """
+    unexplained = 1 - log_responsibilities.detach().exp().sum(dim=-1).mean(dim=0)
+    return (momentum * noise + (1 - momentum) * unexplained).clamp(_LEAST_NOISE, _MOST_NOISE)
 
 
 def mixing_weights(log_shares: Tensor, mixing: str) -> Tensor:

@@ -160,6 +160,7 @@ class TEMI(Describing):
     """TEMI; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "temi"
+    compile: ClassVar = "off"
     label_free_score: ClassVar[tuple[str, str]] = ("pair_loss", "min")
     shown: ClassVar = ("loss", "agreement")
     held_epochs: ClassVar = 0
