@@ -285,7 +285,7 @@ def test_a_row_alone_is_predicted_as_in_any_batch(case):
 def test_equal_training_rows_are_predicted_alone_as_in_any_batch(tiny_options, method):
     distinct = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
     features = np.repeat(distinct, 3, axis=0)
-    options = tiny_options(method, "vectors", n_clusters=100 if method == "ward" else 10)
+    options = tiny_options(method, "vectors", n_clusters=60 if method == "ward" else 10)
     if method == "tsne_gmm":
         options |= {"perplexity": 3.0, "n_init": 3}
     estimator = make_method(options).fit(features)
@@ -427,6 +427,7 @@ def with_value(features: np.ndarray, row: int, value: float) -> np.ndarray:
 BAD_FEATURES = {
     "nan": (lambda x: with_value(x, 5, np.nan), "must be finite, got NaN or infinity first in row 5"),
     "infinity": (lambda x: with_value(x, 7, -np.inf), "must be finite, got NaN or infinity first in row 7"),
+    "few distinct": (lambda x: np.repeat(x[:2], 20, axis=0), "number of distinct rows, got 3 for 40 rows of which 2"),
     "constant": (lambda x: np.repeat(x[:1], 20, axis=0), r"all 20 rows are equal \(constant features\)"),
     "too few rows": (lambda x: x[:2], "n_clusters must be at most the number of rows, got 3 for 2 rows"),
     "no rows": (lambda x: x[:0], r"must not be empty, got shape \(0, 1, 8, 8\)"),
@@ -447,7 +448,7 @@ def test_fit_refuses_bad_features(tiny_options, digits, method, bad):
         make_method(tiny_options(method, n_clusters=3)).fit(change(digits))
 
 
-@pytest.mark.parametrize("bad", sorted(set(BAD_FEATURES) - {"constant", "too few rows"}))
+@pytest.mark.parametrize("bad", sorted(set(BAD_FEATURES) - {"constant", "few distinct", "too few rows"}))
 def test_predict_refuses_bad_features(image_case, digits, bad):
     change, message = BAD_FEATURES[bad]
     estimator = image_case.estimator
