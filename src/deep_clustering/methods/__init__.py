@@ -40,6 +40,17 @@ _WITHOUT_EFFECT: dict[str, dict[str, Any]] = {
     "views": {"erase": 0.0, "reweight": 0.0, "noise": 0.0},
 }
 
+# Options that are younger than 0.2.0, with the value that does what it did: for models that were saved without them.
+_YOUNGER: dict[str, dict[str, Any]] = {
+    "dcan": {"compile": "off"},
+    "neural_mixture": {
+        "compile": "off",
+        "estimate_noise": False,
+        "representation": {"kind": "none"},
+        "weight_prior": 0.0,
+    },
+}
+
 
 def is_curve(name: str) -> bool:
     """Whether an entry of a history has a value per epoch, and is no snapshot, candidate, final figure or the like."""
@@ -173,8 +184,9 @@ def load_method(model: Model) -> Clusterer:
 
 
 def _of_this_version(model: Model) -> dict[str, Any]:
-    """Options of a saved method without those that are gone and had no effect."""
-    options = {name: value for name, value in model.options.items() if not _had_no_effect(model.method, name, value)}
+    """Options of a saved method with those that are younger, without those that are gone and had no effect."""
+    kept = {name: value for name, value in model.options.items() if not _had_no_effect(model.method, name, value)}
+    options = _YOUNGER.get(model.method, {}) | kept
     if model.method == "dcan" and "reconstruction_weight" not in options:
         options.pop("decoder_hidden", None)
     if "views" in options:

@@ -80,6 +80,7 @@ from deep_clustering.methods.latent_mixture import (
 )
 from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
 from deep_clustering.methods.starts import (
+    Consensus,
     NoStart,
     Overclustering,
     check_drawn_rows,
@@ -270,7 +271,7 @@ class DCAN(Describing):
         self, features: np.ndarray, neighbours: np.ndarray | None, precision: str, checkpoints: Checkpoints | None
     ) -> Tensor | None:
         """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
-        if isinstance(self._start, NoStart | Overclustering):
+        if isinstance(self._start, NoStart | Overclustering | Consensus):
             return None
         partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self.device_)

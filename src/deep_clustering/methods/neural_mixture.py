@@ -291,7 +291,8 @@ class NeuralMixture(Describing):
             points = np.sqrt(many.pair_responsibilities(features, neighbours))
             partitions = self._start.merge(points, sizes, self.seed)
         elif isinstance(self._start, Consensus):
-            several = replace(self, heads=self._start.heads, auxiliary_clusters=0, precision=precision)
+            first: dict[str, Any] = {"heads": self._start.heads, "precision": precision}
+            several = replace(self, auxiliary_clusters=0, **first)
             tried = fit_before(self._start, several, features, neighbours, checkpoints).history_
             candidates, scores = tried["candidate_assignments"], tried["candidate_scores"]
             partitions = self._start.find(features, neighbours, candidates, scores, sizes[0], self.heads, self.seed)

@@ -238,7 +238,7 @@ class Consensus:
                 found.append(find_partitions(other, features, neighbours, [n_clusters], seed + place)[:, 0])
         return np.stack(found, axis=1)
 
-    def _others(self) -> list[Any]:
+    def _others(self) -> list["StartOfRows"]:
         kinds = {kind: STARTS[kind] for kind in ("kmeans", "neighbour_kmeans", "ward", "tsne_gmm")}
         return [build_kind(kinds, {"hold": 0.0, **options}, "start.others") for options in self.others]
 
@@ -252,9 +252,11 @@ def find_consensus(partitions: np.ndarray, n_clusters: int, seed: int) -> np.nda
         seed: Seed of k-means.
 
     Returns:
-        Cluster of each row, shape (n_samples,), int64.
+        Cluster of each row, shape (n_samples,), int64; the first partition where the votes tell fewer rows apart.
     """
     n_partitions, n_samples = partitions.shape
+    if len(np.unique(partitions, axis=1).T) < n_clusters:
+        return partitions[0].astype(np.int64)
     width = int(partitions.max()) + 1
     columns = partitions.astype(np.int64) + width * np.arange(n_partitions)[:, None]
     ends = np.arange(n_samples + 1) * n_partitions
@@ -317,6 +319,9 @@ STARTS: dict[str, type] = {
     "consensus": Consensus,
 }
 
+StartOfRows = KMeansStart | NeighbourKMeansStart | WardStart | TSNEStart
+"""What finds a partition of the rows as they come."""
+
 Start = NoStart | KMeansStart | NeighbourKMeansStart | WardStart | TSNEStart | Overclustering | Consensus
 
 
@@ -343,7 +348,7 @@ def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:
 
 
 def find_partitions(
-    start: KMeansStart | WardStart | TSNEStart,
+    start: StartOfRows,
     features: np.ndarray | sparse.csr_matrix,
     neighbours: np.ndarray | None,
     n_clusters: Sequence[int],

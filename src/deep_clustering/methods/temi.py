@@ -156,7 +156,6 @@ class TEMI(Describing):
     """TEMI; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "temi"
-    compile: ClassVar = "off"
     label_free_score: ClassVar[tuple[str, str]] = ("pair_loss", "min")
     shown: ClassVar = ("loss", "agreement")
     compile: ClassVar = "off"

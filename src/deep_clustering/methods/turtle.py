@@ -181,7 +181,6 @@ class TURTLE(Describing):
     """TURTLE; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "turtle"
-    compile: ClassVar = "off"
     label_free_score: ClassVar[tuple[str, str]] = ("objective", "min")
     shown: ClassVar = ("objective", "entropy")
     precision: ClassVar = "fp32"
