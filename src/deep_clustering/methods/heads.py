@@ -6,6 +6,7 @@ Deviations N11 and N14 of `neural_mixture`.
 from collections.abc import Mapping, Sequence
 
 import torch
+from sklearn.metrics import adjusted_rand_score
 from torch import Tensor, nn
 
 from deep_clustering.training.loop import Data
@@ -92,6 +93,34 @@ def comparable(log_likelihoods: Tensor, sizes: Sequence[int], noise: Tensor) -> 
     if len(set(sizes)) == 1:
         return of_candidates
     return of_candidates / bounds(sizes, noise)
+
+
+def late_rise(log_likelihoods: Sequence[float]) -> Tensor:
+    """How much the log-likelihood still rose in the end: the last tenth of the epochs against the tenth before.
+
+    Args:
+        log_likelihoods: Of each epoch, in nats.
+
+    Returns:
+        Scalar, in nats; 0 of a single epoch.
+    """
+    tenth = max(1, len(log_likelihoods) // 10)
+    last, before = log_likelihoods[-tenth:], log_likelihoods[-2 * tenth : -tenth]
+    return torch.tensor(sum(last) / tenth - sum(before) / len(before) if before else 0.0)
+
+
+def agreement_of_best(assignments: Sequence[Tensor], scores: Tensor) -> Tensor:
+    """Adjusted Rand index of the two candidates of greatest score: 1 where both found the same clusters.
+
+    Args:
+        assignments: Clusters of all rows by each of at least two candidates, shape (n_samples,).
+        scores: Of the candidates, shape (n_candidates,).
+
+    Returns:
+        Scalar.
+    """
+    best, second = scores.topk(2).indices.tolist()
+    return torch.tensor(adjusted_rand_score(assignments[best].cpu(), assignments[second].cpu()))
 
 
 def probable_numbers(shares: Tensor, generator: torch.Generator) -> Tensor:

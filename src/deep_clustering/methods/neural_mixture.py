@@ -86,10 +86,12 @@ from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.heads import (
+    agreement_of_best,
     bounds,
     comparable,
     head_sizes,
     keep_head,
+    late_rise,
     n_rounds,
     probable_numbers,
     rms_length,
@@ -116,6 +118,7 @@ from deep_clustering.methods.starts import (
     fit_before,
     held_epochs,
     make_start,
+    origins,
 )
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -214,6 +217,7 @@ class NeuralMixture(Describing):
         if isinstance(self._start, Consensus) and not isinstance(self.n_clusters, int):
             raise ValueError(f"start: kind consensus needs one number of clusters, got the range {self.n_clusters}")
         self.held_epochs = held_epochs(self._start, self.epochs)
+        self.origins = origins(self._start, self.heads)
 
     def fit(
         self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
@@ -534,7 +538,8 @@ class _Training:
         log_likelihoods = of_rows.mean(dim=0)
         scores = comparable(log_likelihoods, sizes, noise)
         clusters = model.normalise(self._data)
-        history.candidates(clusters[:, : len(sizes)].unbind(dim=1), scores)
+        tried = clusters[:, : len(sizes)].unbind(dim=1)
+        history.candidates(tried, scores, model.origins)
         if len(set(sizes)) > 1:
             history.selection(
                 n_clusters=torch.tensor(sizes),
@@ -550,6 +555,9 @@ class _Training:
         value = log_likelihoods[head]
         share = value / bounds([sizes[head]], noise[head : head + 1])[0]
         history.final(log_likelihood=value, log_likelihood_share=share, pair_noise=noise[head])
+        history.final(log_likelihood_rise=late_rise(history.column("log_likelihood")))
+        if len(tried) > 1 and len(set(sizes)) == 1:
+            history.final(candidate_agreement=agreement_of_best(tried, scores))
         return clusters[:, head]
 
     def tensors(self) -> dict[str, Tensor]:

@@ -391,6 +391,11 @@ def check_drawn_rows(start: Start, n_clusters: int) -> None:
             raise ValueError(f"start: {name} must be at least n_clusters, got {n_rows} for {n_clusters} clusters")
 
 
+def origins(start: Start, n_partitions: int) -> list[str]:
+    """What each of so many heads begins with; nothing where one start is that of all."""
+    return start.origins(n_partitions) if isinstance(start, Consensus) else []
+
+
 def held_epochs(start: Start, epochs: int) -> int:
     """Number of first epochs in which the partition of a start stands in for the assignments."""
     return max(1, round(start.hold * epochs)) if start.hold else 0

@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
 from typing import Any
@@ -32,6 +32,9 @@ SHORT_HASH = 12
 IMAGE_WIDTH = 52
 MAX_IMAGE_WIDTH = 96
 MAX_MEMBERS = 1600
+
+# Nats that a tenth of the epochs may still gain where training is called converged.
+_CONVERGED = 0.005
 
 
 def write_report(
@@ -66,7 +69,7 @@ def write_report(
         )
     names = class_names(scores, data_card)
     reliability, selection = scores.get("reliability"), scores.get("selection")
-    noise, is_suggested = float((options or {}).get("pair_noise", 0.0)), bool(scores.get("selection"))
+    noise, is_suggested = _fixed_noise(options or {}), bool(scores.get("selection"))
     script = read_script("hover.js")
     return render(
         "report.html.jinja",
@@ -79,6 +82,7 @@ def write_report(
             scores.get("curves") or {}, scores["n_clusters"], is_suggested=is_suggested, pair_noise=noise
         ),
         selection=selection_panel(selection) if selection else None,
+        candidates=_candidate_rows(scores.get("candidates") or []),
         occupancy=occupancy_panel(scores["occupancy"]),
         confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
         reliability=reliability_panel(reliability, scores["metrics"]["ece"]) if reliability else None,
@@ -182,6 +186,7 @@ def _metric_rows(
     """Label, value and explanation of each metric, in the order given."""
     extra = {
         "n_occupied": f" {n_clusters} were {'suggested' if is_suggested else 'asked for'}.",
+        "log_likelihood_rise": f" {_describe_convergence(metrics.get('log_likelihood_rise', 0.0))}",
         "log_likelihood": f" A mixture over two views cannot exceed {bound(n_clusters, pair_noise):.3f}.",
     }
     rows = []
@@ -189,6 +194,29 @@ def _metric_rows(
         text = describe_metric(name)
         rows.append((text.label, format_number(value), text.sentence + extra.get(name, "")))
     return rows
+
+
+def _describe_convergence(rise: float) -> str:
+    return "Converged." if rise <= _CONVERGED else "Not converged: more epochs would raise it further."
+
+
+def _fixed_noise(options: Mapping[str, Any]) -> float:
+    """Pair noise that bounds the log-likelihood from below; 0, which bounds it always, where it was estimated."""
+    return 0.0 if options.get("estimate_noise") else float(options.get("pair_noise", 0.0))
+
+
+def _candidate_rows(candidates: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str, bool]]:
+    """Name, score, accuracy (empty if unknown) and whether it was kept, of each candidate, best score first."""
+    ranked = sorted(enumerate(candidates, 1), key=lambda item: (item[1]["score"] is None, -(item[1]["score"] or 0.0)))
+    return [
+        (
+            f"{number}: {candidate['origin']}" if candidate["origin"] else str(number),
+            "" if candidate["score"] is None else format_number(candidate["score"]),
+            "" if candidate["acc"] is None else format_number(candidate["acc"]),
+            candidate["is_chosen"],
+        )
+        for number, candidate in ranked
+    ]
 
 
 def _gallery_clusters(

@@ -83,6 +83,22 @@ METRICS = {
         "Mean per sample in nats; higher is better, but only runs of one method with one setting compare.",
         False,
     ),
+    "log_likelihood_rise": MetricText(
+        "Log-likelihood's last rise",
+        "Nats that the last tenth of the epochs gained on the tenth before: near 0 where training converged.",
+        False,
+    ),
+    "candidate_agreement": MetricText(
+        "Agreement of the best two",
+        "Adjusted Rand index of the two candidates of greatest score: below 0.95 they found different clusters, and "
+        "another seed may find others again.",
+        False,
+    ),
+    "pair_noise": MetricText(
+        "Pair noise",
+        "Probability that two views of a sample have nothing in common, as the model has it in the end.",
+        False,
+    ),
     "log_likelihood_share": MetricText(
         "Log-likelihood share",
         "Log-likelihood as a share of its bound, log K without pair noise: 1 for balanced clusters that are hard and "

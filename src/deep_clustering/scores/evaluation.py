@@ -1,7 +1,7 @@
 """A run's scores: label-free always, against ground truth where it is known."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -52,8 +52,8 @@ def score_clustering(
 
     Returns:
         "metrics", "collapsed", "warnings", "occupancy", "contingency", "reliability" (None without labels or of a hard
-        clustering), "selection" (None unless the number of clusters was a range), "curves" and "cost", all plain JSON
-        values.
+        clustering), "selection" (None unless the number of clusters was a range), "candidates" (empty if there was
+        nothing to choose from), "curves" and "cost", all plain JSON values.
 
     Raises:
         ValueError: if labels, assignments or options do not fit.
@@ -65,7 +65,7 @@ def score_clustering(
         "history": _columns(history),
         "snapshots": _snapshot_curves(history, labels[(split & FITTED) > 0], n_clusters, data_card),
     }
-    oracle_gap = _oracle_gap(history, labels[(split & FITTED) > 0], n_clusters, data_card)
+    candidates = _candidates(history, labels[(split & FITTED) > 0], n_clusters, data_card)
     is_assigned = (split & ASSIGNED) > 0
     assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
     responsibilities = representation["responsibilities"][is_assigned]
@@ -79,7 +79,7 @@ def score_clustering(
     if known.any():
         n_classes = int(data_card["n_classes"])
         values = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes) | values
-        values |= oracle_gap
+        values |= _oracle_gap(candidates)
         contingency = _contingency(assignments[known], labels[known], n_clusters, data_card)
         if not metrics.is_hard(responsibilities):
             is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
@@ -98,6 +98,7 @@ def score_clustering(
         "contingency": contingency,
         "reliability": _plain(table) if table else None,
         "selection": selection,
+        "candidates": candidates,
         "curves": curves,
         "cost": costs_of(history),
     }
@@ -161,16 +162,33 @@ def _scores(
     return metrics.labelled_scores(assignments, labels, _n_clusters(assignments, n_clusters), n_classes)
 
 
-def _oracle_gap(
+def _candidates(
     history: Mapping[str, np.ndarray], labels: np.ndarray, n_clusters: int, data_card: Mapping[str, Any]
-) -> dict[str, float]:
+) -> list[dict[str, Any]]:
+    """What a fit chose from without labels: origin, score, whether it was chosen, and accuracy where it is known."""
+    assignments, known = history.get("candidate_assignments", np.zeros((0, 0))), labels >= 0
+    if len(assignments) < 2:
+        return []
+    scores = history["candidate_scores"]
+    origins = str(history["candidate_origins"]).split("\n") if "candidate_origins" in history else [""] * len(scores)
+    return [
+        {
+            "origin": origin,
+            "score": float(score) if np.isfinite(score) else None,
+            "is_chosen": place == int(np.argmax(scores)),
+            "acc": _scores(of_rows[known], labels[known], n_clusters, data_card)["acc"] if known.any() else None,
+        }
+        for place, (origin, score, of_rows) in enumerate(zip(origins, scores, assignments, strict=True))
+    ]
+
+
+def _oracle_gap(candidates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What the choice without labels among a fit's candidates cost: the best accuracy minus the chosen one's."""
-    candidates, known = history.get("candidate_assignments", np.zeros((0, 0))), labels >= 0
-    if len(candidates) < 2 or not known.any():
+    if not candidates:
         return {}
-    accuracies = [_scores(candidate[known], labels[known], n_clusters, data_card)["acc"] for candidate in candidates]
-    chosen = int(np.argmax(history["candidate_scores"]))
-    return {"candidate_acc_mean": float(np.mean(accuracies)), "oracle_gap": max(accuracies) - accuracies[chosen]}
+    accuracies = [candidate["acc"] for candidate in candidates]
+    chosen = next(candidate["acc"] for candidate in candidates if candidate["is_chosen"])
+    return {"candidate_acc_mean": float(np.mean(accuracies)), "oracle_gap": max(accuracies) - chosen}
 
 
 def _columns(history: Mapping[str, np.ndarray]) -> dict[str, list[float]]:

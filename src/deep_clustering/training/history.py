@@ -88,16 +88,19 @@ class History:
         """The snapshot taken last, shape (n_samples,), int16."""
         return torch.from_numpy(self._snapshots[-1][1])
 
-    def candidates(self, assignments: Sequence[Tensor], scores: Tensor) -> None:
+    def candidates(self, assignments: Sequence[Tensor], scores: Tensor, origins: Sequence[str] = ()) -> None:
         """Keep the clusters of all rows by each candidate among which one was chosen without labels.
 
         Args:
             assignments: Of each candidate, shape (n_samples,).
             scores: By which the choice was made, the greatest wins, shape (n_candidates,).
+            origins: What each began with, or nothing if that tells them not apart.
         """
         table = torch.stack(list(assignments))
         self._others["candidate_assignments"] = table.cpu().numpy().astype(np.int16)
         self._others["candidate_scores"] = _float64(scores)
+        if origins:
+            self._others["candidate_origins"] = np.array("\n".join(origins))
 
     def selection(self, **columns: Tensor) -> None:
         """Note what is known of each number of clusters in a range, columns of shape (n_numbers,)."""
@@ -133,8 +136,8 @@ class History:
         Returns:
             "epoch" and one float64 column per term, shape (n_epochs,); "snapshot_epoch" (n_snapshots,) int64 and
             "snapshot_assignments" (n_snapshots, n_samples) int16; if noted, "candidate_assignments" (n_candidates,
-            n_samples) int16 and "candidate_scores" (n_candidates,) float64, columns "selection_...", scalars
-            "final_..." and texts "under_...".
+            n_samples) int16, "candidate_scores" (n_candidates,) float64 and their origins in one text, one a line;
+            columns "selection_...", scalars "final_..." and texts "under_...".
         """
         names = list(self._rows[0]) if self._rows else ["epoch"]
         columns = {name: np.array([row[name] for row in self._rows], dtype=np.float64) for name in names}
