@@ -185,19 +185,12 @@ def test_the_teacher_follows_the_student_and_has_no_gradient(begun):
 
 
 def test_the_last_layer_rests_in_the_first_epochs(begun):
-    model, training, views = begun(frozen_epochs=2, warmup=0.0, weight_decay=0.0)
+    model, training, views = begun(frozen_epochs=2, warmup=0.0)
     for epoch in range(3):
-        for step in range(3):  # batches of 40 in 120 rows
-            before = weights_of(model.student_[-1])
-            training.step(views, torch.arange(40), None)
-            moved = [not torch.equal(was, now) for was, now in zip(before, weights_of(model.student_[-1]), strict=True)]
-            assert moved == [epoch == 2] * 2
-            if (epoch, step) == (2, 0):  # the first step of Adam is of the rate's length wherever there is a gradient
-                for was, now in zip(before, weights_of(model.student_[-1]), strict=True):
-                    steps = (now - was).abs()
-                    assert steps.median() == pytest.approx(model.learning_rate * 40 / 256, rel=1e-2)
-            for schedule in training.schedules.values():
-                schedule.step()
+        before = weights_of(model.student_[-1])
+        training.step(views, torch.arange(40), None)
+        moved = [not torch.equal(was, now) for was, now in zip(before, weights_of(model.student_[-1]), strict=True)]
+        assert moved == [epoch == 2] * 2
         training.close_epoch(epoch + 1)
 
 
@@ -209,8 +202,7 @@ def test_the_rate_rises_with_the_batch_and_over_the_warm_up(begun):
         for schedule in training.schedules.values():
             schedule.step()
     expected = np.append(np.linspace(0, peak, 6), [peak, peak])
-    last = np.where(np.arange(8) < 3, 0, expected)  # frozen in the first epoch
-    np.testing.assert_allclose(rates, np.stack([expected, expected, last], axis=1), rtol=1e-6)
+    np.testing.assert_allclose(rates, np.stack([expected, expected], axis=1), rtol=1e-6)
 
 
 def test_weights_decay_and_biases_do_not(begun):

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deep_clustering.methods import dcan, make_method, neural_mixture, temi, turtle
+from deep_clustering.methods import dcan, make_method, neural_mixture
 from deep_clustering.training import capture
 from deep_clustering.training.capture import CapturedSteps
 from deep_clustering.training.loop import Data
@@ -36,8 +36,6 @@ TRAININGS = [
     ("dcan", {"views": PHOTO, "conditioning": "none", "saturating": True}),
     ("dcan", {"loss": "euclidean", "optimiser": "sgd", "cross_view": False, "start": KMEANS}),
     ("dcan", {"loss": "gaussian_kl", "whitening": False}),
-    ("temi", {"frozen_epochs": 2, "teacher_momentum": 0.9}),
-    ("turtle", {"steps": 24}),
 ]
 
 
@@ -110,8 +108,7 @@ def recorder(monkeypatch) -> Recorder:
 
 def fit(tiny_options, method: str, changes: dict, rows: np.ndarray, **more: Any) -> Any:
     latent = {"latent_dim": 3} if method == "dcan" else {}
-    length = {} if method == "turtle" else {"epochs": 4}
-    options = tiny_options(method, **{"n_clusters": 3, "batch_size": 30, **length, **latent, **changes, **more})
+    options = tiny_options(method, **{"n_clusters": 3, "epochs": 4, "batch_size": 30, **latent, **changes, **more})
     return make_method(options).fit(rows)
 
 
@@ -144,7 +141,7 @@ def test_what_is_recorded_neither_waits_nor_has_shapes_that_depend_on_values(
             return MovingAdamW(parameters, lr=torch.tensor(rate), **options)
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
 
-    for module in (neural_mixture, dcan, temi, turtle):
+    for module in (neural_mixture, dcan):
         monkeypatch.setattr(module, "make_optimiser", on_device)
     fit(tiny_options, method, changes, digits)
     found = recorder.waits.found

@@ -28,7 +28,8 @@ Deviations from the paper, or choices where it is silent
     M3 of the trained heads the one of least loss in the last epoch is kept, with its teacher's weights; the authors'
         evaluation also reports the best checkpoint by labels, which nothing here does
     M4 an epoch leaves out the rows that fill no batch, as there; of fewer rows than a batch has, all are one batch
-    M5 neighbours are found by the method itself among the rows as they come, whatever others are given   n_neighbours
+    M5 neighbours are found by the method itself among the rows as they come, so that those which other methods are
+        given do not change it                                                                 n_neighbours
 """
 
 import math
@@ -80,7 +81,7 @@ def pair_weights(log_teacher: Tensor) -> Tensor:
 
 
 def temi_loss(log_student: Tensor, log_teacher: Tensor, shares: Tensor, weights: Tensor, beta: float) -> Tensor:
-    """Equation (4) of each head, shape (heads,).
+    """Equation (4) of each head.
 
     Args:
         log_student: Log q_s of both views, one behind the other, shape (heads, 2 n, n_clusters).
@@ -88,6 +89,9 @@ def temi_loss(log_student: Tensor, log_teacher: Tensor, shares: Tensor, weights:
         shares: p, shape (heads, n_clusters).
         weights: w, shape (n,).
         beta: The exponent.
+
+    Returns:
+        Shape (heads,).
     """
     others = torch.cat(log_teacher.chunk(2, dim=1)[::-1], dim=1)
     information = torch.logsumexp(beta * (log_student + others) - shares.log().unsqueeze(1), dim=2)
@@ -158,7 +162,6 @@ class TEMI(Describing):
     name: ClassVar = "temi"
     label_free_score: ClassVar[tuple[str, str]] = ("pair_loss", "min")
     shown: ClassVar = ("loss", "agreement")
-    compile: ClassVar = "off"
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
@@ -296,23 +299,21 @@ class _Training:
     def __init__(self, model: TEMI, data: Data) -> None:
         self._model, self._data = model, data
         self._student, self._teacher = model.student_, model.encoder_
-        self.network = self._student
+        self._last = list(self._student[-1].parameters())
         self.networks: dict[str, nn.Module] = {"encoder": self._student, "teacher": self._teacher}
         biases = [parameter for name, parameter in self._student.named_parameters() if name.endswith("bias")]
-        weights = [parameter for name, parameter in self._student.named_parameters() if name.endswith("weight")]
+        weights = [parameter for name, parameter in self._student.named_parameters() if not name.endswith("bias")]
         rate = model.learning_rate * min(model.batch_size, len(data.rows)) / _RATE_ROWS
 
         def make(parameters: Iterable[nn.Parameter], decay: float) -> torch.optim.Optimizer:
             return make_optimiser(torch.optim.AdamW, parameters, rate, model.device_, weight_decay=decay)
 
-        decay, last = model.weight_decay, self._student[-1].parameters()
-        self.optimisers = {"weights": make(weights, decay), "biases": make(biases, 0.0), "last": make(last, decay)}
-        of_epoch = n_batches(len(data.rows), model.batch_size)
-        n_still = {"last": model.frozen_epochs * of_epoch}  # no rate at all: recorded steps do not branch
+        self.optimisers = {"weights": make(weights, model.weight_decay), "biases": make(biases, 0.0)}
+        n_steps = round(model.warmup * model.epochs) * n_batches(len(data.rows), model.batch_size)
         self.schedules: dict[str, Schedule] = {
-            name: WarmUp(optimiser, rate, round(model.warmup * model.epochs) * of_epoch, n_still.get(name, 0))
-            for name, optimiser in self.optimisers.items()
+            name: WarmUp(optimiser, rate, n_steps) for name, optimiser in self.optimisers.items()
         }
+        self._n_epochs = 0
         self._shares = torch.full((model.heads, model.n_clusters), 1 / model.n_clusters, device=model.device_)
         self._totals = torch.zeros(model.heads, device=model.device_)  # losses of the heads this epoch
         self._losses = torch.zeros(model.heads, device=model.device_)  # and of the epoch before
@@ -325,7 +326,7 @@ class _Training:
         """One step of the student on a batch and its neighbours, and of the teacher behind it."""
         model = self._model
         with autocast(self.precision, views.device):
-            logits = self.network(views)
+            logits = self._student(views)
             with torch.no_grad():
                 taught = self._teacher(views)
         log_student = log_probabilities(logits.float(), model.temperature)
@@ -343,9 +344,12 @@ class _Training:
         return {**dict(zip(names, of_heads.unbind(), strict=True)), "pair_weight": weights.mean()}
 
     def _descend(self, loss: Tensor) -> None:
-        """Move the student, and the teacher a little towards it."""
+        """Move the student, but for its last layer in the first epochs, and the teacher a little towards it."""
         self._student.zero_grad(set_to_none=True)
         loss.backward()
+        if self._n_epochs < self._model.frozen_epochs:
+            for parameter in self._last:
+                parameter.grad = None
         for optimiser in self.optimisers.values():
             optimiser.step()
         with torch.no_grad():
@@ -357,13 +361,10 @@ class _Training:
         return self._losses.argmin(dim=0, keepdim=True)
 
     def close_epoch(self, epoch: int) -> dict[str, Tensor]:
-        """The head of least loss in the epoch leads in the next; the last layer begins as if it had made no step."""
+        """The head of least loss in the epoch leads in the next."""
+        self._n_epochs = epoch
         self._losses = self._totals / n_batches(len(self._data.rows), self._model.batch_size)
-        self._totals.zero_()  # in its place, which a recorded step knows
-        if epoch == self._model.frozen_epochs:
-            for state in self.optimisers["last"].state.values():
-                for tensor in state.values():
-                    tensor.zero_()
+        self._totals = torch.zeros_like(self._totals)
         return {}
 
     @torch.inference_mode()
@@ -390,9 +391,10 @@ class _Training:
         return clusters[:, head]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Shares, and losses of the heads."""
-        return {"shares": self._shares, "losses": self._losses}
+        """Shares, losses of the heads, and finished epochs."""
+        n_epochs = torch.tensor(self._n_epochs)
+        return {"shares": self._shares, "losses": self._losses, "n_epochs": n_epochs}
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave."""
-        self._shares, self._losses = tensors["shares"], tensors["losses"]
+        self._shares, self._losses, self._n_epochs = tensors["shares"], tensors["losses"], int(tensors["n_epochs"])

@@ -184,7 +184,6 @@ class TURTLE(Describing):
     label_free_score: ClassVar[tuple[str, str]] = ("objective", "min")
     shown: ClassVar = ("objective", "entropy")
     precision: ClassVar = "fp32"
-    compile: ClassVar = "off"
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
@@ -315,8 +314,7 @@ class _Training:
             betas=(_BETA1, _BETA2),
             eps=_EPSILON,
         )
-        self.network: nn.Module = model.encoder_
-        self.networks: dict[str, nn.Module] = {"encoder": self.network}
+        self.networks: dict[str, nn.Module] = {"encoder": model.encoder_}
         self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
         self.schedules: dict[str, Schedule] = {}
         self._objective = torch.zeros(model.heads, device=model.device_)  # moving sum, and the weight that is in it

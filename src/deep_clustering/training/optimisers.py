@@ -149,16 +149,15 @@ class OneCycle:
 class WarmUp:
     """The rate rises linearly from nothing to a peak, and stays there."""
 
-    def __init__(self, optimiser: torch.optim.Optimizer, peak: float, n_steps: int, n_still: int = 0) -> None:
+    def __init__(self, optimiser: torch.optim.Optimizer, peak: float, n_steps: int) -> None:
         """Begin at nothing.
 
         Args:
             optimiser: Any optimiser.
             peak: The rate behind the rise.
             n_steps: Steps of the rise, the last of which has the peak; 0 for none.
-            n_still: First steps that have no rate at all.
         """
-        self._optimiser, self._peak, self._n_steps, self._n_still, self._done = optimiser, peak, n_steps, n_still, 0
+        self._optimiser, self._peak, self._n_steps, self._done = optimiser, peak, n_steps, 0
         self._place()
 
     def step(self) -> None:
@@ -177,7 +176,6 @@ class WarmUp:
 
     def _place(self) -> None:
         share = min(1.0, self._done / max(1, self._n_steps - 1)) if self._n_steps else 1.0
-        share = share if self._done >= self._n_still else 0.0
         for group in self._optimiser.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(share * self._peak)
