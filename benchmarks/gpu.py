@@ -11,6 +11,7 @@ minutes; a training that would take longer is given up.
 """
 
 import argparse
+import copy
 import json
 import re
 import sys
@@ -238,7 +239,7 @@ class Bench:
     def captured(self) -> CapturedSteps:
         """Steps of which all further ones are replays, where that works."""
         steps = CapturedSteps(self.step, self.training, self.data.generator, rows_are_near=True)
-        steps.begin_epoch(None)
+        steps.begin_epoch(self.training.stage(0), None)
         for _ in range(5):
             self.advance(steps)
         return steps
@@ -275,9 +276,7 @@ def times_of(
 ) -> dict[str, Any]:
     """Figures of one case; compiling takes half a minute, which only a large network is worth."""
     bench = Bench(made, images, device)
-    with FlopCounterMode(display=False) as flops:
-        bench.step(bench.batch, None)
-    operations = flops.get_total_flops()
+    operations = operations_of(bench)
 
     def eager(batch: Any) -> None:  # noqa: ANN401
         bench.step(batch, None)
@@ -296,6 +295,17 @@ def times_of(
     best = min(found["captured_ms"], found.get("compiled_captured_ms", float("inf")))
     found["share_of_peak"] = operations / (best * 1e-3) / (peak * 1e12)
     return {name: round(value, 4) if isinstance(value, float) else value for name, value in found.items()}
+
+
+def operations_of(bench: Bench) -> int:
+    """Operations of the products of a step's network, forward and backward, as its layers are written."""
+    network = copy.deepcopy(bench.training.network).to("meta")
+    views = torch.empty(2 * len(bench.batch.index), *bench.data.view_shape, device="meta")
+    with FlopCounterMode(display=False) as flops:
+        outputs = network(views)
+        whole = outputs if isinstance(outputs, tuple) else (outputs,)
+        torch.cat([output.flatten() for output in whole]).sum().backward()
+    return flops.get_total_flops()
 
 
 def times_compiled(made: dict[str, Any], images: np.ndarray, device: torch.device, n_steps: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ KINDS: dict[str, str | Mapping[str, str]] = {
     "ingestion.source": SOURCES,
     "views": "deep_clustering.training.views:VIEWS",
     "encoder": "deep_clustering.training.networks:ENCODERS",
+    "representation": "deep_clustering.training.representations:REPRESENTATIONS",
     "start": "deep_clustering.methods.starts:STARTS",
 }
 

@@ -1,7 +1,8 @@
 """Captured steps: what is replayed must be all of a step. Processors have no graphs; what tests record runs again.
 
-A graph runs no Python when it is replayed. So the recording of a test, which does run it, watches that no tensor takes
-the place of another behind a step: a graph would go on with the one that it knows.
+A graph runs no Python when it is replayed. So the recording of a test, which does run it, watches that each replay does
+the operations that were recorded, on the same tensors, and that none takes the place of another behind a step: a graph
+would go on with the one that it knows.
 """
 
 import logging
@@ -12,8 +13,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from deep_clustering.methods import dcan, make_method, neural_mixture
+from deep_clustering.methods import dcan, make_method, neural_mixture, temi, turtle
 from deep_clustering.training import capture
 from deep_clustering.training.capture import CapturedSteps
 from deep_clustering.training.loop import Data
@@ -25,6 +28,7 @@ CPU = torch.device("cpu")
 KMEANS = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
 PHOTO = {"size": 8, "crop": 0.5, "flip": 0.5, "greyscale": 0.2}
 PHOTO |= {"kind": "photo"} | dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.1)
+FLAT = ("temi", "turtle")
 TRAININGS = [
     ("neural_mixture", {"heads": 3, "auxiliary_clusters": 12}),
     ("neural_mixture", {"mixing": "learned", "start": KMEANS, "views": PHOTO}),
@@ -36,7 +40,25 @@ TRAININGS = [
     ("dcan", {"views": PHOTO, "conditioning": "none", "saturating": True}),
     ("dcan", {"loss": "euclidean", "optimiser": "sgd", "cross_view": False, "start": KMEANS}),
     ("dcan", {"loss": "gaussian_kl", "whitening": False}),
+    ("temi", {"frozen_epochs": 2}),
+    ("temi", {"frozen_epochs": 0}),
+    ("turtle", {"steps": 24}),
 ]
+
+
+class Operations(TorchDispatchMode):
+    """Notes what is done, and on which of the tensors that live on."""
+
+    def __init__(self, lasting: set[int]) -> None:
+        super().__init__()
+        self.names: list[str] = []
+        self.touched: set[int] = set()
+        self._lasting = lasting
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        self.names.append(str(func))
+        self.touched |= {id(leaf) for leaf in tree_leaves((args, kwargs))} & self._lasting
+        return func(*args, **kwargs or {})
 
 
 class Recorder:
@@ -49,7 +71,8 @@ class Recorder:
 
     def __call__(self, function: Callable[[], None], generator: torch.Generator, _: Any) -> Callable[[], None]:
         state, before = generator.get_state(), self._values()
-        with self.waits:
+        recorded = Operations({id(tensor) for tensor, _ in before})
+        with self.waits, recorded:
             function()
         for tensor, value in before:  # a graph does not run what it records
             tensor.data.copy_(value)
@@ -58,7 +81,11 @@ class Recorder:
 
         def replay() -> None:
             known = {id(tensor) for tensor, _ in self._values()}
-            function()
+            done = Operations(known)
+            with done:
+                function()
+            assert done.names == recorded.names
+            assert done.touched == recorded.touched
             assert {id(tensor) for tensor, _ in self._values()} == known
             self.n_replays += 1
 
@@ -106,10 +133,12 @@ def recorder(monkeypatch) -> Recorder:
     return recorder
 
 
-def fit(tiny_options, method: str, changes: dict, rows: np.ndarray, **more: Any) -> Any:
-    latent = {"latent_dim": 3} if method == "dcan" else {}
-    options = tiny_options(method, **{"n_clusters": 3, "epochs": 4, "batch_size": 30, **latent, **changes, **more})
-    return make_method(options).fit(rows)
+def fit(tiny_options, method: str, changes: dict, rows: np.ndarray) -> Any:
+    own = {"dcan": {"latent_dim": 3, "epochs": 4}, "turtle": {}}.get(method, {"epochs": 4})
+    options = tiny_options(
+        method, "vectors" if method in FLAT else "images", **{"n_clusters": 3, "batch_size": 30, **own, **changes}
+    )
+    return make_method(options).fit(rows.reshape(len(rows), -1) if method in FLAT else rows)
 
 
 def assert_equal(found: Any, expected: Any) -> None:
@@ -124,7 +153,7 @@ def test_a_training_of_replays_is_that_of_steps(tiny_options, digits, monkeypatc
     found = fit(tiny_options, method, changes, digits)
     monkeypatch.undo()
     assert_equal(found, fit(tiny_options, method, changes, digits))
-    has_two_kinds = "start" in changes
+    has_two_kinds = "start" in changes or changes.get("frozen_epochs", 0) > 0
     assert recorder.n_recorded == 1 + has_two_kinds
     assert recorder.n_replays == 4 * (len(digits) // 30) - 3 * (1 + has_two_kinds)
 
@@ -141,7 +170,7 @@ def test_what_is_recorded_neither_waits_nor_has_shapes_that_depend_on_values(
             return MovingAdamW(parameters, lr=torch.tensor(rate), **options)
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
 
-    for module in (neural_mixture, dcan):
+    for module in (neural_mixture, dcan, temi, turtle):
         monkeypatch.setattr(module, "make_optimiser", on_device)
     fit(tiny_options, method, changes, digits)
     found = recorder.waits.found
@@ -198,7 +227,7 @@ def test_state_set_between_epochs_reaches_the_replays(recorder):
     batches = [Batch(index, index) for index in torch.arange(10).view(10, 1)]
     for first in (0.0, 100.0):
         counter.count = torch.tensor(first)
-        steps.begin_epoch(None)
+        steps.begin_epoch(0, None)
         values = [float(steps(batch).values) for batch in batches]
         assert values == [first + total for total in np.cumsum(range(10))]
     assert (recorder.n_recorded, recorder.n_replays) == (1, 17)
@@ -210,7 +239,7 @@ def test_another_held_partition_is_another_step(recorder):
     batch = Batch(torch.ones(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64))
     for n_epochs, held in enumerate([torch.ones(3), torch.ones(5), None]):
         counter.count = torch.zeros(())
-        steps.begin_epoch(held)
+        steps.begin_epoch(0, held)
         share = 1 + (0 if held is None else len(held))
         assert [float(steps(batch).values) for _ in range(6)] == [share * n for n in range(1, 7)]
         assert recorder.n_recorded == n_epochs + 1
@@ -220,7 +249,7 @@ def test_steps_that_read_rows_of_the_host_are_not_captured(recorder, caplog):
     counter = Counter()
     with caplog.at_level(logging.INFO):
         steps = CapturedSteps(counter.step, counter, torch.Generator(), rows_are_near=False)
-        steps.begin_epoch(None)
+        steps.begin_epoch(0, None)
         batch = Batch(torch.ones(1, dtype=torch.int64), torch.ones(1, dtype=torch.int64))
         assert [float(steps(batch).values) for _ in range(6)] == [1, 2, 3, 4, 5, 6]
     assert recorder.n_recorded == 0

@@ -1,11 +1,14 @@
 """The one loop: a training that was killed at any moment and resumed ends as the unbroken one, for every method."""
 
+import logging
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from deep_clustering.methods import dcan, make_method, neural_mixture, temi, turtle
+from deep_clustering.training import loop
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
 EPOCHS = 3
@@ -198,3 +201,23 @@ def test_a_resumed_training_does_not_repeat_finished_epochs(tiny_options, blobs,
     monkeypatch.setattr(cls, "step", lambda *arguments: steps.append(1) or original(*arguments))
     make_method(options).fit(blobs, None, checkpoints(tmp_path))
     assert len(steps) == len(blobs) // options["batch_size"]  # those of one epoch
+
+
+@pytest.mark.parametrize("training", ["neural_mixture", "dcan"])
+def test_a_training_goes_on_on_another_kind_of_device(tiny_options, blobs, tmp_path, monkeypatch, caplog, training):
+    """A generator of CUDA keeps 16 bytes, which none of a processor takes."""
+    options, states = options_of(tiny_options, training), []
+
+    def on_cuda(generator):
+        states.append(torch.arange(16, dtype=torch.uint8))
+        return {"torch": torch.get_rng_state(), "training": states[-1], "device": "cuda"}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "random_state", on_cuda)
+        with pytest.raises(Killed):
+            make_method(options).fit(blobs, None, checkpoints(tmp_path, "one@1"))
+    with caplog.at_level(logging.INFO):
+        resumed = make_method(options | {"device": "auto", "compile": "off"}).fit(blobs, None, checkpoints(tmp_path))
+    assert "the training goes on with other draws: it was on cuda, and is on cpu" in caplog.text
+    assert len(resumed.history_["epoch"]) == EPOCHS
+    assert list(tmp_path.rglob("*.safetensors")) == []

@@ -363,6 +363,10 @@ class _Training:
         self._partners = self._newest.clone()  # of its second view
         return self._newest.clone()
 
+    def stage(self, epoch: int) -> int:
+        """All epochs are alike."""
+        return 0
+
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One clustering step and one update of each network, on one encoder forward pass over both views."""
         latent, correction = self._latent(views)  # (2B, latent_dim)

@@ -438,6 +438,10 @@ class _Training:
             model.log_mixing_weights_ = mixing_weights(self._log_shares, model.mixing)
         return self.assign()
 
+    def stage(self, epoch: int) -> int:
+        """All epochs are alike."""
+        return 0
+
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One E-step and M-step on two views of a batch."""
         model = self._model

@@ -161,6 +161,7 @@ class TEMI(Describing):
 
     name: ClassVar = "temi"
     label_free_score: ClassVar[tuple[str, str]] = ("pair_loss", "min")
+    compile: ClassVar = "off"
     shown: ClassVar = ("loss", "agreement")
     held_epochs: ClassVar = 0
 
@@ -313,7 +314,8 @@ class _Training:
         self.schedules: dict[str, Schedule] = {
             name: WarmUp(optimiser, rate, n_steps) for name, optimiser in self.optimisers.items()
         }
-        self._n_epochs = 0
+        self.network = self._student
+        self._is_frozen = False
         self._shares = torch.full((model.heads, model.n_clusters), 1 / model.n_clusters, device=model.device_)
         self._totals = torch.zeros(model.heads, device=model.device_)  # losses of the heads this epoch
         self._losses = torch.zeros(model.heads, device=model.device_)  # and of the epoch before
@@ -321,6 +323,11 @@ class _Training:
     def begin(self, partition: Tensor | None) -> Tensor:
         """Clusters of the untrained first head."""
         return self.assign()
+
+    def stage(self, epoch: int) -> int:
+        """The last layer of the student is frozen in the first epochs."""
+        self._is_frozen = epoch < self._model.frozen_epochs
+        return int(self._is_frozen)
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One step of the student on a batch and its neighbours, and of the teacher behind it."""
@@ -347,7 +354,7 @@ class _Training:
         """Move the student, but for its last layer in the first epochs, and the teacher a little towards it."""
         self._student.zero_grad(set_to_none=True)
         loss.backward()
-        if self._n_epochs < self._model.frozen_epochs:
+        if self._is_frozen:
             for parameter in self._last:
                 parameter.grad = None
         for optimiser in self.optimisers.values():
@@ -362,9 +369,8 @@ class _Training:
 
     def close_epoch(self, epoch: int) -> dict[str, Tensor]:
         """The head of least loss in the epoch leads in the next."""
-        self._n_epochs = epoch
         self._losses = self._totals / n_batches(len(self._data.rows), self._model.batch_size)
-        self._totals = torch.zeros_like(self._totals)
+        self._totals.zero_()
         return {}
 
     @torch.inference_mode()
@@ -391,10 +397,9 @@ class _Training:
         return clusters[:, head]
 
     def tensors(self) -> dict[str, Tensor]:
-        """Shares, losses of the heads, and finished epochs."""
-        n_epochs = torch.tensor(self._n_epochs)
-        return {"shares": self._shares, "losses": self._losses, "n_epochs": n_epochs}
+        """Shares, and losses of the heads."""
+        return {"shares": self._shares, "losses": self._losses}
 
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave."""
-        self._shares, self._losses, self._n_epochs = tensors["shares"], tensors["losses"], int(tensors["n_epochs"])
+        self._shares, self._losses = tensors["shares"], tensors["losses"]

@@ -184,6 +184,7 @@ class TURTLE(Describing):
     label_free_score: ClassVar[tuple[str, str]] = ("objective", "min")
     shown: ClassVar = ("objective", "entropy")
     precision: ClassVar = "fp32"
+    compile: ClassVar = "off"
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
@@ -315,6 +316,7 @@ class _Training:
             eps=_EPSILON,
         )
         self.networks: dict[str, nn.Module] = {"encoder": model.encoder_}
+        self.network = model.encoder_
         self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
         self.schedules: dict[str, Schedule] = {}
         self._objective = torch.zeros(model.heads, device=model.device_)  # moving sum, and the weight that is in it
@@ -323,6 +325,10 @@ class _Training:
     def begin(self, partition: Tensor | None) -> Tensor:
         """Clusters of the untrained first head."""
         return self.assign()
+
+    def stage(self, epoch: int) -> int:
+        """All epochs are alike."""
+        return 0
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """Fit inner classifiers of a random start to the labels of a batch, then move the labels."""

@@ -51,6 +51,7 @@ class CapturedSteps:
         if can_capture(generator.device) and not rows_are_near:
             logger.info("training steps are not captured in a CUDA graph: the rows are on the host")
         self._n_steps = 0
+        self._stage = 0
         self._held: Tensor | None = None
         self._index = torch.empty(0)
         self._fixed: dict[str, Tensor] = {}
@@ -59,12 +60,17 @@ class CapturedSteps:
         """Does the recorded step again on the batch before, once there is one."""
         self._side = side_stream(generator.device) if self._is_captured else None
 
-    def begin_epoch(self, held: Tensor | None) -> None:
-        """Take over the state from outside the steps, and the partition that is held in the epoch, or None."""
-        if held is not self._held:
+    def begin_epoch(self, stage: int, held: Tensor | None) -> None:
+        """Take over the state from outside the steps; steps of another stage or partition are recorded anew.
+
+        Args:
+            stage: Steps of one stage do the same operations.
+            held: Partition that is held in the epoch, or None.
+        """
+        if stage != self._stage or held is not self._held:
             self.replay, self._terms = None, None  # it is another step
             self._n_steps = 0
-        self._held = held
+        self._stage, self._held = stage, held
         if self.replay is not None:
             self._keep_places()
 

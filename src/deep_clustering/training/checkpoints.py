@@ -243,16 +243,25 @@ def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], place: str
     return differences
 
 
-def random_state(generator: "torch.Generator") -> "dict[str, Tensor]":
+def random_state(generator: "torch.Generator") -> "dict[str, Any]":
     """States of torch's own generator and of the training's."""
     import torch
 
-    return {"torch": torch.get_rng_state(), "training": generator.get_state()}
+    return {"torch": torch.get_rng_state(), "training": generator.get_state(), "device": generator.device.type}
 
 
-def restore_random_state(state: "Mapping[str, Tensor]", generator: "torch.Generator") -> None:
-    """Put both generators back to what `random_state` gave."""
+def restore_random_state(state: "Mapping[str, Any]", generator: "torch.Generator") -> None:
+    """Put both generators back to what `random_state` gave.
+
+    A generator on another kind of device cannot take the training's state: it then begins a stream that the state
+    decides, and the log says so.
+    """
     import torch
 
     torch.set_rng_state(state["torch"])
-    generator.set_state(state["training"])
+    if state["device"] == generator.device.type:
+        generator.set_state(state["training"])
+        return
+    digest = hashlib.sha256(state["training"].numpy().tobytes()).digest()
+    generator.manual_seed(int.from_bytes(digest[:4], "big"))
+    logger.info("the training goes on with other draws: it was on %s, and is on %s", state["device"], generator.device)

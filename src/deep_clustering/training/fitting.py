@@ -187,5 +187,6 @@ def _identity(
     features: np.ndarray,
     neighbours: np.ndarray | None,
 ) -> dict[str, Any]:
-    options = {name: getattr(model, name) for name in model.__dataclass_fields__}
+    # A training may be continued on another device.
+    options = {name: getattr(model, name) for name in model.__dataclass_fields__ if name not in ("device", "compile")}
     return identify(model.name, options, features, neighbours)

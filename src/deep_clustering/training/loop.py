@@ -91,6 +91,12 @@ class Training(Protocol):
     def begin(self, partition: Tensor | None) -> Tensor:
         """Set up what steps need besides networks; returns the clusters of all rows at epoch 0."""
 
+    def stage(self, epoch: int) -> int:
+        """Make ready for an epoch, from 0; epochs of one stage have steps that do the same operations.
+
+        A step that is captured on CUDA is captured anew where the stage changes.
+        """
+
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """Learn from two views of each row of a batch.
 
@@ -212,7 +218,7 @@ def _run_epoch(
 ) -> None:
     for network in training.networks.values():
         network.train()
-    steps.begin_epoch(held)
+    steps.begin_epoch(training.stage(history.n_epochs), held)
     for batch in data.rows.batches(plan.batch_size, data.generator):
         history.add(steps(batch))
         for schedule in training.schedules.values():
