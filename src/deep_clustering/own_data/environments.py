@@ -19,14 +19,15 @@ _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
 
 # A whitened latent has about as many dimensions as there are clusters, within reason.
 _LATENT = 64
-# Of rows whose neighbours share their kind a partition is held.
+# Of rows whose neighbours share their kind a partition is held; as the preset dcan_on_features.
 _KMEANS_START = {
-    "start": {"kind": "kmeans", "n_init": 20, "hold": 0.3},
+    "start": {"kind": "neighbour_kmeans", "n_init": 20, "rounds": 1, "hold": 0.3},
     "restarts": 1,
-    "instance_noise": 1.0,
-    "epochs": 20,
-    "record_every": 2,
+    "instance_noise": "auto",
+    "discriminator_hidden": [128, 128],
 }
+# Half of the passes that a network without a partition takes.
+_FEWEST_EPOCHS = 10
 _NEIGHBOURS = 20
 
 _CATALOG = """\
@@ -203,12 +204,16 @@ def _parameters(environment: Environment) -> str:
 
 def _parameters_on_features(environment: Environment) -> str:
     """Settings of dense rows of length one: neighbours are views, and a partition of k-means is a good start."""
+    plan = schedule(environment.n_samples)
+    epochs = max(_FEWEST_EPOCHS, plan["epochs"] // 2)
     dcan = {
         "latent_dim": max(2, min(_LATENT, environment.n_clusters)),
         **_KMEANS_START,
         "views": environment.views,
         "encoder": environment.encoder,
-        "batch_size": schedule(environment.n_samples)["batch_size"],
+        "batch_size": plan["batch_size"],
+        "epochs": epochs,
+        "record_every": max(1, epochs // 10),
     }
     mixture = "${copy_of:${globals:presets.neural_mixture_on_features}}"
     return "\n".join(
