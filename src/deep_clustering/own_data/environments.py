@@ -29,6 +29,8 @@ _KMEANS_START = {
 # Half of the passes that a network without a partition takes.
 _FEWEST_EPOCHS = 10
 _NEIGHBOURS = 20
+# Passes of heads over rows of length one: as many as 10,000 rows get, and of few rows so many that shares can be learned.
+_FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 
 _CATALOG = """\
 # Sparse rows stay sparse on the disk.
@@ -176,7 +178,10 @@ def _swap(new: Path, folder: Path, former: Path) -> None:
 
 
 def _globals(environment: Environment) -> str:
-    values = {"data_set": _Quoted(environment.name), "n_clusters": environment.n_clusters}
+    values: dict[str, Any] = {"data_set": _Quoted(environment.name), "n_clusters": environment.n_clusters}
+    if environment.views["kind"] == "neighbours":
+        epochs = min(_MOST_PASSES, max(_FEWEST_PASSES, _ROWS_SEEN // environment.n_samples))
+        values["presets"] = {"neural_mixture_on_features": {"epochs": epochs, "record_every": max(1, epochs // 10)}}
     return "# Written by kedro new-data; edit it as you like.\n" + _dump(values)
 
 
