@@ -87,6 +87,7 @@ from torch import Tensor, nn
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.heads import (
     agreement_of_best,
+from deep_clustering.methods.consensus import Consensus
     bounds,
     comparable,
     head_sizes,
@@ -110,11 +111,10 @@ from deep_clustering.methods.pair_mixture import (
 )
 from deep_clustering.methods.starts import (
     STARTS,
-    Consensus,
+from deep_clustering.methods.partitions import check_neighbours, find_partitions
     NoStart,
     Overclustering,
     check_drawn_rows,
-    find_partitions,
     fit_before,
     held_epochs,
     make_start,
@@ -297,6 +297,8 @@ class NeuralMixture(Describing):
         elif isinstance(self._start, Consensus):
             first: dict[str, Any] = {"heads": self._start.heads, "precision": precision}
             several = replace(self, auxiliary_clusters=0, **first)
+            for other in self._start.other_starts():
+                check_neighbours(other, neighbours)  # now, not when the first heads are fitted
             tried = fit_before(self._start, several, features, neighbours, checkpoints).history_
             candidates, scores = tried["candidate_assignments"], tried["candidate_scores"]
             partitions = self._start.find(features, neighbours, candidates, scores, sizes[0], self.heads, self.seed)
