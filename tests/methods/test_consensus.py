@@ -206,6 +206,16 @@ def test_each_head_holds_the_partition_of_its_origin_with_its_shares(tiny_option
     assert seen[-1][0] is None
 
 
+def test_a_partition_with_an_empty_cluster_may_be_held_without_a_floor(tiny_options, blobs, monkeypatch):
+    """The best of the first heads may have left one of its clusters empty."""
+    partitions = np.repeat(np.arange(120)[:, None] // 60, 5, axis=1)  # two of three clusters
+    monkeypatch.setattr(Consensus, "find", lambda *_: partitions)
+    changes = {"mixing": "learned", "mixing_momentum": 0.5, "mixing_floor": 0.0}
+    estimator = make_method(options_of(tiny_options, **changes)).fit(blobs)
+    assert np.isfinite(estimator.predict_proba(blobs)).all()
+    assert np.isfinite(estimator.get_arrays()["log_mixing_weights"]).all()
+
+
 def test_the_first_heads_are_fitted_once_without_a_start_for_their_share_of_the_epochs(
     tiny_options, blobs, monkeypatch, tmp_path
 ):
