@@ -10,7 +10,8 @@ from sklearn.metrics import adjusted_rand_score
 
 from deep_clustering.methods import make_method, neural_mixture
 from deep_clustering.methods.pair_mixture import e_step, log_relative_density, m_step_loss
-from deep_clustering.methods.starts import KMeansStart, Overclustering, keep_core
+from deep_clustering.methods.partitions import KMeansStart
+from deep_clustering.methods.starts import Overclustering, keep_core
 from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.fitting import make_data
@@ -540,3 +541,130 @@ def test_the_loss_of_the_representation_is_that_of_the_projections_times_its_wei
     history = make_method(options).fit(blobs).history_
     assert set(seen) == {(2 * options["batch_size"], 4)}
     np.testing.assert_array_equal(history["representation_loss"], [3.0])
+
+
+# Linear heads on rows, with neighbours as views
+
+LINEAR = {
+    "views": {"kind": "neighbours"},
+    "encoder": {"kind": "mlp", "hidden": []},
+    "mixing": "learned",
+    "mixing_momentum": 0.5,
+    "mixing_floor": 0.02,
+    "pair_noise": 0.01,
+    "estimate_noise": True,
+    "learning_rate": 1.0,
+    "weight_decay": 0.0,
+    "weight_prior": 3e-4,
+}
+BY_KMEANS = {"kind": "kmeans", "hold": 0.1, "n_init": 20}
+BY_CONSENSUS = {
+    "kind": "consensus",
+    "heads": 4,
+    "epochs": 1.0,
+    "hold": 0.1,
+    "others": [{"kind": "kmeans", "n_init": 20}],
+}
+
+
+def sampled(shares: list[float], n_samples: int, strange: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of length one of three groups that hold so much of all, ten rows of the same group as the neighbours of
+    each, as the model has it, or of any group with a probability; and the group of each."""
+    rng = np.random.default_rng(3)
+    group = rng.choice(3, size=n_samples, p=shares)
+    rows = np.eye(3, 5)[group] + 0.15 * rng.normal(size=(n_samples, 5))
+    rows = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+    neighbours = np.stack([rng.choice(np.flatnonzero(group == own), size=10) for own in group])
+    is_strange = rng.random(neighbours.shape) < strange
+    return rows, np.where(is_strange, rng.integers(0, n_samples, size=neighbours.shape), neighbours), group
+
+
+@pytest.mark.parametrize("shares", [[0.9, 0.05, 0.05], [0.5, 0.3, 0.2], [1 / 3, 1 / 3, 1 / 3]], ids=str)
+@pytest.mark.parametrize("start", [BY_KMEANS, BY_CONSENSUS], ids=lambda start: start["kind"])
+def test_learned_weights_are_the_shares_of_a_sampled_mixture(tiny_options, start, shares):
+    n_samples, n_batch = 2000, 500
+    rows, neighbours, group = sampled(shares, n_samples)
+    options = tiny_options(
+        "neural_mixture",
+        "vectors",
+        n_clusters=3,
+        heads=3,
+        start=start,
+        **LINEAR | {"epochs": 15, "batch_size": n_batch},
+    )
+    estimator = make_method(options).fit(rows, neighbours)
+    table = contingency(estimator.predict(rows), group, 3, 3)
+    assert accuracy(table) > 0.99
+    floor = 0.02 / (1 - 0.98 * 0.5)  # that of the updates with their momentum: deviation N4
+    weights = np.exp(estimator.get_arrays()["log_mixing_weights"])[table.argmax(axis=0)]
+    true = np.array(shares)
+    # Four deviations of the groups that were drawn and of a moving average of batches, (1 - m) / (1 + m) of one's.
+    tolerance = 4 * np.sqrt(true * (1 - true) * (1 / n_samples + 1 / (3 * n_batch)))
+    assert (np.abs(weights - ((1 - floor) * true + floor / 3)) < tolerance).all()
+
+
+@pytest.mark.parametrize("factor", [8, 1024])
+@pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.1}, {"start": BY_KMEANS}, {"density": "sigmoid"}])
+def test_a_fit_of_linear_heads_does_not_depend_on_the_scale_of_the_rows(tiny_options, changes, factor):
+    rows, neighbours, _ = sampled([0.4, 0.35, 0.25], 400)
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, heads=2, **LINEAR) | {"epochs": 4} | changes
+    plain, scaled = (make_method(options).fit(rows * np.float32(scale), neighbours) for scale in (1, factor))
+    np.testing.assert_array_equal(scaled.predict(rows * np.float32(factor)), plain.predict(rows))
+    np.testing.assert_allclose(scaled.predict_proba(rows * np.float32(factor)), plain.predict_proba(rows), atol=2e-3)
+
+
+@pytest.mark.parametrize("hidden", [[], [16]])
+def test_the_prior_is_gaussian_in_units_of_the_length_of_the_rows(tiny_options, blobs, hidden):
+    """d/dw of p/2 |L w|^2 is p L^2 w; of several layers L is left out, as their last one does not see the rows."""
+    encoder = {"kind": "mlp", "hidden": hidden}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, heads=2, encoder=encoder, weight_prior=0.3)
+    estimator = make_method(options)
+    estimator.device_ = torch.device("cpu")
+    estimator.build(blobs.shape[1:])
+    prior = estimator.training(make_data(estimator, blobs, None))._prior()
+    prior.backward()
+    last = estimator.encoder_[-1]
+    length = 1.0 if hidden else math.sqrt((blobs.astype(np.float64) ** 2).sum(axis=1).mean())
+    weights = last.weight.detach().double().numpy()
+    np.testing.assert_allclose(last.weight.grad, 0.3 * length**2 * weights, rtol=1e-5)
+    assert float(prior.detach()) == pytest.approx(0.15 * ((length * weights) ** 2).sum(), rel=1e-5)
+    assert last.bias.grad is None
+
+
+def test_a_strong_prior_leaves_smaller_weights(tiny_options):
+    rows, neighbours, _ = sampled([0.4, 0.35, 0.25], 400)
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, **LINEAR) | {"epochs": 10}
+    lengths = [
+        make_method(options | {"weight_prior": prior}).fit(rows, neighbours).encoder_[-1].weight.square().sum().item()
+        for prior in (0.0, 3e-3, 3e-1)
+    ]
+    assert lengths[0] > lengths[1] > lengths[2]
+
+
+def test_more_strange_neighbours_make_more_noise(tiny_options):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, start=BY_KMEANS, **LINEAR)
+    options |= {"epochs": 15, "batch_size": 500}
+    found = []
+    for strange in (0.0, 0.1, 0.3):
+        rows, neighbours, _ = sampled([1 / 3, 1 / 3, 1 / 3], 1500, strange)
+        found.append(float(make_method(options).fit(rows, neighbours).history_["final_pair_noise"]))
+    assert found[0] < 0.01  # clusters that are less sure stand for some of the noise, never for more than that
+    assert found[0] < found[1] < 0.1
+    assert found[1] < found[2] < 0.3
+
+
+def test_without_estimation_the_noise_stays_as_it_was_given(tiny_options, blobs):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, heads=2, pair_noise=0.1)
+    assert make_method(options).fit(blobs).history_["final_pair_noise"] == pytest.approx(0.1)
+
+
+def test_the_rise_and_the_agreement_of_the_candidates_are_noted(tiny_options, blobs):
+    history = (
+        make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, heads=3, epochs=4)).fit(blobs).history_
+    )
+    assert history["final_log_likelihood_rise"] == pytest.approx(np.diff(history["log_likelihood"])[-1], abs=1e-6)
+    best = np.argsort(-history["candidate_scores"], kind="stable")[:2]
+    expected = adjusted_rand_score(*history["candidate_assignments"][best])
+    assert history["final_candidate_agreement"] == pytest.approx(expected, abs=1e-6)
+    alone = make_method(tiny_options("neural_mixture", "vectors", n_clusters=3)).fit(blobs).history_
+    assert "final_candidate_agreement" not in alone

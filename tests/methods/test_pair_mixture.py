@@ -20,6 +20,7 @@ from deep_clustering.methods.pair_mixture import (
     m_step_loss,
     mixing_weights,
     sigmoid_relevance,
+    update_noise,
     update_shares,
 )
 
@@ -30,6 +31,10 @@ def tables(low: float = -20, high: float = 20) -> st.SearchStrategy[np.ndarray]:
     """Scores (n, K) with 1 to 12 rows and 2 to 5 clusters."""
     shapes = st.tuples(st.integers(1, 12), st.integers(2, 5))
     return shapes.flatmap(lambda shape: arrays(np.float64, shape, elements=st.floats(low, high)))
+
+
+def double(values: float | list[float]) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def weights_of(n_clusters: int, seed: int) -> np.ndarray:
@@ -210,10 +215,82 @@ def test_noise_is_one_more_component_of_density_one(log_joint, seed, noise):
     weights = weights_of(log_joint.shape[1], seed)
     with_noise = np.concatenate([np.exp(log_joint), np.ones((len(log_joint), 1))], axis=1)
     posterior, expected = bayes(with_noise, np.append((1 - noise) * weights, noise))
-    arguments = torch.from_numpy(log_joint), torch.from_numpy(np.log(weights)), noise
+    arguments = torch.from_numpy(log_joint), torch.from_numpy(np.log(weights)), double(noise)
     log_responsibilities, log_likelihood = e_step(*arguments)
     np.testing.assert_allclose(log_responsibilities.exp(), posterior[:, :-1], rtol=1e-7)
     assert float(log_likelihood.mean()) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@given(tables(-8, 8), st.integers(0, 1000), st.floats(0.01, 0.95), st.floats(0.01, 0.95))
+def test_each_head_has_a_noise_of_its_own(log_joint, seed, first, second):
+    n_clusters = log_joint.shape[1]
+    weights = np.stack([weights_of(n_clusters, seed), weights_of(n_clusters, seed + 1)])
+    of_heads = np.stack([log_joint, -log_joint], axis=1)
+    found = e_step(torch.from_numpy(of_heads), torch.from_numpy(np.log(weights)), double([first, second]))
+    for head, noise in enumerate((first, second)):
+        with_noise = np.concatenate([np.exp(of_heads[:, head]), np.ones((len(log_joint), 1))], axis=1)
+        posterior, expected = bayes(with_noise, np.append((1 - noise) * weights[head], noise))
+        np.testing.assert_allclose(found[0][:, head].exp(), posterior[:, :-1], rtol=1e-7)
+        assert float(found[1][:, head].mean()) == pytest.approx(expected, rel=1e-7, abs=1e-9)
+
+
+@given(tables(-8, 8), st.integers(0, 1000))
+def test_no_noise_is_a_noise_of_zero(log_joint, seed):
+    arguments = torch.from_numpy(log_joint), torch.from_numpy(np.log(weights_of(log_joint.shape[1], seed)))
+    for found, expected in zip(e_step(*arguments, double(0.0)), e_step(*arguments), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def unexplained(seed: int, n_samples: int, n_heads: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Log responsibilities (n, heads, 3), and what each row's leave to none of the clusters, (n, heads)."""
+    rng = np.random.default_rng(seed)
+    left = rng.uniform(0.01, 0.98, size=(n_samples, n_heads))
+    responsibilities = (1 - left)[..., None] * rng.dirichlet(np.ones(3), size=left.shape)
+    return torch.from_numpy(np.log(responsibilities)), left
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1))
+def test_noise_becomes_the_mean_of_what_no_cluster_is_responsible_for(seed, momentum):
+    log_responsibilities, left = unexplained(seed, 7, 2)
+    updated = update_noise(double([0.3, 0.6]), log_responsibilities, momentum)
+    expected = momentum * np.array([0.3, 0.6]) + (1 - momentum) * left.mean(axis=0)
+    np.testing.assert_allclose(updated, expected, rtol=1e-9)
+
+
+@given(st.integers(0, 10_000), st.floats(0, 1), st.floats(0, 1), st.sampled_from([-60.0, -1.0, 0.0]))
+def test_noise_stays_where_it_can_rise_and_something_can_be_learned(seed, noise, momentum, shift):
+    log_responsibilities = unexplained(seed, 5, 1)[0] + shift
+    assert 1e-4 <= float(update_noise(double([noise]), log_responsibilities, momentum)) <= 0.99
+
+
+def test_noise_ends_at_its_bounds_where_all_or_nothing_is_explained():
+    all_explained, nothing = torch.full((4, 1, 2), math.log(0.5)), torch.full((4, 1, 2), -1e30)
+    assert float(update_noise(torch.tensor([0.5]), all_explained, 0.0)) == pytest.approx(1e-4)
+    assert float(update_noise(torch.tensor([0.5]), nothing, 0.0)) == pytest.approx(0.99)
+
+
+def test_em_finds_the_noise_of_sampled_pairs_of_a_known_mixture():
+    """Two heads see pairs of their own, with noise of .05 and .4; the error is that of the maximum likelihood."""
+    rng, n_samples, noises = np.random.default_rng(0), 20_000, np.array([0.05, 0.4])
+    components, weights = np.array([[12, 2, 1, 1], [1, 1, 2, 12]]) / 16, np.array([0.7, 0.3])  # p(x | k), pi
+    marginal = weights @ components
+    log_f = np.log(components / marginal).T  # (values, K)
+    log_joint = []
+    for noise in noises:
+        cluster = rng.choice(2, size=n_samples, p=weights)
+        first, second = (
+            (rng.random(n_samples)[:, None] > components[cluster].cumsum(axis=1)).sum(axis=1) for _ in "ab"
+        )
+        stranger = rng.choice(4, size=n_samples, p=marginal)  # of the second view, where the pair has nothing in common
+        log_joint.append(log_f[first] + log_f[np.where(rng.random(n_samples) < noise, stranger, second)])
+    of_heads, log_pi = torch.from_numpy(np.stack(log_joint, axis=1)), torch.from_numpy(np.log(np.stack([weights] * 2)))
+    ratio = (np.exp(of_heads.numpy()) * weights).sum(axis=2)  # sum_k pi_k f_k(x) f_k(x')
+    information = (((1 - ratio) / ((1 - noises) * ratio + noises)) ** 2).mean(axis=0)
+    for begin in (1e-4, 0.9):
+        found = double([begin, begin])
+        for _ in range(1000):
+            found = update_noise(found, e_step(of_heads, log_pi, found)[0], 0.5)
+        assert (np.abs(found.numpy() - noises) < 4 / np.sqrt(n_samples * information)).all()
 
 
 @pytest.mark.parametrize("noise", [0.1, 0.5])
@@ -224,7 +301,7 @@ def test_fishers_identity_holds_with_noise(noise):
     joint = log_relative_density(scores[0], "exponential", 1.0) + log_relative_density(scores[1], "exponential", 1.0)
     likelihood = ((1 - noise) * (weights * joint.exp()).sum(dim=1) + noise).log().mean()
     expected = torch.autograd.grad(-likelihood, scores, retain_graph=True)
-    loss = m_step_loss(e_step(joint.detach(), weights.log(), noise)[0], joint, weights.log())
+    loss = m_step_loss(e_step(joint.detach(), weights.log(), double(noise))[0], joint, weights.log())
     for got, wanted in zip(torch.autograd.grad(loss, scores), expected, strict=True):
         np.testing.assert_allclose(got, wanted, atol=1e-12)
 
@@ -235,7 +312,9 @@ def test_the_bound_is_reached_by_hard_balanced_clusters_that_both_views_agree_on
     scores = torch.from_numpy(80.0 * np.eye(n_clusters)[np.arange(4 * n_clusters) % n_clusters])
     log_joint = 2 * log_relative_density(scores, "exponential", 1.0)
     uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
-    assert float(e_step(log_joint, uniform, noise)[1].mean()) == pytest.approx(bound(n_clusters, noise), abs=1e-9)
+    assert float(e_step(log_joint, uniform, double(noise))[1].mean()) == pytest.approx(
+        bound(n_clusters, noise), abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("noise", [0.0, 0.1, 0.5])
@@ -261,7 +340,7 @@ def test_no_random_partition_exceeds_the_bound(seed, noise, is_shared, sharpness
         for view in (first, second)
     )
     uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
-    assert float(e_step(log_joint, uniform, noise)[1].mean()) <= bound(n_clusters, noise) + 1e-9
+    assert float(e_step(log_joint, uniform, double(noise))[1].mean()) <= bound(n_clusters, noise) + 1e-9
 
 
 # M-step, equation (5)
@@ -320,6 +399,33 @@ def test_shares_are_a_moving_average():
     np.testing.assert_allclose(update_shares(*arguments, 1.0, 0.0).exp(), weights)
     np.testing.assert_allclose(update_shares(*arguments, 0.0, 0.0).exp(), [0.75, 0.25])
     np.testing.assert_allclose(update_shares(*arguments, 0.0, 1.0).exp(), [0.5, 0.5])
+
+
+@given(st.integers(0, 10_000), st.floats(0.01, 0.9))
+def test_the_floor_makes_shares_the_mode_under_a_dirichlet_prior(seed, floor):
+    """The log posterior is sum_k (n_k + c) log s_k: over shares that sum to one greatest where (n_k + c) / s_k is the
+    same for all, and of any other shares it is less."""
+    rng = np.random.default_rng(seed)
+    n_clusters, n_samples = int(rng.integers(2, 7)), int(rng.integers(1, 30))
+    responsibilities = rng.dirichlet(np.ones(n_clusters), size=n_samples)
+    uniform = torch.full((n_clusters,), -math.log(n_clusters), dtype=torch.float64)
+    shares = update_shares(uniform, torch.from_numpy(np.log(responsibilities)), 0.0, floor).exp().numpy()
+    counts = responsibilities.sum(axis=0) + n_samples * floor / ((1 - floor) * n_clusters)
+    np.testing.assert_allclose(counts / shares, np.full(n_clusters, counts.sum()), rtol=1e-7)
+    for other in rng.dirichlet(np.ones(n_clusters), size=20):
+        assert (counts * np.log(np.maximum(other, 1e-300))).sum() <= (counts * np.log(shares)).sum() + 1e-9
+
+
+@given(st.integers(0, 10_000), st.floats(0, 0.95), st.floats(0.01, 0.9))
+def test_shares_settle_at_the_floor_that_momentum_makes_of_it(seed, momentum, floor):
+    """Solved for s in s = (1 - a) (m s + (1 - m) g) + a / K."""
+    rng = np.random.default_rng(seed)
+    mean = rng.dirichlet(np.ones(4))
+    log_shares, of_batch = torch.full((4,), -math.log(4), dtype=torch.float64), torch.from_numpy(np.log(mean))[None]
+    for _ in range(1500):
+        log_shares = update_shares(log_shares, of_batch, momentum, floor)
+    settled = floor / (1 - (1 - floor) * momentum)
+    np.testing.assert_allclose(log_shares.exp(), (1 - settled) * mean + settled / 4, rtol=1e-6)
 
 
 def hard_log_likelihood(shares: np.ndarray, weights: np.ndarray) -> float:

@@ -7,7 +7,8 @@ from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.methods import baselines, make_method
-from deep_clustering.methods.starts import find_partitions, held_epochs, make_start
+from deep_clustering.methods.partitions import find_partitions
+from deep_clustering.methods.starts import held_epochs, make_start
 
 TSNE = {"perplexity": 8.0, "n_init": 3, "pca_dim": 5, "barnes_hut_rows": 1000}
 STARTS = {
@@ -56,6 +57,27 @@ def test_a_start_on_smoothed_rows_is_k_means_on_them(blobs):
 def test_a_start_on_smoothed_rows_needs_neighbours(blobs, neighbours):
     with pytest.raises(ValueError, match=r"neighbour_kmeans.*: expected the neighbours of every row, got none"):
         find_partitions(make_start(SMOOTHED, ["neighbour_kmeans"]), blobs, neighbours, [3], seed=0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (
+            "overclustering",
+            "start: kind 'overclustering' was dropped in 0.3.0 for this method; use tsne_gmm, ward or k",
+        ),
+        ("consensus", "start: unknown kind 'consensus' .known: kmeans, none"),  # no version of it knew this one
+    ],
+)
+def test_a_method_refuses_the_starts_of_others(kind, message):
+    with pytest.raises(ValueError, match=message):
+        make_start({"kind": kind, "hold": 0.5}, ["none", "kmeans"])
+
+
+def test_what_merged_configurations_left_of_other_starts_is_passed_over():
+    left = {"heads": 12, "others": [{"kind": "unheard_of"}], "components_per_cluster": 5, "rounds": 1}
+    options = {"kind": "kmeans", "hold": 0.5, "n_init": 3}
+    assert make_start(options | left, ["none", "kmeans"]) == make_start(options, ["none", "kmeans"])
 
 
 def test_several_numbers_share_one_map(blobs, monkeypatch):

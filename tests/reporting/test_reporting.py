@@ -371,6 +371,51 @@ class TestReport:
         assert "cannot exceed 0.693." in plain  # log 2
         assert "cannot exceed 0.642." in noisy  # log(.9 * 2 + .1)
 
+    def test_an_estimated_noise_leaves_the_bound_that_holds_for_any(self):
+        curves = {"history": {"epoch": [1, 2], "log_likelihood": [0.1, 0.5]}, "snapshots": {"epoch": []}}
+        changes = {"curves": curves, "metrics": {"log_likelihood": 0.5, "pair_noise": 0.2, "n_occupied": 2}}
+        options = {"pair_noise": 0.1, "estimate_noise": True}
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, options=options, **changes)
+        assert "cannot exceed 0.693." in page  # log 2
+        assert "Pair noise" in page
+        fixed = report_of(np.arange(12) % 2, no_labels(12), 2, options=options | {"estimate_noise": False}, **changes)
+        assert "cannot exceed 0.642." in fixed  # log(.9 * 2 + .1)
+
+    @pytest.mark.parametrize(("rise", "converged"), [(-0.1, True), (0.0, True), (0.004, True), (0.006, False)])
+    def test_whether_training_converged_is_said_of_the_last_rise(self, rise, converged):
+        metrics = {"log_likelihood_rise": rise, "n_occupied": 2}
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, metrics=metrics)
+        assert ("Converged." in page) is converged
+        assert ("Not converged: more epochs would raise it further." in page) is not converged
+
+    def test_without_a_rise_nothing_is_said_of_convergence(self, labelled):
+        assert "onverged" not in labelled
+
+    def test_candidates_are_listed_best_score_first(self):
+        candidates = [
+            {"origin": "best head", "score": 0.25, "is_chosen": False, "acc": 0.75},
+            {"origin": ATTACK, "score": None, "is_chosen": False, "acc": 0.125},
+            {"origin": "consensus", "score": 0.5, "is_chosen": True, "acc": None},
+            {"origin": "", "score": -0.5, "is_chosen": False, "acc": 0.5},
+        ]
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, candidates=candidates)
+        section = page[page.index('<section id="candidates">') :]
+        section = section[: section.index("</section>")]
+        rows = re.findall(r'<th scope="row">([^<]*)</th><td[^>]*>([^<]*)</td><td[^>]*>([^<]*)</td>', section)
+        assert rows == [
+            ("3: consensus (kept)", "0.500", ""),
+            ("1: best head", "0.250", "0.750"),
+            ("4", "-0.500", "0.500"),
+            ("2: &lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;", "", "0.125"),
+        ]
+        assert 'href="#candidates"' in page
+
+    @pytest.mark.parametrize("changes", [{}, {"candidates": []}], ids=["older scores", "nothing to choose from"])
+    def test_without_candidates_no_table_of_them(self, changes):
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, **changes)
+        assert "Candidates</h2>" not in page
+        assert "#candidates" not in page
+
     def test_without_a_range_no_number_of_clusters(self, labelled):
         assert "Number of clusters</h2>" not in labelled
         assert "were asked for." in labelled
@@ -417,7 +462,17 @@ class TestTexts:
 
     @pytest.mark.parametrize(
         "name",
-        ["ece", "oracle_gap", "candidate_acc_mean", "log_likelihood_share", "n_clusters_suggested", "n_clusters_off"],
+        [
+            "ece",
+            "oracle_gap",
+            "candidate_acc_mean",
+            "candidate_agreement",
+            "log_likelihood_rise",
+            "log_likelihood_share",
+            "n_clusters_suggested",
+            "n_clusters_off",
+            "pair_noise",
+        ],
     )
     def test_every_figure_of_a_choice_is_described(self, name):
         assert name in METRICS

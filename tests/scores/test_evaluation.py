@@ -261,6 +261,63 @@ def test_oracle_gap_among_candidates_by_hand(run, blob_labels):
     assert score_clustering(**run | {"history": best})["metrics"]["oracle_gap"] == 0
 
 
+@pytest.fixture
+def chosen(run, blob_labels):
+    """The run as the best of three candidates: two classes in one cluster, what was kept, and a failure."""
+    two, kept, failed = np.minimum(blob_labels, 1), run["assignments"], np.zeros(120, dtype=int)
+    history = run["history"] | {
+        "candidate_assignments": np.array([two, kept, failed], dtype=np.int16),
+        "candidate_scores": np.array([0.1, 0.5, -np.inf]),
+        "candidate_origins": np.array("best head\nconsensus\nkmeans"),
+    }
+    return run | {"history": history}
+
+
+def test_candidates_are_told_with_origin_score_and_accuracy(chosen):
+    scores = score_clustering(**chosen)
+    assert scores["candidates"] == [
+        {"origin": "best head", "score": 0.1, "is_chosen": False, "acc": pytest.approx(80 / 120)},
+        {"origin": "consensus", "score": 0.5, "is_chosen": True, "acc": pytest.approx(115 / 120)},
+        {"origin": "kmeans", "score": None, "is_chosen": False, "acc": pytest.approx(40 / 120)},
+    ]
+    assert json.loads(json.dumps(scores, allow_nan=False)) == scores
+
+
+def test_candidates_without_ground_truth_have_no_accuracy(chosen):
+    unknown = np.full(120, -1)
+    scores = score_clustering(**chosen | {"labels": unknown, "data_card": card(None)})
+    assert [candidate["acc"] for candidate in scores["candidates"]] == [None, None, None]
+    assert [candidate["score"] for candidate in scores["candidates"]] == [0.1, 0.5, None]
+    assert not {"oracle_gap", "candidate_acc_mean"} & set(scores["metrics"])
+
+
+def test_candidates_of_unlabelled_rows_have_no_accuracy_although_the_assigned_rows_have(chosen, blob_labels):
+    """Fitted on rows without labels, scored on others: there is nothing that an oracle could have chosen by."""
+    fitted = np.arange(120) < 60
+    history = chosen["history"]
+    history = history | {name: history[name][:, :60] for name in ("snapshot_assignments", "candidate_assignments")}
+    changes = {
+        "history": history,
+        "labels": np.where(fitted, -1, blob_labels),
+        "split": np.where(fitted, FITTED, ASSIGNED).astype(np.uint8),
+    }
+    scores = score_clustering(**chosen | changes)
+    assert scores["metrics"]["acc"] == 1
+    assert [candidate["acc"] for candidate in scores["candidates"]] == [None, None, None]
+    assert "oracle_gap" not in scores["metrics"]
+
+
+def test_candidates_without_origins_have_empty_ones(chosen):
+    del chosen["history"]["candidate_origins"]
+    assert [candidate["origin"] for candidate in score_clustering(**chosen)["candidates"]] == ["", "", ""]
+
+
+def test_a_single_candidate_is_none(run):
+    assert score_clustering(**run)["candidates"] == []
+    one = {"candidate_assignments": run["assignments"][None].astype(np.int16), "candidate_scores": np.array([0.5])}
+    assert score_clustering(**run | {"history": run["history"] | one})["candidates"] == []
+
+
 def test_one_number_of_clusters_has_no_selection_and_no_oracle_gap(run):
     scores = score_clustering(**run)
     assert scores["selection"] is None

@@ -132,6 +132,14 @@ def test_final_figures_of_each_kind_stand_beside_the_curves():
     }
 
 
+def test_candidates_have_origins_where_there_are_some():
+    history, candidates, scores = History("x"), [torch.tensor([0, 1]), torch.tensor([1, 1])], torch.tensor([0.5, 0.75])
+    history.candidates(candidates, scores)
+    assert "candidate_origins" not in history.arrays()
+    history.candidates(candidates, scores, ["best head", "consensus"])
+    assert str(history.arrays()["candidate_origins"]).split("\n") == ["best head", "consensus"]
+
+
 @pytest.mark.filterwarnings("error")
 def test_a_restored_history_is_the_one_that_was_saved(tmp_path):
     history = History("x")
@@ -140,7 +148,7 @@ def test_a_restored_history_is_the_one_that_was_saved(tmp_path):
     add(history, loss=torch.tensor(1.5))
     history.close_epoch(1, share=torch.tensor(0.5))
     history.final(share=torch.tensor(0.25))
-    history.candidates([torch.tensor([0, 1, 2])], torch.tensor([0.5]))
+    history.candidates([torch.tensor([0, 1, 2])], torch.tensor([0.5]), ["best head"])
     checkpoints = Checkpoints(CheckpointOptions(every=1, resume=True, folder=str(tmp_path)), "x")
     checkpoints.begin({})
     checkpoints.save(1, {"history": history.state()})

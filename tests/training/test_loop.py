@@ -21,6 +21,13 @@ OVERCLUSTERING = {
     "core": 0.8,
     "max_rows": 1000,
 }
+CONSENSUS = {
+    "kind": "consensus",
+    "heads": 4,
+    "epochs": 0.67,
+    "hold": 0.4,
+    "others": [{"kind": "kmeans", "n_init": 1}],
+}
 BEHIND_COMPONENTS = ("/components@1", "/components@2", "/components@clear", "@0")
 # Each with what its state is made of: held partitions, learned weights, several heads, momentum, a queue.
 TRAININGS = {
@@ -34,6 +41,22 @@ TRAININGS = {
         {"n_clusters": 3, "representation": {"kind": "infonce", "weight": 1.0, "projection": [4], "temperature": 0.2}},
     ),
     "components": ("neural_mixture", {"n_clusters": 3, "start": OVERCLUSTERING}),
+    "consensus": (
+        "neural_mixture",
+        {
+            "n_clusters": 3,
+            "heads": 3,
+            "mixing": "learned",
+            "mixing_momentum": 0.5,
+            "pair_noise": 0.1,
+            "estimate_noise": True,
+            "start": CONSENSUS,
+        },
+    ),
+    "linear heads": (
+        "neural_mixture",
+        {"n_clusters": 3, "heads": 2, "encoder": {"kind": "mlp", "hidden": []}, "weight_prior": 0.01},
+    ),
     "dcan": ("dcan", {"n_clusters": 3, "latent_dim": 3, "start": KMEANS}),
     "dcan by descent": ("dcan", {"n_clusters": 3, "latent_dim": 3, "optimiser": "sgd", "loss": "euclidean"}),
     "temi": ("temi", {"n_clusters": 3, "epochs": EPOCHS}),
@@ -106,7 +129,11 @@ def test_a_training_killed_before_at_or_behind_its_last_epoch_ends_as_an_unbroke
 
 @pytest.mark.parametrize(
     ("training", "moment"),
-    [("neural_mixture", "one@0"), ("dcan", "one@0"), *(("components", f"one{place}") for place in BEHIND_COMPONENTS)],
+    [
+        ("neural_mixture", "one@0"),
+        ("dcan", "one@0"),
+        *((training, f"one{place}") for training in ("components", "consensus") for place in BEHIND_COMPONENTS),
+    ],
 )
 def test_a_training_killed_behind_its_start_ends_as_an_unbroken_one(tiny_options, blobs, tmp_path, training, moment):
     options = options_of(tiny_options, training)

@@ -67,6 +67,7 @@ from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.failures import Watch
 from deep_clustering.methods.game import euclidean_loss, gaussian_kl_loss, play, positive_variances
 from deep_clustering.methods.latent_mixture import (
@@ -78,16 +79,9 @@ from deep_clustering.methods.latent_mixture import (
     nearest_centroid,
     within_share,
 )
+from deep_clustering.methods.partitions import find_partitions
 from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
-from deep_clustering.methods.starts import (
-    Consensus,
-    NoStart,
-    Overclustering,
-    check_drawn_rows,
-    find_partitions,
-    held_epochs,
-    make_start,
-)
+from deep_clustering.methods.starts import NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
 from deep_clustering.methods.whitening import settle, settled_from, whiten, whitening
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints

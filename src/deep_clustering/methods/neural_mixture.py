@@ -53,7 +53,8 @@ Deviations from the paper, or choices where it is silent
         sum_k s_k (log pi_k - 2 log s_k), greatest at s_k proportional to sqrt(pi_k). So uniform weights pull towards
         equal clusters, learned ones too (the root of any pi is flatter), and neutral ones leave the shares alone.
         The floor is a Dirichlet prior on the shares: s = (1 - a) mean gamma + a / K is the mode of the posterior of B
-        samples under pseudo-counts of B a / ((1 - a) K) each
+        samples under pseudo-counts of B a / ((1 - a) K) each. It is mixed in at every update: with momentum m shares
+        settle at a floor of a / (1 - (1 - a) m) in a's place
     N6 consistency is not a second loss but the pair mixture (3); the other readings are options
     N7 a small convolutional or fully connected network instead of the paper's; ResNet-18 is an option
     N8 affine views for images, term dropout or noise for vectors, neighbours for features
@@ -66,8 +67,9 @@ Deviations from the paper, or choices where it is silent
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
-    N18 a network of one layer has its learning rate and its prior in units of the rows' root mean square length, so
-        that neither depends on their scale; the prior is Gaussian, on the weights of the last layer    weight_prior
+    N18 a network of one layer has its first weights, its learning rate, decay and prior in units of the rows' root
+        mean square length, so that no fit depends on their scale; the prior is Gaussian, on the weights of the last
+        layer                                                                                   weight_prior
     N17 a loss of representation learning on z may shape the trunk with the mixture, as the paper's "along with
         existing representation learning methods" allows; it is added to the M-step's loss      representation
 
@@ -85,6 +87,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.heads import (
     agreement_of_best,
     bounds,
@@ -108,13 +111,12 @@ from deep_clustering.methods.pair_mixture import (
     update_noise,
     update_shares,
 )
+from deep_clustering.methods.partitions import check_neighbours, find_partitions
 from deep_clustering.methods.starts import (
     STARTS,
-    Consensus,
     NoStart,
     Overclustering,
     check_drawn_rows,
-    find_partitions,
     fit_before,
     held_epochs,
     make_start,
@@ -295,6 +297,8 @@ class NeuralMixture(Describing):
             points = np.sqrt(many.pair_responsibilities(features, neighbours))
             partitions = self._start.merge(points, sizes, self.seed)
         elif isinstance(self._start, Consensus):
+            for other in self._start.other_starts():
+                check_neighbours(other, neighbours)  # now, not when the first heads are fitted
             first: dict[str, Any] = {"heads": self._start.heads, "precision": precision}
             several = replace(self, auxiliary_clusters=0, **first)
             tried = fit_before(self._start, several, features, neighbours, checkpoints).history_
@@ -411,6 +415,9 @@ class _Training:
     def __init__(self, model: NeuralMixture, data: Data) -> None:
         self._model, self._data = model, data
         self._row_length = rms_length(data) if model.is_linear else 1.0
+        if model.is_linear:
+            with torch.no_grad():
+                self._last_layer().weight.div_(self._row_length)
         learning_rate = model.learning_rate / self._row_length
         optimiser = make_optimiser(
             torch.optim.AdamW,
@@ -418,7 +425,7 @@ class _Training:
             learning_rate,
             model.device_,
             is_fused=False,
-            weight_decay=model.weight_decay,
+            weight_decay=model.weight_decay * self._row_length,  # AdamW multiplies it by the rate
         )
         n_steps = data.n_steps(model.batch_size, model.epochs)
         self.networks = model.networks_
@@ -494,9 +501,12 @@ class _Training:
         """Negative log prior of all heads' weights up to a constant, in nats (N18)."""
         if not self._model.weight_prior:
             return 0.0
+        return self._model.weight_prior / 2 * self._row_length**2 * self._last_layer().weight.square().sum()
+
+    def _last_layer(self) -> nn.Linear:
         last = self._model.encoder_[-1]
         assert isinstance(last, nn.Linear)
-        return self._model.weight_prior / 2 * self._row_length**2 * last.weight.square().sum()
+        return last
 
     def _log_memberships(self, partition: Tensor) -> Tensor:
         """Log responsibilities that say the same as a partition, shape (n, 1 or heads, n_clusters): 0 or -inf."""

@@ -116,7 +116,7 @@ def update_shares(log_shares: Tensor, log_responsibilities: Tensor, momentum: fl
     batch = log_responsibilities.detach().exp().mean(dim=0)
     shares = momentum * log_shares.exp() + (1 - momentum) * batch
     shares = (1 - floor) * shares / shares.sum(dim=-1, keepdim=True) + floor / shares.shape[-1]
-    return shares.log()
+    return shares.clamp_min(torch.finfo(shares.dtype).tiny).log()  # finite also of an empty cluster without a floor
 
 
 def update_noise(noise: Tensor, log_responsibilities: Tensor, momentum: float) -> Tensor:

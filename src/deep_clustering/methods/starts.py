@@ -6,14 +6,17 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 import numpy as np
 from annotated_types import Ge, Le
-from scipy import sparse
 from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import pairwise_distances_argmin
 
-from deep_clustering.methods.baselines import KMeansClusterer, TSNEMixtureClusterer, WardClusterer
-from deep_clustering.methods.nearest_rows import dense_rows, draw_rows
+from deep_clustering.methods.consensus import Consensus
+from deep_clustering.methods.nearest_rows import draw_rows
+from deep_clustering.methods.partitions import STARTS_OF_ROWS, StartOfRows
 from deep_clustering.options import build_kind
 from deep_clustering.training.checkpoints import Checkpoints
+
+# What methods say of overclustering that no longer know it.
+_DROPPED = "dropped in 0.3.0 for this method; use tsne_gmm, ward or kmeans"
 
 # The dataclass of a method that has a start.
 Fitted = TypeVar("Fitted", bound=Any)
@@ -24,109 +27,6 @@ class NoStart:
     """The untrained network's own clusters."""
 
     hold: ClassVar[float] = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class KMeansStart:
-    """The partition of k-means on the rows as they come."""
-
-    hold: Annotated[float, Ge(0), Le(1)]
-    """Share of the epochs in which the partition stands in for the assignments."""
-    n_init: Annotated[int, Ge(1)]
-    """Runs of k-means, of which the best is taken."""
-
-    def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
-        """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
-        fitted = (KMeansClusterer(n_clusters=n, seed=seed, n_init=self.n_init).fit(features) for n in n_clusters)
-        return np.stack([kmeans.predict(features) for kmeans in fitted], axis=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NeighbourKMeansStart(KMeansStart):
-    """The partition of k-means on rows that were brought nearer to their neighbours.
-
-    Its single runs differ more than those on the rows as they come, so that restarts have something to choose from.
-    """
-
-    rounds: Annotated[int, Ge(1), Le(100)]
-    """Times that each row becomes the mean of itself and of the mean of its neighbours, then of length one."""
-
-    def smoothed(self, features: np.ndarray | sparse.csr_matrix, neighbours: np.ndarray | None) -> np.ndarray:
-        """The rows that k-means sees, shape (n_samples, n_features), float32.
-
-        Args:
-            features: Rows, shape (n_samples, ...), dense or CSR.
-            neighbours: Nearest rows of each row, shape (n_samples, k), -1 for none.
-
-        Raises:
-            ValueError: if there are no neighbours.
-        """
-        if neighbours is None or neighbours.shape[1] == 0:
-            raise ValueError(
-                "start (neighbour_kmeans): expected the neighbours of every row, got none; set neighbours.k"
-            )
-        rows = dense_rows(features)
-        is_there = neighbours >= 0
-        weights = is_there / np.maximum(is_there.sum(axis=1, keepdims=True), 1)
-        place = np.arange(len(rows)).repeat(is_there.sum(axis=1)), neighbours[is_there]
-        mean = sparse.csr_matrix((weights[is_there], place), shape=(len(rows), len(rows)), dtype=np.float32)
-        for _ in range(self.rounds):
-            rows = rows + mean @ rows
-            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-        return rows
-
-
-@dataclass(frozen=True, kw_only=True)
-class WardStart:
-    """The partition of Ward's agglomeration of the rows as they come."""
-
-    hold: Annotated[float, Ge(0), Le(1)]
-    """Share of the epochs in which the partition stands in for the assignments."""
-    max_rows: Annotated[int, Ge(2)]
-    """Rows in the tree; of more rows a draw of so many, and the others go with the nearest of these."""
-
-    def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
-        """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
-        fitted = (WardClusterer(n_clusters=n, seed=seed, max_rows=self.max_rows).fit(features) for n in n_clusters)
-        return np.stack([ward.predict(features) for ward in fitted], axis=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class TSNEStart:
-    """The partition of a Gaussian mixture on a t-SNE map of the rows as they come."""
-
-    hold: Annotated[float, Ge(0), Le(1)]
-    """Share of the epochs in which the partition stands in for the assignments."""
-    perplexity: float
-    """Perplexity of t-SNE."""
-    n_init: Annotated[int, Ge(1)]
-    """Number of starts of the mixture."""
-    pca_dim: int
-    """Rows of more values are reduced to so many principal components before t-SNE."""
-    barnes_hut_rows: int
-    """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
-    map_rows: Annotated[int, Ge(2)]
-    """Rows on the map; of more rows a draw of so many, and the others go with the nearest of these."""
-
-    def __post_init__(self) -> None:
-        self._clusterer(2, 0)  # checks the rest
-
-    def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
-        """Cluster of each row for each number of clusters on one map, (n_samples, len(n_clusters)), int64."""
-        first = self._clusterer(n_clusters[0], seed).fit(features)
-        fitted = [first, *map(first.regrouped, n_clusters[1:])]
-        return np.stack([clusterer.predict(features) for clusterer in fitted], axis=1)
-
-    def _clusterer(self, n_clusters: int, seed: int) -> TSNEMixtureClusterer:
-        return TSNEMixtureClusterer(
-            n_clusters=n_clusters,
-            seed=seed,
-            perplexity=self.perplexity,
-            n_init=self.n_init,
-            pca_dim=self.pca_dim,
-            barnes_hut_rows=self.barnes_hut_rows,
-            max_rows=self.map_rows,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,100 +69,6 @@ class Overclustering:
         if len(drawn) < len(points):
             cuts = cuts[pairwise_distances_argmin(points, points[drawn])]
         return np.stack([keep_core(points, cut, self.core) for cut in cuts.T], axis=1)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Consensus:
-    """Heads are fitted first, each from weights of its own; then what they agree on, and other partitions, are tried.
-
-    Each head ends in a local optimum, and more steps do not join them. What most of them say of a row is better than
-    what one of them does: a partition that k-means finds in their votes, after Topchy, Jain and Punch, "Clustering
-    ensembles: models of consensus and weak partitions", TPAMI 2005. From several such partitions, that of the best
-    head and those of other starts, one for each head of the fit, training goes on.
-    """
-
-    heads: Annotated[int, Ge(2)]
-    """Heads that are fitted first, without a start."""
-    epochs: Annotated[float, Ge(0), Le(100)]
-    """Passes over the rows for them, as a share of the fit's epochs."""
-    hold: Annotated[float, Ge(0), Le(1)]
-    """Share of the fit's epochs in which the partitions stand in for the assignments."""
-    others: list[dict[str, Any]]
-    """Starts whose partitions are tried beside: kind and its options but `hold`."""
-
-    def __post_init__(self) -> None:
-        self._others()  # checks them
-
-    def origins(self, n_partitions: int) -> list[str]:
-        """What each of so many partitions comes from."""
-        others = [str(options["kind"]) for options in self.others]
-        names = ["best head", "consensus", *others, "consensus of the better half"][:n_partitions]
-        return names + ["consensus of a random half"] * (n_partitions - len(names))
-
-    def find(
-        self,
-        features: np.ndarray | sparse.csr_matrix,
-        neighbours: np.ndarray | None,
-        candidates: np.ndarray,
-        scores: np.ndarray,
-        n_clusters: int,
-        n_partitions: int,
-        seed: int,
-    ) -> np.ndarray:
-        """Partitions to go on from.
-
-        Args:
-            features: The rows.
-            neighbours: Nearest rows of each row, or None.
-            candidates: Clusters of all rows by each head that was fitted first, shape (heads, n_samples).
-            scores: Of the heads, the greater the better, shape (heads,).
-            n_clusters: Number of clusters.
-            n_partitions: How many partitions.
-            seed: Seed of k-means and of the halves.
-
-        Returns:
-            Cluster of each row in each, as `origins` names them, shape (n_samples, n_partitions), int64.
-        """
-        order, half = np.argsort(-scores, kind="stable"), max(2, len(scores) // 2)
-        draws, others, found = np.random.default_rng(seed), iter(self._others()), []
-        for place, origin in enumerate(self.origins(n_partitions)):
-            if origin == "best head":
-                found.append(candidates[order[0]].astype(np.int64))
-            elif origin.startswith("consensus"):
-                some = {"consensus": order, "consensus of the better half": order[:half]}.get(
-                    origin, draws.choice(order, half, replace=False)
-                )
-                found.append(find_consensus(candidates[some], n_clusters, seed + place))
-            else:
-                other = next(others)
-                found.append(find_partitions(other, features, neighbours, [n_clusters], seed + place)[:, 0])
-        return np.stack(found, axis=1)
-
-    def _others(self) -> list["StartOfRows"]:
-        kinds = {kind: STARTS[kind] for kind in ("kmeans", "neighbour_kmeans", "ward", "tsne_gmm")}
-        return [build_kind(kinds, {"hold": 0.0, **options}, "start.others") for options in self.others]
-
-
-def find_consensus(partitions: np.ndarray, n_clusters: int, seed: int) -> np.ndarray:
-    """What several partitions agree on: k-means on their votes.
-
-    Args:
-        partitions: Clusters of all rows, shape (n_partitions, n_samples), from 0.
-        n_clusters: Number of clusters.
-        seed: Seed of k-means.
-
-    Returns:
-        Cluster of each row, shape (n_samples,), int64; the first partition where the votes tell fewer rows apart.
-    """
-    n_partitions, n_samples = partitions.shape
-    if len(np.unique(partitions, axis=1).T) < n_clusters:
-        return partitions[0].astype(np.int64)
-    width = int(partitions.max()) + 1
-    columns = partitions.astype(np.int64) + width * np.arange(n_partitions)[:, None]
-    ends = np.arange(n_samples + 1) * n_partitions
-    shape = (n_samples, n_partitions * width)
-    votes = sparse.csr_matrix((np.ones(columns.size, np.float32), columns.T.ravel(), ends), shape=shape)
-    return KMeansClusterer(n_clusters=n_clusters, seed=seed, n_init=3).fit(votes).predict(votes)
 
 
 def fit_before(
@@ -311,18 +117,12 @@ def keep_core(points: np.ndarray, partition: np.ndarray, share: float) -> np.nda
 
 STARTS: dict[str, type] = {
     "none": NoStart,
-    "kmeans": KMeansStart,
-    "neighbour_kmeans": NeighbourKMeansStart,
-    "ward": WardStart,
-    "tsne_gmm": TSNEStart,
+    **STARTS_OF_ROWS,
     "overclustering": Overclustering,
     "consensus": Consensus,
 }
 
-StartOfRows = KMeansStart | NeighbourKMeansStart | WardStart | TSNEStart
-"""What finds a partition of the rows as they come."""
-
-Start = NoStart | KMeansStart | NeighbourKMeansStart | WardStart | TSNEStart | Overclustering | Consensus
+Start = NoStart | StartOfRows | Overclustering | Consensus
 
 
 def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:
@@ -343,44 +143,21 @@ def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:
     foreign = _names_of(STARTS.values()) - _names_of(known.values())
     if isinstance(options, Mapping):
         options = {name: value for name, value in options.items() if name not in foreign}
-    dropped = dict.fromkeys(STARTS.keys() - known, "dropped in 0.3.0 for this method; use tsne_gmm, ward or kmeans")
+    dropped = {} if "overclustering" in known else {"overclustering": _DROPPED}
     return build_kind(known, options, "start", dropped)
-
-
-def find_partitions(
-    start: StartOfRows,
-    features: np.ndarray | sparse.csr_matrix,
-    neighbours: np.ndarray | None,
-    n_clusters: Sequence[int],
-    seed: int,
-) -> np.ndarray:
-    """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64.
-
-    Args:
-        start: The options of the start.
-        features: The rows as they come.
-        neighbours: Nearest rows of each row, or None; only for kind neighbour_kmeans.
-        n_clusters: Numbers of clusters.
-        seed: Seed of the partitions.
-
-    Raises:
-        ValueError: if neighbours are missing, or the rows cannot be clustered.
-    """
-    if isinstance(start, NeighbourKMeansStart):
-        features = start.smoothed(features, neighbours)
-    return start.partitions(features, n_clusters, seed)
 
 
 def _names_of(kinds: Iterable[type]) -> set[str]:
     return {field.name for kind in kinds for field in fields(kind)}
 
 
-def check_drawn_rows(start: Start, n_clusters: int) -> None:
-    """Refuse a start that would look for clusters among fewer rows.
+def check_drawn_rows(start: Start, n_clusters: int, where: str = "start") -> None:
+    """Refuse a start that would look for clusters among fewer rows, or has such a one beside it.
 
     Args:
         start: The options of the start.
         n_clusters: The most clusters that are asked for.
+        where: Its place in the configuration.
 
     Raises:
         ValueError: if the rows in the tree or on the map are fewer.
@@ -388,7 +165,9 @@ def check_drawn_rows(start: Start, n_clusters: int) -> None:
     for name in ("max_rows", "map_rows"):
         n_rows = getattr(start, name, n_clusters)
         if n_rows < n_clusters:
-            raise ValueError(f"start: {name} must be at least n_clusters, got {n_rows} for {n_clusters} clusters")
+            raise ValueError(f"{where}: {name} must be at least n_clusters, got {n_rows} for {n_clusters} clusters")
+    for other in start.other_starts() if isinstance(start, Consensus) else []:
+        check_drawn_rows(other, n_clusters, f"{where}.others")
 
 
 def origins(start: Start, n_partitions: int) -> list[str]:

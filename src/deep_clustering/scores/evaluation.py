@@ -184,9 +184,9 @@ def _candidates(
 
 def _oracle_gap(candidates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """What the choice without labels among a fit's candidates cost: the best accuracy minus the chosen one's."""
-    if not candidates:
-        return {}
     accuracies = [candidate["acc"] for candidate in candidates]
+    if not candidates or None in accuracies:
+        return {}
     chosen = next(candidate["acc"] for candidate in candidates if candidate["is_chosen"])
     return {"candidate_acc_mean": float(np.mean(accuracies)), "oracle_gap": max(accuracies) - chosen}
 
