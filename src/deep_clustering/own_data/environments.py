@@ -29,7 +29,7 @@ _KMEANS_START = {
 # Half of the passes that a network without a partition takes.
 _FEWEST_EPOCHS = 10
 _NEIGHBOURS = 20
-# Passes of heads over rows of length one: as many as 10,000 rows get, and of few rows so many that shares can be learned.
+# Passes of heads over rows of length one: as many as 10,000 rows get, and of few rows enough to learn their shares.
 _FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 
 _CATALOG = """\
