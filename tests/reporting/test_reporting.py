@@ -381,7 +381,7 @@ class TestReport:
         fixed = report_of(np.arange(12) % 2, no_labels(12), 2, options=options | {"estimate_noise": False}, **changes)
         assert "cannot exceed 0.642." in fixed  # log(.9 * 2 + .1)
 
-    @pytest.mark.parametrize(("rise", "converged"), [(-0.1, True), (0.0, True), (0.004, True), (0.006, False)])
+    @pytest.mark.parametrize(("rise", "converged"), [(-0.1, True), (0.0, True), (0.009, True), (0.011, False)])
     def test_whether_training_converged_is_said_of_the_last_rise(self, rise, converged):
         metrics = {"log_likelihood_rise": rise, "n_occupied": 2}
         page = report_of(np.arange(12) % 2, no_labels(12), 2, metrics=metrics)
