@@ -115,6 +115,16 @@ def test_a_table_of_texts_becomes_an_environment_that_runs(project):
     assert versions(project, "features.npz")
 
 
+def test_texts_without_a_word_in_common_are_pointed_out(project):
+    first, second = "\u65e5\u6708\u706b\u6c34\u6728", "\u91d1\u571f\u5929\u5730\u4eba"
+    lines = [one + other for one in first for other in second]  # no spaces: each line is one word
+    (project / "notes.csv").write_text("\n".join(["words", *lines, lines[0]]) + "\n", encoding="utf-8")
+    shown = new_data("notes", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
+    assert "24 of 26 texts share no word with another" in shown
+    write_table(project / "usual.csv")
+    assert "attention" not in new_data("usual", "--text", "usual.csv", "--column", "words", "--n-clusters", "2")
+
+
 @pytest.mark.parametrize("method", ["dcan", "neural_mixture"])
 def test_many_texts_are_clustered_on_latent_semantic_analysis(project, method):
     rng = np.random.default_rng(0)

@@ -37,6 +37,8 @@ def test_few_texts_or_words_are_taken_as_they_are():
     many = [" ".join(words[index : index + 5]) for index in range(250)]
     assert text_settings(many)["lsa"] == 100
     assert text_settings(many[:199]) is None
+    assert text_settings(4 * many[:100]) is None  # copies are no further texts
+    assert text_settings(4 * many[:220])["lsa"] == 100
     assert text_settings(["all the same words"] * 300) is None
     assert text_settings(words) is None  # each stands in one text
 

@@ -269,9 +269,20 @@ def _look_at_terms(source: dict[str, Any]) -> Look:
         weights = np.asarray(rows.sum(axis=0)).ravel()
         words = [loaded.vocabulary[index] for index in np.argsort(-weights, kind="stable")[:8]]
         preview.append(("words", ", ".join(words)))
+        preview += _lonely_texts(rows)
     names = loaded.about["class_names"]
     known = loaded.labels[loaded.labels >= 0]
     n_classes = len(names) if names else len(np.unique(known)) or None
     features = text_settings(loaded.texts)
     views, encoder = term_settings() if features is None else neighbour_settings()
     return Look(source, views, encoder, features or {"scaling": "none"}, True, n_samples, n_classes, preview)
+
+
+def _lonely_texts(rows: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - CSR
+    """What the user should know where most texts have no word in common with another."""
+    n_texts = rows.getnnz(axis=0)
+    n_lonely = rows.shape[0] - np.count_nonzero(rows[:, np.flatnonzero(n_texts > 1)].getnnz(axis=1))
+    if 2 * n_lonely <= rows.shape[0]:
+        return []
+    advice = "words are what spaces part, which some scripts do without; a sentence encoder needs none"
+    return [("attention", f"{n_lonely} of {rows.shape[0]} texts share no word with another: {advice}")]

@@ -116,11 +116,12 @@ def text_settings(texts: Sequence[str]) -> dict[str, Any] | None:
         texts: All of them.
 
     Returns:
-        Options of the features; None for few texts or words, whose terms are better taken as they are.
+        Options of the features; None for few different texts or words, whose terms are better taken as they are.
     """
     from sklearn.feature_extraction.text import CountVectorizer
 
-    if len(texts) < _FEWEST_TEXTS:
+    n_distinct = len(set(texts))  # copies of a text have no direction of their own
+    if n_distinct < _FEWEST_TEXTS:
         return None
     try:
         n_terms = len(CountVectorizer(max_df=_MAX_DF, min_df=_MIN_DF, binary=True).fit(texts).vocabulary_)
@@ -128,8 +129,8 @@ def text_settings(texts: Sequence[str]) -> dict[str, Any] | None:
         return None
     if n_terms < _FEWEST_TERMS:
         return None
-    # Half of what there may be: equal texts and words that go together leave fewer.
-    directions = min(_DIRECTIONS, min(len(texts), n_terms) // 2)
+    # Half of what there may be: similar texts and words that go together leave fewer.
+    directions = min(_DIRECTIONS, min(n_distinct, n_terms) // 2)
     return {"encoder": "lsa", "lsa": directions, "max_df": _MAX_DF, "min_df": _MIN_DF, "postprocess": "centre_l2"}
 
 
