@@ -284,6 +284,7 @@ PUBLISHED = {
     ("docs/experiments.md", "digits_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments.md", "mnist_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments.md", "text_and_features"): None,
+    ("docs/experiments.md", "features_and_texts"): None,
     ("docs/experiments.md", "mnist"): None,
     ("docs/experiments.md", "mnist_earlier"): None,
     ("docs/experiments.md", "dcan_losses"): "dcan@loss=euclidean",
