@@ -197,7 +197,7 @@ def _metric_rows(
 
 
 def _describe_convergence(rise: float) -> str:
-    return "Converged." if rise <= _CONVERGED else "Not converged: it still rose in the end, and more epochs may raise it further."
+    return "Converged." if rise <= _CONVERGED else "Not converged: more epochs may raise it further."
 
 
 def _fixed_noise(options: Mapping[str, Any]) -> float:
