@@ -243,7 +243,8 @@ def test_half_a_character_is_no_error(folder, make_options):
 @pytest.mark.parametrize("batch_size", [1, 64])
 def test_texts_without_tokens_are_rows_of_zeros(folder, make_options, how, batch_size, caplog):
     path = folder / "tokenizer.json"  # one that puts no marks around a text, and removes what has no width
-    changes = {"post_processor": None, "normalizer": {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}}
+    removal = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    changes = {"post_processor": None, "normalizer": removal}
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
     texts = ["oil price", "\u200b", "wheat", "\u200b\u200b"]
     options = make_options(encoder=f"onnx:{folder}", pooling=how, batch_size=batch_size)
