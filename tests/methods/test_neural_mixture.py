@@ -603,7 +603,7 @@ def test_learned_weights_are_the_shares_of_a_sampled_mixture(tiny_options, start
     assert (np.abs(weights - ((1 - floor) * true + floor / 3)) < tolerance).all()
 
 
-@pytest.mark.parametrize("factor", [8, 1024])
+@pytest.mark.parametrize("factor", [2**-20, 8, 1024])
 @pytest.mark.parametrize("changes", [{}, {"weight_decay": 0.1}, {"start": BY_KMEANS}, {"density": "sigmoid"}])
 def test_a_fit_of_linear_heads_does_not_depend_on_the_scale_of_the_rows(tiny_options, changes, factor):
     rows, neighbours, _ = sampled([0.4, 0.35, 0.25], 400)

@@ -419,6 +419,9 @@ class _Training:
         if model.is_linear:
             with torch.no_grad():
                 self._last_layer().weight.div_(self._row_length)
+            # Both densities are blind to biases. What rounding leaves of their gradients would become steps at the rate
+            # of the weights, and those of short rows so long that scores have no digits left.
+            self._last_layer().bias.requires_grad_(False)
         learning_rate = model.learning_rate / self._row_length
         optimiser = make_optimiser(
             torch.optim.AdamW,
@@ -426,6 +429,7 @@ class _Training:
             learning_rate,
             model.device_,
             is_fused=False,
+            eps=1e-8 * self._row_length,  # as the gradients
             weight_decay=model.weight_decay * self._row_length,  # AdamW multiplies it by the rate
         )
         n_steps = data.n_steps(model.batch_size, model.epochs)

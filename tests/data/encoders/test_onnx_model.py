@@ -239,6 +239,23 @@ def test_half_a_character_is_no_error(folder, make_options):
     np.testing.assert_allclose(rows, rows_by_definition(["oil gold", "wheat"], "mean", vectors()), rtol=1e-5)
 
 
+@pytest.mark.parametrize("how", ["cls", "mean"])
+@pytest.mark.parametrize("batch_size", [1, 64])
+def test_texts_without_tokens_are_rows_of_zeros(folder, make_options, how, batch_size, caplog):
+    path = folder / "tokenizer.json"  # one that puts no marks around a text, and removes what has no width
+    removal = {"type": "Replace", "pattern": {"String": "\u200b"}, "content": ""}
+    changes = {"post_processor": None, "normalizer": removal}
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    texts = ["oil price", "\u200b", "wheat", "\u200b\u200b"]
+    options = make_options(encoder=f"onnx:{folder}", pooling=how, batch_size=batch_size)
+    rows, arrays, sha256 = rows_of(texts, options)
+    tokens = [vectors()[tokens_of(text)[1:-1]] for text in (texts[0], texts[2])]
+    expected = [values[0] if how == "cls" else values.mean(axis=0) for values in tokens]
+    np.testing.assert_allclose(rows, [expected[0], np.zeros(6), expected[1], np.zeros(6)], rtol=1e-5, atol=1e-6)
+    assert "of 2 texts the tokenizer makes no token" in caplog.text
+    np.testing.assert_array_equal(open_encoders(options, arrays, sha256)(texts[1:2]), np.zeros((1, 6)))
+
+
 def test_an_empty_text_is_refused(folder, make_options, runs):
     with pytest.raises(ValueError, match="features: text 1 is empty; expected a text in each of the 3 rows"):
         rows_of(["oil", " ", "wheat"], make_options(encoder=f"onnx:{folder}"))

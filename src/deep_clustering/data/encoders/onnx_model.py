@@ -54,8 +54,8 @@ class OnnxEncoder:
         self._inputs = self._find_inputs()
         self._output = self._find_output()
         self.settings: dict[str, Any] = {"pooling": self._pooling, "max_tokens": self._max_tokens}
-        self._n_cut = 0
-        next(self.batches(["a text"]))
+        self._n_cut = self._n_without = 0
+        self._width = self._run([self._tokenizer.encode("a text").ids or [0]]).shape[1]
 
     def _find_inputs(self) -> list[str]:
         names = [value.name for value in self._session.get_inputs()]
@@ -82,7 +82,7 @@ class OnnxEncoder:
             texts: At least one.
 
         Yields:
-            Places of some texts, and their rows, float32.
+            Places of some texts, and their rows, float32; zeros for a text that the tokenizer makes nothing of.
         """
         # The tokenizer takes valid characters only, and a text may hold half of one.
         encodings = self._tokenizer.encode_batch([text.encode("utf-8", "replace").decode() for text in texts])
@@ -90,7 +90,10 @@ class OnnxEncoder:
         tokens = [encoding.ids for encoding in encodings]
         lengths = np.array([len(ids) for ids in tokens])
         order = np.argsort(lengths, kind="stable")
-        start = 0
+        start = int(np.count_nonzero(lengths == 0))
+        if start:
+            self._n_without += start
+            yield order[:start], np.zeros((start, self._width), dtype=np.float32)
         while start < len(order):
             size = min(self._batch_size, len(order) - start)
             # The last of a batch is its longest; a batch of few tokens may hold many texts.
@@ -118,12 +121,15 @@ class OnnxEncoder:
         return (hidden * weights).sum(axis=1).astype(np.float32)
 
     def close(self) -> None:
-        """Say how many texts were cut."""
+        """Say how many texts were cut, and of how many nothing was left."""
         if self._n_cut:
             logger.warning(
                 "features: %d texts are longer than %d tokens and were cut there", self._n_cut, self._max_tokens
             )
             self._n_cut = 0
+        if self._n_without:
+            logger.warning("features: of %d texts the tokenizer makes no token; their rows are zero", self._n_without)
+            self._n_without = 0
 
 
 def _fingerprint(folder: Path) -> tuple[str, bool]:
