@@ -63,8 +63,8 @@ Deviations from the paper, or choices where it is silent
     N11 several heads are trained side by side; the one of greatest pair log-likelihood (3) on fresh views is kept
     N12 a partition may stand in for the E-step's responsibilities in the first epochs: that of the merged components
         of a mixture of more clusters (of the rows near the middle of their cluster; the others keep the E-step's),
-        or of k-means, Ward or a t-SNE map of the rows. Or one for each head: heads are fitted first, and what they agree
-        on, their best, and partitions of the rows are continued side by side     methods/consensus.py
+        or of k-means, Ward or a t-SNE map of the rows. Or one for each head: heads are fitted first, and what they
+        agree on, their best, and partitions of the rows are continued side by side     methods/consensus.py
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
