@@ -7,7 +7,7 @@ that starts anew learns these labels by a few steps; the labels are moved toward
 Symbols
     z_s       the row in space s: its columns of representation s                 spaces
     theta_s   task encoder of space s, linear                                     TaskEncoder
-    tau_k(x)  label, the probability of cluster k                                 labels
+    tau_k(x)  label, the probability of cluster k                                 tau
     w_s       inner classifier of space s, linear                                 inner
     gamma     weight of the entropy                                               entropy_weight
     M, T      inner steps for each outer step, and outer steps                    inner_steps, steps
@@ -77,17 +77,17 @@ def draw_linear(n_heads: int, n_clusters: int, width: int, generator: torch.Gene
     return weights, torch.empty(n_heads, n_clusters, device=device).uniform_(-bound, bound, generator=generator)
 
 
-def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(logits: Tensor, tau: Tensor) -> Tensor:
     """Equation (4), mean over the rows (n, heads, n_clusters): shape (heads,)."""
-    return -(labels * torch.log_softmax(logits, dim=2)).sum(dim=2).mean(dim=0)
+    return -(tau * torch.log_softmax(logits, dim=2)).sum(dim=2).mean(dim=0)
 
 
-def fit_inner(rows: Tensor, labels: Tensor, start: Linear, n_steps: int, rate: float) -> Linear:
+def fit_inner(rows: Tensor, tau: Tensor, start: Linear, n_steps: int, rate: float) -> Linear:
     """Equation (2) in one space: steps of Adam on the cross-entropy from a start.
 
     Args:
         rows: The batch in the space, shape (n, d).
-        labels: tau, shape (n, heads, n_clusters).
+        tau: (1), shape (n, heads, n_clusters).
         start: Weights and biases, left as they are.
         n_steps: M.
         rate: Learning rate.
@@ -98,8 +98,8 @@ def fit_inner(rows: Tensor, labels: Tensor, start: Linear, n_steps: int, rate: f
     fitted = tuple(part.clone() for part in start)
     means, squares = ([torch.zeros_like(part) for part in start] for _ in range(2))
     for step in range(1, n_steps + 1):
-        # The gradient of (4) by the logits, labels sum to one.
-        error = (torch.softmax(linear(rows, *fitted), dim=2) - labels).div_(len(rows))
+        # The gradient of (4) by the logits, tau sums to one.
+        error = (torch.softmax(linear(rows, *fitted), dim=2) - tau).div_(len(rows))
         gradients = (error.flatten(1).t() @ rows).view_as(fitted[0]), error.sum(dim=0)
         for part, gradient, mean, square in zip(fitted, gradients, means, squares, strict=True):
             mean.lerp_(gradient, 1 - _BETA1)
@@ -120,12 +120,12 @@ def outer_objective(
         entropy_weight: gamma.
 
     Returns:
-        Objective, cross-entropy and entropy; gradients reach the labels only.
+        Objective, cross-entropy and entropy; gradients reach tau only.
     """
-    labels = torch.stack(list(of_spaces)).mean(dim=0)
-    fit_of_labels = torch.stack([cross_entropy(one.detach(), labels) for one in logits]).sum(dim=0)
+    tau = torch.stack(list(of_spaces)).mean(dim=0)
+    fit_of_tau = torch.stack([cross_entropy(one.detach(), tau) for one in logits]).sum(dim=0)
     entropies = torch.stack([torch.special.entr(one.mean(dim=0)).sum(dim=1) for one in of_spaces])
-    return fit_of_labels - entropy_weight * entropies.sum(dim=0), fit_of_labels, entropies.mean(dim=0)
+    return fit_of_tau - entropy_weight * entropies.sum(dim=0), fit_of_tau, entropies.mean(dim=0)
 
 
 class TaskEncoder(nn.Module):
@@ -225,7 +225,7 @@ class TURTLE(Describing):
     def fit(
         self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
     ) -> Self:
-        """Search the labels.
+        """Search for tau.
 
         Args:
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
@@ -265,7 +265,7 @@ class TURTLE(Describing):
         """The less of (3), the better."""
         return -history.newest_final("objective")
 
-    def labels_of_spaces(self, rows: Tensor) -> Tensor:
+    def tau_of_spaces(self, rows: Tensor) -> Tensor:
         """tau_s of rows, equation (1), shape (n, spaces, heads, n_clusters)."""
         return torch.softmax(self.encoder_(rows), dim=3)
 
@@ -276,8 +276,8 @@ class TURTLE(Describing):
 
         def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
             logits = self.encoder_(batch)[:, :, 0]
-            labels = torch.softmax(logits, dim=2).mean(dim=1)
-            return labels.argmax(dim=1), labels, logits.flatten(1), labels.sum(dim=1)
+            tau = torch.softmax(logits, dim=2).mean(dim=1)
+            return tau.argmax(dim=1), tau, logits.flatten(1), tau.sum(dim=1)
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
 
@@ -331,28 +331,28 @@ class _Training:
         return 0
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
-        """Fit inner classifiers of a random start to the labels of a batch, then move the labels."""
+        """Fit inner classifiers of a random start to tau of a batch, then move tau."""
         model, spaces = self._model, self.networks["encoder"][0].split(views)  # type: ignore[index]
-        of_spaces = model.labels_of_spaces(views).unbind(dim=1)
+        of_spaces = model.tau_of_spaces(views).unbind(dim=1)
         with torch.no_grad():
-            labels = torch.stack(of_spaces).mean(dim=0)
-            logits = [linear(rows, *self._inner(rows, labels)) for rows in spaces]
-        objective, fit_of_labels, entropy = outer_objective(logits, of_spaces, model.entropy_weight)
+            tau = torch.stack(of_spaces).mean(dim=0)
+            logits = [linear(rows, *self._inner(rows, tau)) for rows in spaces]
+        objective, fit_of_tau, entropy = outer_objective(logits, of_spaces, model.entropy_weight)
         optimiser = self.optimisers["encoder"]
         optimiser.zero_grad(set_to_none=True)
         objective.sum().backward()
         optimiser.step()
         self._objective.lerp_(objective.detach(), _NEWEST)
         self._weight.lerp_(torch.ones_like(self._weight), _NEWEST)
-        terms = {"objective": objective, "cross_entropy": fit_of_labels, "entropy": entropy}
+        terms = {"objective": objective, "cross_entropy": fit_of_tau, "entropy": entropy}
         leading = self._leading()
         return {name: term.detach().index_select(0, leading).squeeze(0) for name, term in terms.items()}
 
-    def _inner(self, rows: Tensor, labels: Tensor) -> Linear:
+    def _inner(self, rows: Tensor, tau: Tensor) -> Linear:
         """An inner classifier for each head, from a start of its own."""
         model = self._model
         start = draw_linear(model.heads, model.n_clusters, rows.shape[1], self._data.generator)
-        return fit_inner(rows, labels, start, model.inner_steps, model.inner_learning_rate)
+        return fit_inner(rows, tau, start, model.inner_steps, model.inner_learning_rate)
 
     def _leading(self) -> Tensor:
         """The head of least mean objective, shape (1,)."""
@@ -369,10 +369,10 @@ class _Training:
 
     def _all_assignments(self) -> Tensor:
         """Clusters of all rows by each head, shape (n_samples, heads)."""
-        return self._data.apply(lambda rows: self._model.labels_of_spaces(rows).mean(dim=1).argmax(dim=2))
+        return self._data.apply(lambda rows: self._model.tau_of_spaces(rows).mean(dim=1).argmax(dim=2))
 
     def has_failed(self, history: History) -> bool:
-        """Never: labels that are useless have a high objective, which is what heads compare by."""
+        """Never: a useless tau has a high objective, which is what heads compare by."""
         return False
 
     @torch.inference_mode()
