@@ -20,7 +20,6 @@ from deep_clustering.settings import CONFIG_LOADER_ARGS
 
 settings.register_profile("project", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("project")
-torch.set_num_threads(1)
 os.environ["DO_NOT_TRACK"] = "true"
 
 CONF = Path(__file__).parents[1] / "conf"
@@ -49,11 +48,13 @@ VECTORS = {"views": {"kind": "noise", "scale": 0.1}, "encoder": {"kind": "mlp", 
 
 
 def pytest_runtest_setup() -> None:
-    """Take all that is loaded by now out of the sight of the garbage collector.
+    """Give the test one thread, and take all that is loaded by now out of the sight of the garbage collector.
 
-    Each node of a run ends with a full collection, which else walks every object of every library: more than half of
-    the time of a small run.
+    A command that repeats a run in this process leaves that run's number of threads behind, and sums of another number
+    of threads have other last digits. Each node of a run ends with a full collection, which else walks every object of
+    every library: more than half of the time of a small run.
     """
+    torch.set_num_threads(1)
     gc.collect()
     gc.freeze()
 

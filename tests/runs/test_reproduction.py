@@ -132,7 +132,6 @@ def test_where_a_run_was_tracked_is_not_a_part_of_it(project):
 
 def test_the_recorded_number_of_threads_is_set(project, runs):
     client_of(project).set_tag(runs["kmeans"].run_id, "hardware.torch_threads", "2")
-    torch.set_num_threads(1)  # other tests of this process may have left another number
     try:
         result = kedro(project, "reproduce", runs["kmeans"].run_id)
         assert torch.get_num_threads() == 2
