@@ -9,6 +9,7 @@ import numpy as np
 
 from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.array_files import arrange, class_labels, read_array, read_labels, to_float32
+from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.own_data.suggestions import (
     image_settings,
@@ -92,8 +93,9 @@ def look_at_images(name: str, folder: Path, size: int | None, labels: str) -> Lo
         )
     shape = (size, size) if size else image_shape(sizes)
     candidates = [file for file, seen in headers.items() if seen is not None]
+    chosen = _spaced(candidates, _DECODED)
     images, read, damaged = image_files.read_images(
-        root, _spaced(candidates, _DECODED), shape=shape, channels=3, fit="crop"
+        root, chosen, shape=shape, channels=3, fit="crop", ranges=find_ranges(root, chosen)
     )
     if not read:
         raise ValueError(f"new-data: none of the images below {root} can be decoded, for instance {_first(damaged)}")

@@ -80,7 +80,9 @@ def check_marks(separator: str, quote: str) -> None:
     """
     for name, mark in (("separator", separator), ("quote", quote)):
         if mark != "auto" and (len(mark) != 1 or mark.isalnum() or mark in "\r\n"):
-            raise ValueError(f"{name} must be one character such as ',' ';' '|' or a tab (\"\\t\"), or auto, got {mark!r}")
+            raise ValueError(
+                f"{name} must be one character such as ',' ';' '|' or a tab (\"\\t\"), or auto, got {mark!r}"
+            )
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:

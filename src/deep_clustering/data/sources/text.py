@@ -209,7 +209,9 @@ class SparseArrays:
         n_samples, n_features = rows.shape
         labels, class_names = np.full(n_samples, -1, dtype=np.int64), None
         if self.labels is not None:
-            labels, class_names = class_labels(read_array(Path(self.labels).expanduser().resolve(), "labels"), n_samples)
+            labels, class_names = class_labels(
+                read_array(Path(self.labels).expanduser().resolve(), "labels"), n_samples
+            )
         about = {
             "name": self.name,
             "source": file.name,
