@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.sources.tfidf import weigh_texts
 from deep_clustering.data.sources.terms import term_function
+from deep_clustering.data.sources.tfidf import weigh_texts
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions
