@@ -59,10 +59,7 @@ class TextTable:
     def __post_init__(self) -> None:
         check_choice("ending of path", plain_suffix(self.path), SUFFIXES)
         check_marks(self.separator, self.quote)
-        try:
-            "x".encode(self.encoding)
-        except (LookupError, UnicodeError) as error:
-            raise ValueError(f"encoding got '{self.encoding}', which is no text encoding of Python") from error
+        check_encoding(self.encoding)
 
     def load(self) -> Samples:
         """Read the table and make its rows."""
@@ -133,6 +130,21 @@ class TextTable:
         if self.on_empty == "error":
             raise ValueError(f"ingestion: {file}: {what} (from 0); set on_empty: skip to leave them out")
         logger.warning("%s: left out %s", file, what)
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no text encoding.
+
+    Args:
+        encoding: Name of an encoding.
+
+    Raises:
+        ValueError: if Python does not have it.
+    """
+    try:
+        "x".encode(encoding)
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"encoding got '{encoding}', which is no text encoding of Python") from error
 
 
 def texts_of(column: "pd.Series", where: str, first: int = 0) -> list[str | None]:
