@@ -104,6 +104,14 @@ def _load(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     return array
 
 
+def array_names(file: Path) -> list[str]:
+    """Names of the arrays of an archive; none of a file that is no archive."""
+    if not zipfile.is_zipfile(file):
+        return []
+    with zipfile.ZipFile(file) as archive:
+        return sorted(name.removesuffix(".npy") for name in archive.namelist())
+
+
 def is_sparse_file(file: Path) -> bool:
     """Whether a file is a sparse matrix of scipy, which is an archive of arrays too."""
     if not zipfile.is_zipfile(file):

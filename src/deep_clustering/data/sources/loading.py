@@ -31,6 +31,9 @@ SOURCES = {
     "sparse_arrays": "deep_clustering.data.sources.text:SparseArrays",
 }
 
+# Options that say how a source is read, and not where it lies: new files are read by them too.
+_TRAVELLING = ("kind", "column", "encoding", "on_empty", "key", "layout", "extensions", "on_error")
+
 
 @dataclass(frozen=True, kw_only=True)
 class IngestionOptions:
@@ -73,7 +76,7 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
 
     Returns:
         samples: what the source gave, or a subset of it.
-        data_card: what it is, with its sha256.
+        data_card: what it is, with its sha256; `reading` says how new files of its kind are to be read.
 
     Raises:
         FileNotFoundError: if a file of the source is missing.
@@ -84,7 +87,10 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
     _check(loaded)
     if ingestion.n_rows:
         loaded = _subset(loaded, ingestion.n_rows)
-    return loaded, data_card(loaded)
+    card = data_card(loaded)
+    # What a source found out beats what was said of it: "auto" is of no use to new files.
+    stated = {name: value for name, value in ingestion.source.items() if name in _TRAVELLING}
+    return loaded, {**card, "reading": {**stated, **card.get("reading", {})}}
 
 
 def _subset(loaded: Samples, n_rows: int) -> Samples:

@@ -59,16 +59,13 @@ class TextTable:
     def __post_init__(self) -> None:
         check_choice("ending of path", plain_suffix(self.path), SUFFIXES)
         check_marks(self.separator, self.quote)
-        try:
-            "x".encode(self.encoding)
-        except (LookupError, UnicodeError) as error:
-            raise ValueError(f"encoding got '{self.encoding}', which is no text encoding of Python") from error
+        check_encoding(self.encoding)
 
     def load(self) -> Samples:
         """Read the table and make its rows."""
         file = existing(self.path, f"a table ({', '.join(SUFFIXES)})")
         table, reading = self._read(file)
-        texts = self._texts(self._column(table, self.column, file), file)
+        texts = texts_of(self._column(table, self.column, file), f"ingestion: {file}")
         kept = [index for index, text in enumerate(texts) if text is not None]
         documents = [text for text in texts if text is not None]
         skipped = [index for index, text in enumerate(texts) if text is None]
@@ -126,18 +123,6 @@ class TextTable:
         known = closest(str(name), [each if len(each) <= _NAME else f"{each[:_NAME]}..." for each in names])
         raise ValueError(f"ingestion: {file}: no column '{name}' ({known})")
 
-    def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
-        """The texts; None where there is none."""
-        missing = column.isna()
-        texts: list[str | None] = []
-        for index, (value, is_missing) in enumerate(zip(column, missing, strict=True)):
-            if not (is_missing or isinstance(value, str)):
-                raise ValueError(
-                    f"ingestion: {file}: column '{self.column}' must hold texts, got {value!r:.80} in row {index}"
-                )
-            texts.append(value if not is_missing and value.strip() else None)
-        return texts
-
     def _handle_empty(self, skipped: list[int], n_rows: int, file: Path) -> None:
         if not skipped:
             return
@@ -145,6 +130,43 @@ class TextTable:
         if self.on_empty == "error":
             raise ValueError(f"ingestion: {file}: {what} (from 0); set on_empty: skip to leave them out")
         logger.warning("%s: left out %s", file, what)
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no text encoding.
+
+    Args:
+        encoding: Name of an encoding.
+
+    Raises:
+        ValueError: if Python does not have it.
+    """
+    try:
+        "x".encode(encoding)
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"encoding got '{encoding}', which is no text encoding of Python") from error
+
+
+def texts_of(column: "pd.Series", where: str, first: int = 0) -> list[str | None]:
+    """The texts of a column.
+
+    Args:
+        column: Texts; a null or blank cell holds none.
+        where: Who asks and of which file, for the message.
+        first: Number of the first row, for the message.
+
+    Returns:
+        The texts; None where there is none.
+
+    Raises:
+        ValueError: if a cell holds something else.
+    """
+    texts: list[str | None] = []
+    for index, (value, is_missing) in enumerate(zip(column, column.isna(), strict=True), first):
+        if not (is_missing or isinstance(value, str)):
+            raise ValueError(f"{where}: column '{column.name}' must hold texts, got {value!r:.80} in row {index}")
+        texts.append(value if not is_missing and value.strip() else None)
+    return texts
 
 
 def encode_classes(column: "pd.Series", where: str) -> tuple[np.ndarray, list[str]]:
