@@ -122,7 +122,7 @@ def test_a_second_failure_is_continued_too(project, run, monkeypatch):
     assert len(versions(project, "scores.json")) == 1
     result = kedro(project, "resume")
     assert result.exit_code == 0, result.output
-    assert "1 of 10 nodes are left: evaluation.report_kmeans" in result.output
+    assert "1 of 12 nodes are left: evaluation.report_kmeans" in result.output
     assert file_of(project, "report.html", run.save_version)
     assert kedro(project, "resume").output == "no tracked run is unfinished\n"
 

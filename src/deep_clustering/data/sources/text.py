@@ -11,7 +11,7 @@ from annotated_types import Ge
 
 from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.prepared import existing, read_sparse
-from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
 from deep_clustering.options import check_choice, closest
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_NO_TEXT = "no text"
 _ENCODING_HINT = "set 'encoding' to the encoding the file was saved in, for instance latin-1 or cp1252"
 
 
@@ -42,6 +43,8 @@ class TextTable:
     """Largest number of terms; the most frequent are kept."""
     on_empty: Literal["skip", "error"]
     """skip: rows without text are left out, and the data card lists them; error: they are refused."""
+    id_column: str | None = None
+    """Column that names the rows in tables of results, or null: they have their numbers in the file."""
 
     def __post_init__(self) -> None:
         check_choice("ending of path", Path(self.path).suffix.lower(), SUFFIXES)
@@ -78,7 +81,17 @@ class TextTable:
             "skipped_rows": skipped,
             "n_rows_without_terms": n_blank,
         }
-        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents)
+        names = self._ids(table, file)
+        ids = [names[index] for index in kept] if names else ()
+        empty = [Skipped(index, names[index] if names else "", _NO_TEXT) for index in skipped]
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents, ids, empty)
+
+    def _ids(self, table: "pd.DataFrame", file: Path) -> list[str]:
+        """What `id_column` says of each row, its number where that is empty; nothing without the option."""
+        if self.id_column is None:
+            return []
+        cells = _column(table, self.id_column, file)
+        return ["" if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)]
 
     def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
         """The texts; None where there is none."""
