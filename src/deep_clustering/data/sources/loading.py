@@ -11,6 +11,7 @@ from scipy import sparse
 
 from deep_clustering.checks import check_labels, check_rows
 from deep_clustering.data.sources.card import data_card
+from deep_clustering.data.sources.row_ids import select_rows
 from deep_clustering.data.sources.samples import Samples, Source
 from deep_clustering.options import build, build_kind
 
@@ -101,12 +102,15 @@ def _subset(loaded: Samples, n_rows: int) -> Samples:
     # Lists of single rows would no longer match.
     about = {name: value for name, value in loaded.about.items() if name not in ("files", "skipped_rows")}
     protocol = f"{loaded.about['protocol']}, random subset of {n_rows} of {total} rows"
+    ids, skipped = select_rows(loaded, rows)
     return loaded._replace(
         samples=loaded.samples[rows],
         labels=loaded.labels[rows],
         split=loaded.split[rows],
         texts=[loaded.texts[row] for row in rows] if loaded.texts else (),
         about={**about, "protocol": protocol},
+        ids=ids,
+        skipped=skipped,
     )
 
 

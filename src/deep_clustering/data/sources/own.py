@@ -1,6 +1,7 @@
 """The user's own data: arrays in files, and folders of images."""
 
 import logging
+from bisect import bisect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +21,7 @@ from deep_clustering.data.sources.array_files import (
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.number_tables import read_number_table
-from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.options import check_range
 
@@ -159,9 +160,14 @@ class ImageFolder:
             "n_other_files": len(found.others),
             "other_files": found.others[:_NAMED_FILES],
         }
+        names = [image_files.printable(file) for file in files]
         if len(files) < _LISTED_FILES:
-            about["files"] = [image_files.printable(file) for file in files]
-        return Samples(samples, labels, both(len(samples)), [], about)
+            about["files"] = names
+        skipped = [
+            Skipped(index + bisect(names, file), file, reason)
+            for index, (file, reason) in enumerate(sorted(unreadable.items()))
+        ]
+        return Samples(samples, labels, both(len(samples)), [], about, ids=names, skipped=skipped)
 
     def _report(self, root: Path, n_read: int, unreadable: dict[str, str]) -> None:
         if not unreadable:

@@ -13,7 +13,7 @@ from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import check_marks, find_dialect
 from deep_clustering.data.sources.prepared import existing, read_sparse
-from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.terms import Analyzer, choose_analyzer
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Characters of a column's name in a message.
 _NAME = 40
+_NO_TEXT = "no text"
 _ENCODING_HINT = "set 'encoding' to the encoding the file was saved in, for instance latin-1 or cp1252"
 
 
@@ -55,6 +56,8 @@ class TextTable:
     """Whether the first line of CSV and TSV names the columns; without, they are numbered from 0; auto: found."""
     analyzer: Literal["auto"] | Analyzer = "auto"
     """What terms are: word; char, runs of one to three characters, for languages that write without spaces; or auto."""
+    id_column: str | None = None
+    """Column that names the rows in tables of results, or null: they have their numbers in the file."""
 
     def __post_init__(self) -> None:
         check_choice("ending of path", plain_suffix(self.path), SUFFIXES)
@@ -91,7 +94,17 @@ class TextTable:
             "n_rows_without_terms": n_blank,
             "reading": {**reading, "analyzer": analyzer},
         }
-        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents)
+        names = self._ids(table, file)
+        ids = [names[index] for index in kept] if names else ()
+        empty = [Skipped(index, names[index] if names else "", _NO_TEXT) for index in skipped]
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents, ids, empty)
+
+    def _ids(self, table: "pd.DataFrame", file: Path) -> list[str]:
+        """What `id_column` says of each row, its number where that is empty; nothing without the option."""
+        if self.id_column is None:
+            return []
+        cells = self._column(table, self.id_column, file)
+        return ["" if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)]
 
     def _read(self, file: Path) -> tuple["pd.DataFrame", dict[str, Any]]:
         """The whole table, and how it was read."""

@@ -82,6 +82,7 @@ def report(
     map_: dict[str, np.ndarray],
     gallery: dict[str, np.ndarray],
     data_card: dict[str, Any],
+    cluster_names: list[str],
     options: dict[str, Any],
 ) -> str:
     """Write the page of a run.
@@ -91,6 +92,7 @@ def report(
         map_: The two-dimensional map.
         gallery: Members of each cluster.
         data_card: What the data is.
+        cluster_names: Name of each cluster.
         options: The method's hyper-parameters.
 
     Returns:
@@ -98,7 +100,9 @@ def report(
     """
     from deep_clustering.reporting.page import write_report
 
-    return write_report(scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options)
+    return write_report(
+        scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options, cluster_names=cluster_names
+    )
 
 
 def compare_methods(**scores: dict[str, Any]) -> tuple[Any, str]:

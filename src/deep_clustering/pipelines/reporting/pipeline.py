@@ -17,7 +17,8 @@ def create_pipeline(name: str) -> Pipeline:
     assigned = [f"{name}_assignments", f"{name}_representation", "samples"]
     scores, map_, gallery, page = (f"{name}_{output}" for output in ("scores", "map", "gallery", "report"))
     seen = ["vocabulary", "params:reporting"]
-    written = [scores, map_, gallery, "data_card", f"params:{name}"]
+    names = f"{name}_cluster_names"
+    written = [scores, map_, gallery, "data_card", names, f"params:{name}"]
     nodes = [
         Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
         Node(pick_members, [*assigned, *seen], gallery, name=f"pick_members_{name}", tags="evaluate"),
@@ -26,7 +27,7 @@ def create_pipeline(name: str) -> Pipeline:
     return Pipeline(
         nodes,
         namespace="evaluation",
-        inputs={*assigned, "labels", "vocabulary", "data_card", scores},
+        inputs={*assigned, "labels", "vocabulary", "data_card", names, scores},
         outputs={map_, gallery, page},
         parameters={"params:reporting", f"params:{name}"},
     )
