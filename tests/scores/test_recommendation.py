@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
 from deep_clustering.methods import METHODS, is_baseline
+from deep_clustering.methods.shared_information import pair_log_likelihood
 from deep_clustering.scores.recommendation import (
     NeighbourScores,
     Pairs,
@@ -92,6 +94,19 @@ class TestScores:
             second = clusters[pairs.near].ravel()
             assert scores.score[name] == pytest.approx(score_by_definition(first, second), abs=1e-6)
             assert scores.same[name] == pytest.approx(np.mean(first == second))
+            oracle = pair_log_likelihood(torch.from_numpy(first), torch.from_numpy(second), 4)
+            assert scores.score[name] == pytest.approx(float(oracle), abs=1e-7)  # counts in float32
+
+    def test_a_resample_is_the_score_of_its_rows(self):
+        rows, labels = blobs(30, 4)
+        noisy = np.where(np.arange(120) % 5 == 0, (labels + 1) % 4, labels)
+        pairs = held_out_pairs(rows, none_trained(120), max_rows=1000)
+        resampled = neighbour_scores({"noisy": noisy}, pairs, 3).resampled["noisy"]
+        generator = np.random.default_rng(0)
+        for found in resampled:
+            draw = generator.integers(120, size=120)
+            again = neighbour_scores({"noisy": noisy}, Pairs(pairs.rows[draw], pairs.near[draw]), 0)
+            assert found == pytest.approx(again.score["noisy"], abs=1e-9)
 
     def test_clusters_that_near_rows_always_share_score_their_entropy(self):
         rows, labels = blobs(30, 4)
@@ -110,10 +125,10 @@ class TestScores:
     def test_clusters_that_know_nothing_stay_within_chance_19_times_in_20(self):
         rows = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
         pairs = held_out_pairs(rows, none_trained(300), 1000)
-        drawn = {str(i): np.random.default_rng(i).integers(3, size=300) for i in range(40)}
+        drawn = {str(i): np.random.default_rng(i).integers(3, size=300) for i in range(100)}
         scores = neighbour_scores(drawn, pairs, 20)
         above = sum(scores.score[name] > scores.chance[name] for name in drawn)
-        assert above <= 8  # of Binomial(40, 1/20) more than 8 has probability 2e-4
+        assert above <= 14  # of Binomial(100, 1/20) more than 14 has probability 5e-5
 
     def test_the_interval_covers_the_score_of_the_population(self):
         """Pairs that agree with probability .8 in four clusters of equal shares: the score is known."""
@@ -121,16 +136,16 @@ class TestScores:
         noise = (1 - agree) / 0.75  # of the others 3 in 4 differ
         expected = agree * np.log((1 - noise) / 0.25 + noise) + (1 - agree) * np.log(noise)
         covered = 0
-        for seed in range(40):
+        for seed in range(60):
             generator = np.random.default_rng(seed)
             first = generator.integers(4, size=400)
             other = (first + generator.integers(1, 4, size=400)) % 4
             second = np.where(generator.random(400) < agree, first, other)
             pairs = Pairs(np.arange(400), np.arange(400, 800)[:, None])
-            scores = neighbour_scores({"it": np.concatenate([first, second])}, pairs, 80)
+            scores = neighbour_scores({"it": np.concatenate([first, second])}, pairs, 200)
             low, high = scores.interval("it")
             covered += low <= expected <= high
-        assert covered >= 32  # of Binomial(40, .93) fewer than 32 has probability 3e-3; the draws are fixed
+        assert covered >= 50  # of Binomial(60, .95) fewer than 50 has probability 2e-4
 
 
 def made_up(score, spread=None, chance=0.0):

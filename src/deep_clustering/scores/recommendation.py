@@ -26,6 +26,8 @@ _RANKS = 10
 _ROWS_PER_RANK = 20
 # Permutations that a score must exceed: by chance it does so once in so many and one.
 _PERMUTATIONS = 19
+# Halvings of the interval that holds the best share of noise.
+_HALVINGS = 50
 _INTERVAL = (2.5, 97.5)
 # Adjusted Rand index from which a second fit is called the same partition, and much the same.
 SURE, _FAIRLY_SURE = 0.9, 0.7
@@ -115,26 +117,64 @@ def neighbour_scores(assignments: Mapping[str, np.ndarray], pairs: Pairs, n_resa
     generator = np.random.default_rng(0)  # one draw for all runs: scores of two runs differ by their partitions alone
     n_scored = len(pairs.rows)
     draws = [generator.integers(n_scored, size=n_scored) for _ in range(n_resamples)]
+    counts = np.array([np.bincount(draw, minlength=n_scored) for draw in draws], dtype=np.float64)
+    counts = counts.reshape(n_resamples, n_scored)
     orders = [generator.permutation(n_scored) for _ in range(_PERMUTATIONS)]
+    once = np.ones((1, n_scored))
     result = NeighbourScores({}, {}, {}, {})
     for name, clusters in assignments.items():
         first, second = clusters[pairs.rows], clusters[pairs.near]
-        result.score[name] = _pair_score(first, second)
-        result.resampled[name] = np.array([_pair_score(first[draw], second[draw]) for draw in draws])
-        result.chance[name] = max(_pair_score(first, second[order]) for order in orders)
+        result.score[name] = float(_pair_log_likelihoods(first, second, once)[0])
+        result.resampled[name] = _pair_log_likelihoods(first, second, counts)
+        result.chance[name] = max(float(_pair_log_likelihoods(first, second[order], once)[0]) for order in orders)
         result.same[name] = float((first[:, None] == second).mean())
     return result
 
 
-def _pair_score(first: np.ndarray, second: np.ndarray) -> float:
-    import torch
+def _pair_log_likelihoods(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`methods.shared_information.pair_log_likelihood` of many resamples of the rows at once.
 
-    from deep_clustering.methods.shared_information import pair_log_likelihood
+    Args:
+        first: Cluster of each row, shape (n,).
+        second: Clusters of near ones, shape (n, n_ranks).
+        counts: How often each resample has each row, shape (n_resamples, n).
 
+    Returns:
+        Shape (n_resamples,).
+    """
+    n, n_ranks = second.shape
     n_clusters = int(max(first.max(), second.max())) + 1
-    repeated = np.repeat(first, second.shape[1])
-    flat = np.ascontiguousarray(second).reshape(-1)
-    return float(pair_log_likelihood(torch.from_numpy(repeated), torch.from_numpy(flat), n_clusters))
+    is_same = (first[:, None] == second).sum(axis=1)
+    rows, ranks = np.arange(n), np.ones(n_ranks)
+    shape = (n, n_clusters)
+    sames = sparse.csr_matrix((is_same, (rows, first)), shape).T @ counts.T
+    ones = sparse.csr_matrix((np.full(n, n_ranks), (rows, first)), shape).T @ counts.T
+    others = sparse.csr_matrix((np.tile(ranks, n), (np.repeat(rows, n_ranks), second.ravel())), shape).T @ counts.T
+    n_pairs = counts.sum(axis=1) * n_ranks
+    return _best_log_likelihood((sames / n_pairs).T, ((ones + others) / (2 * n_pairs)).T)
+
+
+def _best_log_likelihood(same: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Log-likelihood of pairs, relative to independence, at the share of noise that is best.
+
+    Args:
+        same: Share of the pairs that lie both in each cluster, shape (..., n_clusters).
+        shares: Share of the rows of pairs in each cluster, same shape.
+
+    Returns:
+        In nats for each pair, shape (...).
+    """
+    excess = np.where(same > 0, 1 / np.where(same > 0, shares, 1.0) - 1, 0.0)
+    differing = np.maximum(1 - same.sum(axis=-1), 0)
+    # Concave in the noise: its slope falls, and the best noise is where it passes 0, or an end of [0, 1].
+    low, high = np.zeros_like(differing), np.ones_like(differing)
+    for _ in range(_HALVINGS):
+        noise = (low + high) / 2
+        slope = differing / noise - (same * excess / (1 + (1 - noise[..., None]) * excess)).sum(axis=-1)
+        low, high = np.where(slope > 0, noise, low), np.where(slope > 0, high, noise)
+    noise = (low + high) / 2
+    kept = (same * np.log1p((1 - noise[..., None]) * excess)).sum(axis=-1)
+    return kept + np.where(differing > 0, differing * np.log(noise), 0.0)
 
 
 class Choice(NamedTuple):
