@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.pipelines.reporting.nodes import compare_methods, pick_members, project, report
+from deep_clustering.pipelines.reporting.nodes import compare_methods, pick_members, project, recommend, report
 
 
 def create_pipeline(name: str) -> Pipeline:
@@ -34,15 +34,31 @@ def create_pipeline(name: str) -> Pipeline:
 
 
 def create_comparison(names: list[str]) -> Pipeline:
-    """The scores of several methods to one table and one page.
+    """What several methods say of the rows to one of them that is recommended, a table and a page.
 
     Args:
         names: Their namespaces.
 
     Returns:
-        The node `compare_methods` in the namespace `evaluation`.
+        The nodes `recommend`, which never sees labels, and `compare_methods` in the namespace `evaluation`. They name
+        what they take of each method `<name>_<what>`, so that they can do without a method that failed.
     """
-    scores = {name: f"{name}_scores" for name in names}
-    outputs = ["comparison", "comparison_report"]
-    node = Node(compare_methods, scores, outputs, name="compare_methods", tags="evaluate")
-    return Pipeline([node], namespace="evaluation", inputs=set(scores.values()), outputs=set(outputs))
+    assigned = {f"{name}_assignments": f"{name}_assignments" for name in names}
+    scores = {f"{name}_scores": f"{name}_scores" for name in names}
+    rows = {name: name for name in ("features", "split", "neighbours")}
+    options = {f"{name}_options": f"params:{name}" for name in names}
+    options |= {"space": "params:neighbours", "recommendation": "params:recommendation"}
+    recommended = ["recommendation", "recommended_assignments"]
+    written = ["comparison", "comparison_report"]
+    given = {**scores, "recommendation": "recommendation"}
+    nodes = [
+        Node(recommend, {**rows, **assigned, **options}, recommended, name="recommend", tags="evaluate"),
+        Node(compare_methods, given, written, name="compare_methods", tags="evaluate"),
+    ]
+    return Pipeline(
+        nodes,
+        namespace="evaluation",
+        inputs={*rows, *assigned, *scores},
+        outputs={*recommended, *written},
+        parameters=set(options.values()),
+    )
