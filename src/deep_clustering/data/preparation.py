@@ -1,7 +1,7 @@
 """How raw samples became features, as plain data, so that new rows are prepared as the training rows were."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
@@ -55,6 +55,8 @@ class Preparation:
     encoders."""
     reads_texts: bool
     """Whether features are made of the texts themselves, and not of their terms."""
+    reading: dict[str, Any] = field(default_factory=dict)
+    """How the source was read, of the data card: what new files of its kind are read by."""
 
     @property
     def takes_texts(self) -> bool:
@@ -115,6 +117,7 @@ def prepare(
         terms=tuple(vocabulary["terms"]),
         arrays=arrays if vocabulary["idf"] is None else {**arrays, "idf": np.array(vocabulary["idf"])},
         reads_texts=chosen.encoder is not None and bool(texts),
+        reading=dict(card.get("reading", {})),
     )
     return postprocess_rows(rows, arrays, chosen.postprocess), preparation
 
@@ -132,7 +135,7 @@ def _see(
     if options.encoder is not None:
         from deep_clustering.data.encoders.encoding import encode
 
-        return *encode(samples, texts, is_fitted, options), {}
+        return *encode(samples, texts, is_fitted, options, card.get("reading", {}).get("analyzer", "word")), {}
     return scale_samples(samples, card["value_range"], options.scaling), {}, None, {}
 
 

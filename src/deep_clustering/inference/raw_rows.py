@@ -34,7 +34,8 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
         _check_texts(preparation, texts)
         if preparation.reads_texts:
             return list(texts)
-        return weigh_texts(texts, preparation.terms, preparation.arrays["idf"])
+        analyzer = preparation.reading.get("analyzer", "word")
+        return weigh_texts(texts, preparation.terms, preparation.arrays["idf"], analyzer)
     if isinstance(rows, Mapping):
         raise ValueError(f"rows: got named arrays {', '.join(map(str, rows))}; expected {expected_rows(preparation)}")
     if preparation.reads_texts:

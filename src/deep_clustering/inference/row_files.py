@@ -95,9 +95,15 @@ def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterato
 def _decoded(root: Path, files: Sequence[str], preparation: Preparation, n_rows: int) -> Iterator[Piece]:
     channels, height, width = preparation.row_shape
     unreadable: dict[str, str] = {}
+    ranges = preparation.reading.get("grey_ranges")
     for start in range(0, len(files), n_rows):
         images, read, damaged = read_images(
-            root, files[start : start + n_rows], shape=(height, width), channels=channels, fit=preparation.fit
+            root,
+            files[start : start + n_rows],
+            shape=(height, width),
+            channels=channels,
+            fit=preparation.fit,
+            ranges=ranges,
         )
         unreadable |= damaged
         if len(images):

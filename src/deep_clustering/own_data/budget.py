@@ -13,7 +13,9 @@ _MAP_POINTS = (5000, 3000, 2000, 1000)
 _MAP_SHARE = 0.25
 # Session, reading and writing of outputs; and nodes, scores and page of each method, without its map.
 _SESSION_SECONDS, _METHOD_SECONDS = 8.0, 3.0
-# Left out first to last where not even the fewest epochs fit; these two stay.
+# Shares of the epochs that are tried.
+_SHARES = [step / 40 for step in range(40, -1, -1)]
+# What stays where not even the fewest epochs of all methods fit.
 _STAY = ("kmeans", "dcan")
 
 
@@ -29,23 +31,43 @@ class Plan:
     """Seconds before the methods."""
     reporting: float
     """Seconds of scores, maps and pages."""
+    refitting: float
+    """Share of the longest fit that its repetition takes at most, which says how sure a recommendation is."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Methods that do not take part, and why."""
 
     @property
     def seconds(self) -> float:
         """All in all."""
-        return self.preparation + self.reporting + sum(estimate.seconds for estimate in self.estimates.values())
+        return self.preparation + self.reporting + self.recommendation + sum(self._each)
+
+    @property
+    def recommendation(self) -> float:
+        """Seconds of the recommendation, if it is of the method that takes longest."""
+        return self.refitting * max(self._each)
+
+    @property
+    def _each(self) -> list[float]:
+        return [estimate.seconds for estimate in self.estimates.values()]
 
 
-def plan_run(
-    estimates: Mapping[str, Estimate],
-    refused: Mapping[str, str],
-    preparation: float,
-    seconds_of_map: Callable[[int], float],
-    n_samples: int,
-    budget: float,
-) -> Plan:
+@dataclass(frozen=True, kw_only=True)
+class Circumstances:
+    """What a run takes besides its methods, and what it may take."""
+
+    n_samples: int
+    """Number of rows."""
+    budget: float
+    """Seconds that there are."""
+    preparation: float
+    """Seconds of the rows that methods get."""
+    refitting: float
+    """As in `Plan`."""
+    seconds_of_map: Callable[[int], float]
+    """Seconds of a map of so many points."""
+
+
+def plan_run(estimates: Mapping[str, Estimate], refused: Mapping[str, str], around: Circumstances) -> Plan:
     """Fit a run into a time.
 
     First the maps get fewer points, then the networks fewer epochs, all by the same share and none fewer than a floor;
@@ -54,10 +76,7 @@ def plan_run(
     Args:
         estimates: Of each method with the epochs that are meant, in their order.
         refused: Methods that do not suit the data, and why.
-        preparation: Seconds before the methods.
-        seconds_of_map: Seconds of a map of so many points.
-        n_samples: Number of rows.
-        budget: Seconds that there are.
+        around: What else there is.
 
     Returns:
         The plan, whose `seconds` are above the budget if nothing helps.
@@ -65,48 +84,37 @@ def plan_run(
     chosen = {name: estimate for name, estimate in estimates.items() if name not in refused}
     left_out = dict(refused)
     while True:
-        plan = _plan(chosen, left_out, preparation, seconds_of_map, n_samples, budget)
+        plan = _plan(chosen, left_out, around)
         candidates = [name for name in chosen if name not in _STAY]
-        if plan.seconds <= budget or not candidates:
+        if plan.seconds <= around.budget or not candidates:
             return plan
-        floored = plan.estimates
-        longest = max(candidates, key=lambda name: floored[name].seconds)
-        epochs = f" with {floored[longest].epochs} epochs" if floored[longest].per_epoch else ""
-        left_out[longest] = f"about {in_words(floored[longest].seconds)}{epochs}, for which there is no time"
+        longest = max(candidates, key=lambda name: plan.estimates[name].seconds)
+        estimate = plan.estimates[longest]
+        epochs = f" with {estimate.epochs} epochs" if estimate.per_epoch else ""
+        left_out[longest] = f"{in_words(estimate.seconds)}{epochs}, for which there is no time"
         del chosen[longest]
 
 
-def _plan(
-    chosen: Mapping[str, Estimate],
-    left_out: Mapping[str, str],
-    preparation: float,
-    seconds_of_map: Callable[[int], float],
-    n_samples: int,
-    budget: float,
-) -> Plan:
+def _plan(chosen: Mapping[str, Estimate], left_out: Mapping[str, str], around: Circumstances) -> Plan:
     """The plan for these methods: the finest maps and the most epochs that fit, or the floors."""
-    preparation += _SESSION_SECONDS
-    wanted = sum(estimate.seconds for estimate in chosen.values())
-    useful = [points for points in _MAP_POINTS if points < n_samples]
-    candidates = [min(n_samples, _MAP_POINTS[0]), *(points for points in useful if points < _MAP_POINTS[0])]
-    for points in candidates:
-        reporting = len(chosen) * (_METHOD_SECONDS + seconds_of_map(points))
-        if preparation + reporting + wanted <= budget or reporting <= _MAP_SHARE * budget:
+    finest = min(around.n_samples, _MAP_POINTS[0])
+    for points in (finest, *(coarser for coarser in _MAP_POINTS if coarser < finest)):
+        plan = Plan(
+            estimates=dict(chosen),
+            map_points=max(10, points),
+            preparation=_SESSION_SECONDS + around.preparation,
+            reporting=len(chosen) * (_METHOD_SECONDS + around.seconds_of_map(points)),
+            refitting=around.refitting,
+            left_out=dict(left_out),
+        )
+        if plan.seconds <= around.budget or plan.reporting <= _MAP_SHARE * around.budget:
             break
-    plan = Plan(
-        estimates=dict(chosen),
-        map_points=max(10, points),
-        preparation=preparation,
-        reporting=reporting,
-        left_out=dict(left_out),
-    )
-    excess = plan.seconds - budget
-    elastic = sum(estimate.epochs * estimate.per_epoch for estimate in chosen.values())
-    if excess <= 0 or not elastic:
-        return plan
-    share = max(0.0, 1 - excess / elastic)
-    shortened = {name: _shortened(name, estimate, share) for name, estimate in chosen.items()}
-    return replace(plan, estimates=shortened)
+    for share in _SHARES:
+        shortened = {name: _shortened(name, estimate, share) for name, estimate in chosen.items()}
+        plan = replace(plan, estimates=shortened)
+        if plan.seconds <= around.budget:
+            break
+    return plan
 
 
 def _shortened(name: str, estimate: Estimate, share: float) -> Estimate:
@@ -121,9 +129,9 @@ def in_words(seconds: float) -> str:
     if seconds < 1:
         return "under 1 s"
     if seconds < 10:
-        return f"{seconds:.0f} s"
+        return f"about {seconds:.0f} s"
     if seconds < 180:
-        return f"{5 * round(seconds / 5)} s"
+        return f"about {5 * round(seconds / 5)} s"
     if seconds < 7200:
-        return f"{seconds / 60:.0f} minutes"
-    return f"{seconds / 3600:.0f} hours"
+        return f"about {seconds / 60:.0f} minutes"
+    return f"about {seconds / 3600:.0f} hours"

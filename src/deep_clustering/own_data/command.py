@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.data.sources.loading import make_source
-from deep_clustering.own_data.budget import Plan, in_words, plan_run
+from deep_clustering.data.sources.terms import make_counter
+from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
 from deep_clustering.own_data.environments import Environment, environment_files, write_environment
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, estimate
 from deep_clustering.own_data.look import Look, look
@@ -125,8 +126,15 @@ def _plan(
     estimates: dict[str, Estimate] = {
         name: estimate(parameters[name], rows, clock) for name in _METHODS if name not in refused
     }
-    plan = plan_run(estimates, refused, preparation, clock.report_map, seen.n_samples, budget)
-    return plan, extraction
+    recommendation = parameters.get("recommendation", {"refits": 0, "refit_share": 0.0})
+    around = Circumstances(
+        n_samples=seen.n_samples,
+        budget=budget,
+        preparation=preparation,
+        refitting=recommendation["refits"] * recommendation["refit_share"],
+        seconds_of_map=clock.report_map,
+    )
+    return plan_run(estimates, refused, around), extraction
 
 
 def _refused(rows: Rows) -> dict[str, str]:
@@ -157,11 +165,10 @@ def _rows_to_come(
 
 def _seconds_of_lsa(seen: Look) -> float:
     """Terms are counted three times, and rows multiplied with as many vectors as in scikit-learn's iterations."""
-    from sklearn.feature_extraction.text import CountVectorizer
-
     some = seen.texts[:: max(1, len(seen.texts) // 500)]
+    analyzer = seen.source.get("analyzer", "word")
     start = time.perf_counter()
-    counts = CountVectorizer().fit_transform(some)
+    counts = make_counter(analyzer).fit_transform(some)
     counting = time.perf_counter() - start
     start = time.perf_counter()
     counts @ np.ones((counts.shape[1], 110), dtype=np.float32)
@@ -191,7 +198,7 @@ def _planned(draft: Environment, plan: Plan, budget: float) -> Environment:
         method = getattr(settings, name)
         if name in plan.estimates and plan.estimates[name].epochs != method.epochs:
             settings = replace(settings, **{name: method.with_epochs(plan.estimates[name].epochs)})
-    notes = [f"epochs and methods fit about {in_words(budget)} on the machine where this was written"]
+    notes = [f"epochs and methods fit {in_words(budget)} on the machine where this was written"]
     notes += [f"left out: {name} ({why})" for name, why in plan.left_out.items()]
     return replace(
         draft, settings=settings, methods=tuple(plan.estimates), map_points=plan.map_points, notes=tuple(notes)
@@ -203,12 +210,14 @@ def _times(plan: Plan, extraction: tuple[str, float] | None, budget: float) -> l
     lines = []
     for name, one in plan.estimates.items():
         epochs = f", {one.epochs} epochs" if one.per_epoch else ""
-        lines.append((name, f"about {in_words(one.seconds)}{epochs}"))
+        lines.append((name, f"{in_words(one.seconds)}{epochs}"))
     lines += [(name, f"left out: {why}") for name, why in plan.left_out.items()]
-    lines.append(("reports", f"about {in_words(plan.reporting)}, maps of {plan.map_points} rows"))
+    if plan.recommendation >= 1:
+        lines.append(("recommendation", f"up to {in_words(plan.recommendation)}, for a fit of a part of the rows"))
+    lines.append(("reports", f"{in_words(plan.reporting)}, maps of {plan.map_points} rows"))
     if extraction is not None:
         who, seconds = extraction
-        lines.append(("first", f"about {in_words(seconds)} once for the rows of {who}, which are kept"))
-    verdict = "" if plan.seconds <= budget else f", longer than the {in_words(budget)} that --budget allows"
-    lines.append(("run", f"about {in_words(plan.seconds)} on this machine{verdict}"))
+        lines.append(("first", f"{in_words(seconds)} once for the rows of {who}, which are kept"))
+    verdict = "" if plan.seconds <= budget else f", longer than --budget allows ({in_words(budget)})"
+    lines.append(("run", f"{in_words(plan.seconds)} on this machine{verdict}"))
     return lines

@@ -1,7 +1,7 @@
 """A look at data that nobody has described yet: what it is, and the settings that suit it. No torch in here."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from deep_clustering.data.sources.array_files import (
     read_labels,
     to_float32,
 )
+from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.samples import Samples
 from deep_clustering.own_data.request import Request
@@ -120,8 +121,9 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     suitable = image_shape(sizes) if request.backbone is None else backbone_shape(sizes, n_samples)
     shape = (size, size) if size else suitable
     candidates = [file for file, seen in headers.items() if seen is not None]
+    chosen = _spaced(candidates, _DECODED)
     images, read, damaged = image_files.read_images(
-        root, _spaced(candidates, _DECODED), shape=shape, channels=3, fit="crop"
+        root, chosen, shape=shape, channels=3, fit="crop", ranges=find_ranges(root, chosen)
     )
     if not read:
         raise ValueError(f"new-data: none of the images below {root} can be decoded, for instance {_first(damaged)}")
@@ -259,6 +261,9 @@ def _look_at_text(request: Request, file: Path) -> Look:
         "encoding": request.encoding,
         "max_terms": _TERMS,
         "on_empty": "skip",
+        "separator": request.separator,
+        "header": request.header,
+        "analyzer": request.analyzer,
     }
     return _look_at_terms(request, source)
 
@@ -281,7 +286,9 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
     if "skipped_rows" in loaded.about:
         preview.append(("left out", f"{len(loaded.about['skipped_rows'])} rows without text"))
     if loaded.vocabulary:
-        preview += _words(rows, loaded.vocabulary) + ([] if request.encoder else _lonely_texts(rows))
+        preview += _words(rows, loaded.vocabulary)
+        source = {**source, **_found(source, loaded.about["reading"])}
+        preview += _readings(loaded.about["reading"]) + ([] if request.encoder else _lonely_texts(rows))
     names = loaded.about["class_names"]
     known = loaded.labels[loaded.labels >= 0]
     return Look(
@@ -296,13 +303,30 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
     )
 
 
+def _found(source: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found about a table, in place of what was to be found: later rows are read in the same way."""
+    return {name: reading[name] for name, value in source.items() if value == "auto" and name in reading}
+
+
+def _readings(reading: Mapping[str, Any]) -> Preview:
+    """How a table was read, where that is not as usual."""
+    found = []
+    if reading.get("separator", ",") not in (",", "\t"):
+        found.append(("separator", repr(reading["separator"])))
+    if not reading.get("header", True):
+        found.append(("header", "none: columns have numbers, from 0"))
+    if reading["analyzer"] == "char":
+        found.append(("terms", "runs of one to three characters: most words stand in one text only"))
+    return found
+
+
 def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Settings]:
     n_samples = loaded.samples.shape[0]
     if request.encoder not in (None, "lsa"):
         features: dict[str, Any] | None = {"encoder": request.encoder, "postprocess": "centre_l2"}
         why = f"{request.encoder}, centred, of length one"
     else:
-        features = text_features(loaded.texts)
+        features = text_features(loaded.texts, loaded.about["reading"]["analyzer"] if loaded.texts else "word")
         why = f"latent semantic analysis, {features['lsa'] if features else 0} directions, centred, of length one"
     if features is None:
         return lambda n_clusters: term_settings(n_samples, n_clusters)

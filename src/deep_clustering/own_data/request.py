@@ -3,8 +3,10 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deep_clustering.data.sources.array_files import LAYOUTS
+from deep_clustering.data.sources.terms import ANALYZERS
 from deep_clustering.options import check_choice
 from deep_clustering.own_data.environments import check_name
 
@@ -12,6 +14,9 @@ from deep_clustering.own_data.environments import check_name
 _BELONGS = {
     "column": "text",
     "encoder": "text",
+    "separator": "text",
+    "header": "text",
+    "analyzer": "text",
     "key": "array",
     "size": "images",
     "backbone": "images",
@@ -38,6 +43,12 @@ class Request:
     """Table with a column of texts."""
     column: str | None = None
     """That column."""
+    separator: str = "auto"
+    """Between the cells of the table; auto finds it."""
+    header: bool | Literal["auto"] = "auto"
+    """Whether the first line names the columns; auto finds it."""
+    analyzer: str = "auto"
+    """What terms are: word, char, or auto."""
     encoder: str | None = None
     """Of the texts; None takes latent semantic analysis where it can."""
     labels: str | None = None
@@ -68,10 +79,11 @@ class Request:
             got = " and ".join(f"--{option}" for option in given) or "none of them"
             raise ValueError(f"new-data: expected one of --images, --array and --text, got {got}")
         for option, kind in _BELONGS.items():
-            if getattr(self, option) is not None and given != [kind]:
-                flag = option.replace("_", "-")
+            if getattr(self, option) not in (None, "auto") and given != [kind]:
+                flag = {"header": "no-header"}.get(option, option.replace("_", "-"))
                 raise ValueError(f"new-data: --{flag} belongs to --{kind}, got it with --{given[0]}")
         check_choice("new-data: --layout", self.layout, LAYOUTS)
+        check_choice("new-data: --analyzer", self.analyzer, ("auto", *ANALYZERS))
         if self.text is not None and self.column is None:
             raise ValueError("new-data: --text needs --column, the name of the column of texts")
         if self.images is not None and self.labels not in (None, "folders", "none"):

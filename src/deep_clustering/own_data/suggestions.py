@@ -6,6 +6,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from deep_clustering.data.sources.terms import make_counter
+
 # Images of many sizes are brought to at most this side, which a CPU can train on.
 _SIDE = 32
 # Sides up to this one are kept if all images share them.
@@ -272,22 +274,21 @@ def feature_settings(
     )
 
 
-def text_features(texts: Sequence[str]) -> dict[str, Any] | None:
+def text_features(texts: Sequence[str], analyzer: str = "word") -> dict[str, Any] | None:
     """Features that suit texts: latent semantic analysis, centred and of length one.
 
     Args:
         texts: All of them.
+        analyzer: What terms are, word or char.
 
     Returns:
         Options of the features; None for few different texts or words, whose terms are better taken as they are.
     """
-    from sklearn.feature_extraction.text import CountVectorizer
-
     n_distinct = len(set(texts))  # copies of a text have no direction of their own
     if n_distinct < _FEWEST_TEXTS:
         return None
     try:
-        n_terms = len(CountVectorizer(max_df=_MAX_DF, min_df=_MIN_DF, binary=True).fit(texts).vocabulary_)
+        n_terms = len(make_counter(analyzer, max_df=_MAX_DF, min_df=_MIN_DF, binary=True).fit(texts).vocabulary_)
     except ValueError:  # no term is left
         return None
     if n_terms < _FEWEST_TERMS:

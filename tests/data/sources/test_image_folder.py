@@ -65,7 +65,7 @@ BAD = {
     "empty.png": (lambda path: path.write_bytes(b""), "empty file"),
     "text.png": (lambda path: path.write_text("not an image"), "not an image"),
     "cut.jpg": (write_truncated, "damaged: "),
-    "dark.tif": (lambda path: Image.fromarray(np.full((4, 4), -9.0, np.float32)).save(path), "from -9 to -9"),
+    "holes.tif": (lambda path: Image.fromarray(np.full((4, 4), np.nan, np.float32)).save(path), "not finite"),
     "nowhere.png": (lambda path: path.symlink_to("nothing.png"), "link to nothing"),
     "round.png": (lambda path: path.symlink_to(path), "link to nothing"),
     "drawing.png": (lambda path: path.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"), "not an image"),
@@ -119,8 +119,10 @@ def test_what_cannot_be_read_is_skipped_and_named_with_its_reason(tmp_path, capl
     loaded, card = load_folder(tmp_path)
     assert card["files"] == sorted(GOOD)
     assert loaded.samples.shape == (len(GOOD), 3, 8, 8)
+    # The greys of 16 bits share the range from the lowest to the highest of them.
+    spread = {"deep.png": (255, 255, 255), "deep.tif": (0, 0, 0)}
     for row, name in zip(loaded.samples, sorted(GOOD), strict=True):
-        np.testing.assert_allclose(row[:, 4, 4], GOOD[name][1], atol=1)
+        np.testing.assert_allclose(row[:, 4, 4], spread.get(name, GOOD[name][1]), atol=1)
     assert card["n_unreadable"] == len(BAD)
     for line, (name, (_, reason)) in zip(card["unreadable"], sorted(BAD.items()), strict=True):
         assert line.startswith(f"{name}: ")
@@ -130,6 +132,70 @@ def test_what_cannot_be_read_is_skipped_and_named_with_its_reason(tmp_path, capl
     assert (card["n_other_files"], card["other_files"]) == (2, ["._rgb.png", "notes.txt"])
     with pytest.raises(ValueError, match=rf"{len(BAD)} of {len(GOOD) + len(BAD)} images .*cut\.jpg: damaged"):
         load_folder(tmp_path, on_error="refuse")
+
+
+# Grey levels of more than 8 bits
+
+
+def ramp(index: int, low: float, high: float) -> np.ndarray:
+    """Grey levels from low to high, shape (8, 8), turned by some places so that files differ."""
+    return np.roll(np.linspace(low, high, 64), 7 * index).reshape(8, 8)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high", "kind"),
+    [
+        (np.uint16, 400, 560, "integers"),
+        (np.int32, -70_000, 4_000_000, "integers"),
+        (np.float32, -9.0, 3.5, "fractions"),
+        (np.float32, 0.0, 4095.0, "fractions"),
+    ],
+)
+def test_greys_are_read_by_the_range_that_all_files_show(tmp_path, dtype, low, high, kind):
+    greys = [ramp(index, low, high).astype(dtype) for index in range(5)]
+    greys[3] = np.clip(greys[3], None, (low + high) / 2).astype(dtype)  # its own range is another
+    for index, grey in enumerate(greys):
+        Image.fromarray(grey).save(tmp_path / f"{index}.tif")
+    loaded, card = load_folder(tmp_path, channels=1)
+    assert card["reading"]["grey_ranges"] == {kind: [low, high]}
+    assert card["n_unreadable"] == 0
+    expected = (np.stack(greys).astype(np.float64) - low) / (high - low) * 255
+    np.testing.assert_allclose(loaded.samples[:, 0], expected, atol=0.51)
+    assert len(np.unique(loaded.samples)) > 50
+
+
+def test_one_dead_pixel_does_not_take_the_greys_from_all_others(tmp_path):
+    for index in range(40):
+        grey = ramp(index, 400, 560).astype(np.uint16)
+        if index == 7:
+            grey[2, 2] = 65535
+        Image.fromarray(grey).save(tmp_path / f"{index:02d}.png")
+    loaded, card = load_folder(tmp_path, channels=1)
+    low, high = card["reading"]["grey_ranges"]["integers"]
+    assert 400 <= low < 405
+    assert 555 < high <= 560
+    assert loaded.samples[7, 0, 2, 2] == 255
+
+
+def test_files_of_8_bits_keep_their_greys_beside_deep_ones(tmp_path):
+    paint(tmp_path / "a.png", 100)
+    Image.fromarray(ramp(0, 400, 560).astype(np.uint16)).save(tmp_path / "b.png")
+    assert load_folder(tmp_path, channels=1)[0].samples[0].max() == 100
+    (tmp_path / "b.png").unlink()
+    assert load_folder(tmp_path)[1]["reading"] == {"grey_ranges": {}}
+
+
+def test_a_folder_of_one_grey_level_has_the_range_of_its_type(tmp_path):
+    Image.fromarray(np.full((8, 8), 257 * 80, np.uint16)).save(tmp_path / "a.png")
+    assert load_folder(tmp_path, channels=1)[0].samples[0, 0, 0, 0] == 80
+
+
+@pytest.mark.parametrize("name", ["100% of a, b", "a%20b?c#d", "~x"])
+def test_folders_may_have_any_name(tmp_path, monkeypatch, name):
+    paint(tmp_path / name / "a, b?.png", 7)
+    assert load_folder(tmp_path / name)[1]["files"] == ["a, b?.png"]
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert load_folder(Path("~") / name)[1]["files"] == ["a, b?.png"]
 
 
 def test_too_many_pixels_are_a_reason_and_no_crash(tmp_path, monkeypatch):

@@ -46,7 +46,11 @@ class Encoded(NamedTuple):
 
 
 def encode(
-    samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str], is_fitted: np.ndarray, options: "FeatureOptions"
+    samples: np.ndarray | sparse.csr_matrix,
+    texts: Sequence[str],
+    is_fitted: np.ndarray,
+    options: "FeatureOptions",
+    analyzer: str = "word",
 ) -> Encoded:
     """Rows of all texts.
 
@@ -55,6 +59,7 @@ def encode(
         texts: The texts themselves, or nothing.
         is_fitted: Which of them the directions of latent semantic analysis are found on, shape (n,), boolean.
         options: With encoders; they have been checked.
+        analyzer: What the terms of latent semantic analysis are, word or char.
 
     Returns:
         Rows, arrays and fingerprint.
@@ -65,7 +70,7 @@ def encode(
     _check_texts(texts, options)
     # All are tried before one of them begins.
     opened = {name: open_encoder(name, options) for name in options.encoders if name != LSA}
-    arrays = lsa.fit_lsa(samples, texts, is_fitted, options) if LSA in options.encoders else {}
+    arrays = lsa.fit_lsa(samples, texts, is_fitted, options, analyzer) if LSA in options.encoders else {}
     parts = [
         lsa.project(samples, texts, arrays) if name == LSA else _cached(opened[name], name, texts, options)
         for name in options.encoders

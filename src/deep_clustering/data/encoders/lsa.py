@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.sources.terms import term_function
 from deep_clustering.data.sources.tfidf import weigh_texts
 
 if TYPE_CHECKING:
@@ -17,13 +18,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-DIRECTIONS, TERMS, IDF = "lsa_directions", "lsa_terms", "lsa_idf"
+DIRECTIONS, TERMS, IDF, ANALYZER = "lsa_directions", "lsa_terms", "lsa_idf", "lsa_analyzer"
 # A singular value below this share of the largest is a rounding error of float32.
 _ZERO = 1e-5
 
 
 def fit_lsa(
-    samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str], is_fitted: np.ndarray, options: "FeatureOptions"
+    samples: np.ndarray | sparse.csr_matrix,
+    texts: Sequence[str],
+    is_fitted: np.ndarray,
+    options: "FeatureOptions",
+    analyzer: str = "word",
 ) -> dict[str, np.ndarray]:
     """Find terms, their weights and directions.
 
@@ -32,9 +37,11 @@ def fit_lsa(
         texts: The texts themselves; they get terms of their own, see `FeatureOptions`.
         is_fitted: What has a say, shape (n,), boolean.
         options: `lsa`, `max_terms`, `max_df` and `min_df` are used.
+        analyzer: What the terms of texts are, word or char, see `make_counter`.
 
     Returns:
-        What `project` needs: directions (lsa, n_terms), float32, and of texts their terms, as bytes of UTF-8, and idf.
+        What `project` needs: directions (lsa, n_terms), float32, and of texts their terms, as bytes of UTF-8, idf, and
+        the analyzer unless it is word.
 
     Raises:
         ValueError: if samples are neither texts nor sparse rows, no term is left, or there are more directions than
@@ -44,8 +51,9 @@ def fit_lsa(
 
     arrays: dict[str, np.ndarray] = {}
     if texts:
-        arrays = _fit_terms([text for text, chosen in zip(texts, is_fitted, strict=True) if chosen], options)
-        rows = weigh_texts((text for text in texts), _terms(arrays), arrays[IDF])
+        fitted_texts = [text for text, chosen in zip(texts, is_fitted, strict=True) if chosen]
+        arrays = _fit_terms(fitted_texts, options, analyzer)
+        rows = _weigh(texts, arrays)
         n_blank = int(np.count_nonzero(np.diff(rows.indptr) == 0))
         if n_blank:
             logger.warning("features: lsa: %d texts have none of the %d terms", n_blank, rows.shape[1])
@@ -82,14 +90,19 @@ def project(
     Returns:
         Shape (n, lsa), float32; a text without any of the terms is a row of zeros.
     """
-    rows = weigh_texts(texts, _terms(arrays), arrays[IDF]) if TERMS in arrays else sparse.csr_matrix(samples)
+    rows = _weigh(texts, arrays) if TERMS in arrays else sparse.csr_matrix(samples)
     return np.asarray(rows @ arrays[DIRECTIONS].T, dtype=np.float32)
 
 
-def _fit_terms(texts: Sequence[str], options: "FeatureOptions") -> dict[str, np.ndarray]:
+def _fit_terms(texts: Sequence[str], options: "FeatureOptions", analyzer: str) -> dict[str, np.ndarray]:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    vectoriser = TfidfVectorizer(max_features=options.max_terms, max_df=options.max_df, min_df=options.min_df)
+    vectoriser = TfidfVectorizer(
+        analyzer=term_function(analyzer),
+        max_features=options.max_terms,
+        max_df=options.max_df,
+        min_df=options.min_df,
+    )
     try:
         vectoriser.fit(texts)
     except ValueError as error:  # its own words are "empty vocabulary", "no terms remain" or "fewer documents"
@@ -98,8 +111,12 @@ def _fit_terms(texts: Sequence[str], options: "FeatureOptions") -> dict[str, np.
             f"{len(texts)} texts; expected max_df and min_df that leave some"
         ) from error
     terms = "\n".join(vectoriser.get_feature_names_out())  # no term has a break of lines
-    return {TERMS: np.frombuffer(terms.encode(), dtype=np.uint8), IDF: vectoriser.idf_}
+    kind = {} if analyzer == "word" else {ANALYZER: np.frombuffer(analyzer.encode(), dtype=np.uint8)}
+    return {TERMS: np.frombuffer(terms.encode(), dtype=np.uint8), IDF: vectoriser.idf_, **kind}
 
 
-def _terms(arrays: Mapping[str, np.ndarray]) -> list[str]:
-    return arrays[TERMS].tobytes().decode().split("\n")
+def _weigh(texts: Sequence[str], arrays: Mapping[str, np.ndarray]) -> sparse.csr_matrix:
+    """Rows of terms by what `_fit_terms` found."""
+    terms = arrays[TERMS].tobytes().decode().split("\n")
+    analyzer = arrays[ANALYZER].tobytes().decode() if ANALYZER in arrays else "word"
+    return weigh_texts(texts, terms, arrays[IDF], analyzer)

@@ -1,40 +1,20 @@
 """Files of images of any kind to arrays of one size: what is found in a folder, and how each file is decoded."""
 
 import os
-import struct
 import warnings
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from deep_clustering.data.sources.greys import GreyRanges, is_deep, to_bytes
+from deep_clustering.data.sources.raster_formats import DAMAGED, raster_formats
+
 Fit = Literal["crop", "pad", "stretch"]
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm")
 """Endings of names that are taken for images where nobody lists others."""
-
-# Decoders of raster images; among those left out are the ones that start another program.
-_FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "QOI", "TIFF", "WEBP")
-
-# What a damaged file makes Pillow's decoders raise.
-_DAMAGED = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    LookupError,
-    TypeError,
-    ArithmeticError,
-    NotImplementedError,
-    RuntimeError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-    Image.DecompressionBombWarning,
-)
 
 
 class Found(NamedTuple):
@@ -108,7 +88,13 @@ def printable(file: str) -> str:
 
 
 def read_images(
-    root: Path, files: Sequence[str], *, shape: tuple[int, int], channels: int, fit: str
+    root: Path,
+    files: Sequence[str],
+    *,
+    shape: tuple[int, int],
+    channels: int,
+    fit: str,
+    ranges: GreyRanges | None = None,
 ) -> tuple[np.ndarray, list[str], dict[str, str]]:
     """Decode files to one array.
 
@@ -118,6 +104,7 @@ def read_images(
         shape: Height and width of every image.
         channels: 1 or 3.
         fit: One of `Fit`.
+        ranges: Of grey levels of more than 8 bits, see `find_ranges`; None takes all that their types are for.
 
     Returns:
         images: those that could be decoded, in order, shape (n, channels, height, width), uint8.
@@ -129,7 +116,7 @@ def read_images(
     unreadable: dict[str, str] = {}
     for file in files:
         try:
-            images[len(read)] = decode(root / file, shape=shape, channels=channels, fit=fit)
+            images[len(read)] = decode(root / file, shape=shape, channels=channels, fit=fit, ranges=ranges)
         except ValueError as error:
             unreadable[printable(file)] = str(error)
         else:
@@ -137,7 +124,9 @@ def read_images(
     return images[: len(read)], read, unreadable
 
 
-def decode(path: Path, *, shape: tuple[int, int], channels: int, fit: str) -> np.ndarray:
+def decode(
+    path: Path, *, shape: tuple[int, int], channels: int, fit: str, ranges: GreyRanges | None = None
+) -> np.ndarray:
     """One image of a given size.
 
     The first frame, turned as its EXIF orientation says; what is transparent shows white.
@@ -147,6 +136,7 @@ def decode(path: Path, *, shape: tuple[int, int], channels: int, fit: str) -> np
         shape: Height and width.
         channels: 1 or 3.
         fit: One of `Fit`.
+        ranges: As in `read_images`.
 
     Returns:
         Shape (channels, height, width), uint8.
@@ -158,11 +148,13 @@ def decode(path: Path, *, shape: tuple[int, int], channels: int, fit: str) -> np
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(path, formats=raster_formats()) as image:
                 image.draft(None, (2 * max(shape), 2 * max(shape)))
-                plain = _without_depth(ImageOps.exif_transpose(image)).convert("L" if channels == 1 else "RGB")
+                plain = _without_depth(ImageOps.exif_transpose(image), ranges or {}).convert(
+                    "L" if channels == 1 else "RGB"
+                )
                 pixels = np.asarray(_resize(plain, shape, fit))
-    except (*_DAMAGED, MemoryError) as error:
+    except (*DAMAGED, MemoryError) as error:
         raise ValueError(_reason(path, error)) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
 
@@ -172,17 +164,10 @@ def header(path: Path) -> tuple[int, int] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(path, formats=raster_formats()) as image:
                 return image.height, image.width
-    except _DAMAGED:
+    except DAMAGED:
         return None
-
-
-@cache
-def _formats() -> list[str]:
-    """Those of `_FORMATS` that this build of Pillow has."""
-    Image.init()
-    return [name for name in _FORMATS if name in Image.OPEN]
 
 
 def _reason(path: Path, error: Exception) -> str:
@@ -194,23 +179,14 @@ def _reason(path: Path, error: Exception) -> str:
     return f"damaged: {text}"
 
 
-def _without_depth(image: Image.Image) -> Image.Image:
+def _without_depth(image: Image.Image, ranges: GreyRanges) -> Image.Image:
     """An image of 8 bits per channel without transparency, grey or in colour."""
-    if image.mode.startswith("I") or image.mode == "F":
-        return Image.fromarray(_to_bytes(np.asarray(image)))
+    if is_deep(image):
+        return Image.fromarray(to_bytes(np.asarray(image), ranges))
     if image.has_transparency_data:
         opaque = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", opaque.size, "white"), opaque)
     return image
-
-
-def _to_bytes(values: np.ndarray) -> np.ndarray:
-    """16-bit greys, or floats from 0 to 1, as bytes; every image by the same factor, so that they stay comparable."""
-    top = 1.0 if values.dtype.kind == "f" else 65535.0
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= top):
-        raise ValueError(f"grey values from {low:g} to {high:g}, expected 0 to {top:g}")
-    return np.rint(values * (255.0 / top)).astype(np.uint8)
 
 
 def _resize(image: Image.Image, shape: tuple[int, int], fit: str) -> Image.Image:

@@ -9,6 +9,7 @@ import numpy as np
 
 from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.array_files import Layout, arrange, class_labels, read_array, read_labels, to_float32
+from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.samples import Samples, both
 from deep_clustering.options import check_range
 
@@ -108,15 +109,16 @@ class ImageFolder:
 
     def load(self) -> Samples:
         """Read every image, sorted by path; the card names the files that could not be read."""
-        root = Path(self.path).resolve()
+        root = Path(self.path).expanduser().resolve()
         found = image_files.find_images(root, self.extensions)
         if not found.images and not found.unreadable:
             raise ValueError(
                 f"ingestion: no images below {root}; expected names that end in {', '.join(self.extensions)}"
                 + (f", got {len(found.others)} other files ({_some(found.others)})" if found.others else "")
             )
+        ranges = find_ranges(root, found.images)
         samples, files, unreadable = image_files.read_images(
-            root, found.images, shape=self.shape, channels=self.channels, fit=self.fit
+            root, found.images, shape=self.shape, channels=self.channels, fit=self.fit, ranges=ranges
         )
         unreadable = found.unreadable | unreadable
         self._report(root, len(files), unreadable)
@@ -129,6 +131,7 @@ class ImageFolder:
             "value_range": [0.0, 255.0],
             "protocol": "all rows",
             "fit": self.fit,
+            "reading": {"grey_ranges": ranges},
             "n_files": len(files),
             "n_unreadable": len(unreadable),
             "unreadable": [f"{file}: {reason}" for file, reason in sorted(unreadable.items())[:_NAMED_FILES]],

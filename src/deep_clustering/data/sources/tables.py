@@ -1,35 +1,78 @@
-"""Tables of CSV, TSV, Parquet and JSON Lines: whole, or piece by piece."""
+"""Tables of CSV, TSV, Parquet and JSON Lines, perhaps compressed: whole, or piece by piece."""
 
 import codecs
+import zipfile
+import zlib
 from collections.abc import Iterator
+from lzma import LZMAError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from deep_clustering.data.sources.compression import open_bytes, plain_suffix
+from deep_clustering.data.sources.dialects import find_dialect
 
 if TYPE_CHECKING:
     import pandas as pd
 
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
-_SEPARATORS = {".csv": ",", ".tsv": "\t"}
 _BLOCK = 1 << 20
 
-# What damaged tables make the readers of pandas and pyarrow raise.
-_UNREADABLE = (ValueError, OSError, TypeError, AttributeError, OverflowError)
+# What damaged tables make the readers of pandas and pyarrow raise, and damaged archives those of Python.
+_UNREADABLE = (
+    ValueError,
+    OSError,
+    TypeError,
+    AttributeError,
+    OverflowError,
+    EOFError,
+    zlib.error,
+    zipfile.BadZipFile,
+    LZMAError,
+    NotImplementedError,
+)
+
+# Encodings that are tried to say how undecodable bytes would read, the commonest first.
+_LIKELY = ("cp1252", "gb18030", "shift_jis", "cp1251")
+_READ_AROUND = 12
+
+
+class _Form(NamedTuple):
+    """How a table is to be read."""
+
+    n_rows: int | None
+    encoding: str
+    text_column: str | None
+    separator: str
+    quote: str
+    header: bool
 
 
 def open_table(
-    file: Path, where: str, *, text_column: str, n_rows: int | None = None, encoding: str = "utf-8", hint: str = ""
+    file: Path,
+    where: str,
+    *,
+    text_column: str | None,
+    n_rows: int | None = None,
+    encoding: str = "utf-8",
+    hint: str = "",
+    separator: str = "auto",
+    quote: str = "auto",
+    header: bool = True,
 ) -> "Iterator[pd.DataFrame]":
     """The rows of a table in pieces.
 
     Args:
-        file: The table; its ending, one of `SUFFIXES`, says what it is.
+        file: The table; its ending, one of `SUFFIXES` and perhaps one of a compression, says what it is.
         where: Who asks, for the messages.
         text_column: A CSV or TSV with this column is read as texts, so that a cell such as "null" stays one; the
             cells of any other become numbers where they can.
         n_rows: Most rows in a piece; None gives all of them at once.
         encoding: Of the characters; Parquet has its own.
         hint: What to do about another encoding, for the message.
+        separator: Between the cells of CSV and TSV; auto finds it, see `find_dialect`.
+        quote: Around cells of CSV and TSV; auto finds it.
+        header: Whether the first line of CSV and TSV names the columns; else their names are 0, 1, ...
 
     Yields:
         The pieces in order; at least one of a table that has a head, but an empty Parquet file may give none.
@@ -37,12 +80,15 @@ def open_table(
     Raises:
         ValueError: if the file is damaged, of another kind or encoding, or has rows longer than its head.
     """
-    kind = file.suffix.lower()
+    kind = plain_suffix(file)
     done = 0
     try:
         if kind != ".parquet":
             _check_encoding(file, encoding, hint)
-        for piece in _PIECES[kind](file, n_rows, _without_mark(encoding), text_column):
+        if kind in (".csv", ".tsv") and "auto" in (separator, quote):
+            separator, quote, _ = find_dialect(file, encoding, separator, quote)
+        form = _Form(n_rows, _without_mark(encoding), text_column, separator, quote, header)
+        for piece in _PIECES[kind](file, form):
             done += len(piece)
             yield piece
     except _UNREADABLE as error:
@@ -55,38 +101,44 @@ def _without_mark(encoding: str) -> str:
     return "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
 
 
-def _parquet(file: Path, n_rows: int | None, encoding: str, text_column: str) -> "Iterator[pd.DataFrame]":
+def _parquet(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as opened:
-        if n_rows is None:
+        if form.n_rows is None:
             yield opened.read().to_pandas()
         else:
-            for batch in opened.iter_batches(n_rows):
+            for batch in opened.iter_batches(form.n_rows):
                 yield batch.to_pandas()
 
 
-def _json_lines(file: Path, n_rows: int | None, encoding: str, text_column: str) -> "Iterator[pd.DataFrame]":
+def _json_lines(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     import pandas as pd
 
-    if n_rows is None:
-        yield pd.read_json(file, lines=True, dtype=False, encoding=encoding)
-    else:
-        with pd.read_json(file, lines=True, dtype=False, chunksize=n_rows, encoding=encoding) as reader:
-            yield from reader
+    options: dict[str, Any] = {"lines": True, "dtype": False, "encoding": form.encoding}
+    with open_bytes(file) as stream:
+        if form.n_rows is None:
+            yield pd.read_json(stream, **options)
+        else:
+            with pd.read_json(stream, chunksize=form.n_rows, **options) as reader:
+                yield from reader
 
 
-def _separated(file: Path, n_rows: int | None, encoding: str, text_column: str) -> "Iterator[pd.DataFrame]":
+def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     import pandas as pd
 
-    separator = _SEPARATORS[file.suffix.lower()]
-    options: dict[str, Any] = {"sep": separator, "encoding": encoding}
-    if text_column in pd.read_csv(file, nrows=0, **options).columns:
+    options: dict[str, Any] = {"sep": form.separator, "quotechar": form.quote, "encoding": form.encoding}
+    if not form.header:
+        options["header"] = None
+    with open_bytes(file) as stream:
+        names = pd.read_csv(stream, nrows=0 if form.header else 1, **options).columns
+    if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
-    with pd.read_csv(file, iterator=True, chunksize=n_rows, **options) as reader:
-        for table in reader if n_rows is not None else [reader.read()]:
+    with open_bytes(file) as stream, pd.read_csv(stream, iterator=True, chunksize=form.n_rows, **options) as reader:
+        for table in reader if form.n_rows is not None else [reader.read()]:
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
-                raise ValueError(f"rows have more cells than the header; quote texts that hold {separator!r}")
+                raise ValueError(f"rows have more cells than the header; quote texts that hold {form.separator!r}")
+            table.columns = [str(name) for name in table.columns]
             yield table
 
 
@@ -97,15 +149,32 @@ def _check_encoding(file: Path, encoding: str, hint: str) -> None:
     """Refuse bytes that the encoding does not have, saying where they are."""
     decoder = codecs.getincrementaldecoder(encoding)()
     position = 0
-    with file.open("rb") as stream:
+    with open_bytes(file) as stream:
         while True:
             block = stream.read(_BLOCK)
-            waiting = len(decoder.getstate()[0])
+            pending = decoder.getstate()[0]
             try:
                 decoder.decode(block, final=not block)
             except UnicodeDecodeError as error:
-                place = f"byte {position - waiting + error.start} is not {encoding} ({error.reason})"
-                raise ValueError(f"{place}; {hint}" if hint else place) from error
+                place = f"byte {position - len(pending) + error.start} is not {encoding} ({error.reason})"
+                readings = _readings(pending + block, error.start, is_first=position == 0)
+                raise ValueError("; ".join(part for part in (place, hint, readings) if part)) from error
             if not block:
                 return
             position += len(block)
+
+
+def _readings(block: bytes, place: int, *, is_first: bool) -> str:
+    """How the bytes around a place read in likely encodings, of which the user knows the right one."""
+    if is_first and block[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "its first bytes say utf-16"
+    near = block[max(0, place - _READ_AROUND) : place + _READ_AROUND]
+    found = []
+    for encoding in _LIKELY:
+        try:
+            block.decode(encoding)
+        except UnicodeDecodeError as error:
+            if error.end < len(block) - 4:  # a character may be cut at the end of the block
+                continue
+        found.append(f"{encoding} reads {near.decode(encoding, 'ignore')!r} there")
+    return ", ".join(found)

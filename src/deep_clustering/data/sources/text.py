@@ -10,9 +10,12 @@ import numpy as np
 from annotated_types import Ge
 
 from deep_clustering.data.sources.array_files import class_labels, read_array
+from deep_clustering.data.sources.compression import plain_suffix
+from deep_clustering.data.sources.dialects import check_marks, find_dialect
 from deep_clustering.data.sources.prepared import existing, read_sparse
 from deep_clustering.data.sources.samples import Samples, both
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
+from deep_clustering.data.sources.terms import Analyzer, choose_analyzer
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
 from deep_clustering.options import check_choice, closest
 
@@ -21,6 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Characters of a column's name in a message.
+_NAME = 40
 _ENCODING_HINT = "set 'encoding' to the encoding the file was saved in, for instance latin-1 or cp1252"
 
 
@@ -31,10 +36,10 @@ class TextTable:
     name: str
     """Name of the data set."""
     path: str
-    """The file; its ending, .csv, .tsv, .parquet or .jsonl, says what it is."""
-    column: str
-    """Column of the texts."""
-    labels_column: str | None
+    """The file; its ending, .csv, .tsv, .parquet or .jsonl, perhaps with .gz or .zip behind it, says what it is."""
+    column: str | int
+    """Column of the texts: its name, or its number from 0."""
+    labels_column: str | int | None
     """Column of the classes, names or whole numbers, or null; an empty cell is an unknown class."""
     encoding: str
     """Of the characters: utf-8, latin-1, cp1252 ...; Parquet needs none."""
@@ -42,9 +47,18 @@ class TextTable:
     """Largest number of terms; the most frequent are kept."""
     on_empty: Literal["skip", "error"]
     """skip: rows without text are left out, and the data card lists them; error: they are refused."""
+    separator: str = "auto"
+    """Between the cells of CSV and TSV: one character, or auto, which finds it."""
+    quote: str = "auto"
+    """Around cells of CSV and TSV that hold the separator: one character, or auto, which finds it."""
+    header: bool | Literal["auto"] = "auto"
+    """Whether the first line of CSV and TSV names the columns; without, they are numbered from 0; auto: found."""
+    analyzer: Literal["auto"] | Analyzer = "auto"
+    """What terms are: word; char, runs of one to three characters, for languages that write without spaces; or auto."""
 
     def __post_init__(self) -> None:
-        check_choice("ending of path", Path(self.path).suffix.lower(), SUFFIXES)
+        check_choice("ending of path", plain_suffix(self.path), SUFFIXES)
+        check_marks(self.separator, self.quote)
         try:
             "x".encode(self.encoding)
         except (LookupError, UnicodeError) as error:
@@ -53,13 +67,14 @@ class TextTable:
     def load(self) -> Samples:
         """Read the table and make its rows."""
         file = existing(self.path, f"a table ({', '.join(SUFFIXES)})")
-        (table,) = open_table(file, "ingestion", text_column=self.column, encoding=self.encoding, hint=_ENCODING_HINT)
-        texts = self._texts(_column(table, self.column, file), file)
+        table, reading = self._read(file)
+        texts = self._texts(self._column(table, self.column, file), file)
         kept = [index for index, text in enumerate(texts) if text is not None]
         documents = [text for text in texts if text is not None]
         skipped = [index for index, text in enumerate(texts) if text is None]
         self._handle_empty(skipped, len(texts), file)
-        rows, vocabulary = tfidf(documents, self.max_terms)
+        analyzer = choose_analyzer(documents) if self.analyzer == "auto" else self.analyzer
+        rows, vocabulary = tfidf(documents, self.max_terms, analyzer=analyzer)
         n_blank = int(np.count_nonzero(np.diff(rows.indptr) == 0))
         if n_blank:
             logger.warning(
@@ -67,7 +82,7 @@ class TextTable:
             )
         labels, class_names = np.full(len(kept), -1, dtype=np.int64), None
         if self.labels_column is not None:
-            labels, class_names = encode_classes(_column(table, self.labels_column, file).iloc[kept], str(file))
+            labels, class_names = encode_classes(self._column(table, self.labels_column, file).iloc[kept], str(file))
         about = {
             "name": self.name,
             "source": file.name,
@@ -77,8 +92,39 @@ class TextTable:
             "protocol": "all rows" if not skipped else f"all rows but {len(skipped)} without text",
             "skipped_rows": skipped,
             "n_rows_without_terms": n_blank,
+            "reading": {**reading, "analyzer": analyzer},
         }
         return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents)
+
+    def _read(self, file: Path) -> tuple["pd.DataFrame", dict[str, Any]]:
+        """The whole table, and how it was read."""
+        form: dict[str, Any] = {}
+        if plain_suffix(file) in (".csv", ".tsv"):
+            separator, quote, header = find_dialect(file, self.encoding, self.separator, self.quote)
+            if self.header != "auto":
+                header = self.header
+            elif not str(self.column).isdecimal():
+                header = True
+            form = {"separator": separator, "quote": quote, "header": header}
+        reading = {"encoding": self.encoding, "hint": _ENCODING_HINT, **form}
+        (table,) = open_table(file, "ingestion", text_column=str(self.column), **reading)
+        column = str(table.columns[self._place(table, self.column, file)])
+        if column != str(self.column):  # a number: its cells must stay texts as those of a name do
+            (table,) = open_table(file, "ingestion", text_column=column, **reading)
+        return table, {"column": column, "encoding": self.encoding, **form}
+
+    def _column(self, table: "pd.DataFrame", name: str | int, file: Path) -> "pd.Series":
+        return table.iloc[:, self._place(table, name, file)]
+
+    def _place(self, table: "pd.DataFrame", name: str | int, file: Path) -> int:
+        """Number of the column of a name, or with a number for a name."""
+        names = [str(column) for column in table.columns]
+        if str(name) in names:
+            return names.index(str(name))
+        if str(name).isdecimal() and int(name) < len(names):
+            return int(name)
+        known = closest(str(name), [each if len(each) <= _NAME else f"{each[:_NAME]}..." for each in names])
+        raise ValueError(f"ingestion: {file}: no column '{name}' ({known})")
 
     def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
         """The texts; None where there is none."""
@@ -99,13 +145,6 @@ class TextTable:
         if self.on_empty == "error":
             raise ValueError(f"ingestion: {file}: {what} (from 0); set on_empty: skip to leave them out")
         logger.warning("%s: left out %s", file, what)
-
-
-def _column(table: "pd.DataFrame", name: str, file: Path) -> "pd.Series":
-    names = [str(column) for column in table.columns]
-    if name not in names:
-        raise ValueError(f"ingestion: {file}: no column '{name}' ({closest(name, names)})")
-    return table.iloc[:, names.index(name)]
 
 
 def encode_classes(column: "pd.Series", where: str) -> tuple[np.ndarray, list[str]]:
@@ -170,7 +209,9 @@ class SparseArrays:
         n_samples, n_features = rows.shape
         labels, class_names = np.full(n_samples, -1, dtype=np.int64), None
         if self.labels is not None:
-            labels, class_names = class_labels(read_array(Path(self.labels).resolve(), "labels"), n_samples)
+            labels, class_names = class_labels(
+                read_array(Path(self.labels).expanduser().resolve(), "labels"), n_samples
+            )
         about = {
             "name": self.name,
             "source": file.name,

@@ -6,11 +6,13 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.sources.terms import make_counter
+
 logger = logging.getLogger(__name__)
 
 
 def tfidf(
-    documents: Iterable[str], max_terms: int, unfitted: Iterable[str] = ()
+    documents: Iterable[str], max_terms: int, unfitted: Iterable[str] = (), analyzer: str = "word"
 ) -> tuple[sparse.csr_matrix, list[str]]:
     """Rows of term weights, each of Euclidean length sqrt(n_terms).
 
@@ -22,6 +24,7 @@ def tfidf(
         documents: Texts that define terms and weights; read once, one after the other.
         max_terms: Largest number of terms.
         unfitted: Texts that get rows but have no say in terms and weights.
+        analyzer: word or char, see `make_counter`.
 
     Returns:
         rows: of `documents`, then of `unfitted`, shape (n_documents, n_terms), CSR float32 with sorted indices.
@@ -30,9 +33,9 @@ def tfidf(
     Raises:
         ValueError: if there are fewer than two documents, or none has a term.
     """
-    from sklearn.feature_extraction.text import CountVectorizer, TfidfTransformer
+    from sklearn.feature_extraction.text import TfidfTransformer
 
-    counter = CountVectorizer(dtype=np.float64, max_features=max_terms)
+    counter = make_counter(analyzer, dtype=np.float64, max_features=max_terms)
     try:
         counts = counter.fit_transform(documents)
     except ValueError as error:
@@ -63,21 +66,23 @@ def idf_of(rows: sparse.csr_matrix) -> np.ndarray:
     return 1 + np.log((1 + rows.shape[0]) / (1 + np.bincount(rows.indices, minlength=rows.shape[1])))
 
 
-def weigh_texts(texts: Iterable[str], terms: Sequence[str], idf: np.ndarray) -> sparse.csr_matrix:
+def weigh_texts(
+    texts: Iterable[str], terms: Sequence[str], idf: np.ndarray, analyzer: str = "word"
+) -> sparse.csr_matrix:
     """Rows of new texts, by the terms and weights of the documents that `tfidf` saw.
 
     Args:
         texts: The texts.
         terms: The term of each column.
         idf: Weight of each term, shape (n_terms,), see `idf_of`.
+        analyzer: What the terms are, as in `tfidf`.
 
     Returns:
         Shape (n_texts, n_terms), CSR float32; a text without any of the terms is a row of zeros.
     """
-    from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.preprocessing import normalize
 
-    counts = CountVectorizer(dtype=np.float64, vocabulary=list(terms)).transform(texts).tocsr()
+    counts = make_counter(analyzer, dtype=np.float64, vocabulary=list(terms)).transform(texts).tocsr()
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     return as_csr(normalize(counts) * np.sqrt(len(terms)))
 

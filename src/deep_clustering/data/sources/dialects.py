@@ -1,0 +1,153 @@
+"""How a table in a text file is written: what parts its cells, what quotes them, whether its first line names them."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from deep_clustering.data.sources.compression import open_bytes, plain_suffix
+
+_SEPARATORS = (",", ";", "\t", "|")
+_QUOTES = ('"', "'")
+
+# How much of a file is looked at, in characters and in lines.
+_LOOKED_AT = 1 << 22
+_LINES = 5000
+# A dialect must give this share of the lines the cells of the first one.
+_ALIKE = 0.9
+# Names of columns are short.
+_LONGEST_NAME = 60
+
+
+class Dialect(NamedTuple):
+    """How the lines of a table become cells."""
+
+    separator: str
+    """Between cells, one character."""
+    quote: str
+    """Around cells that hold the separator or the end of a line: a double or single quote."""
+    header: bool
+    """Whether the first line names the columns."""
+
+
+def find_dialect(file: Path, encoding: str = "utf-8", separator: str = "auto", quote: str = "auto") -> Dialect:
+    """Find out how a table is written.
+
+    The separator and the quote are those by which most lines have as many cells as the first one, at least two; if none
+    is such for nine lines of ten, the ones that the ending of the file's name promises.
+
+    Args:
+        file: A table .csv or .tsv, perhaps compressed.
+        encoding: Of the characters; those that it does not have are passed over.
+        separator: What is known already, or auto.
+        quote: What is known already, or auto.
+
+    Returns:
+        The dialect. The first line is a header if its cells are short, different, not numbers, and no cell of it comes
+        again in its own column.
+
+    Raises:
+        ValueError: if the file cannot be decompressed.
+    """
+    with open_bytes(file) as stream:
+        head = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="").read(_LOOKED_AT)
+    usual = "\t" if plain_suffix(file) == ".tsv" else ","
+    separators = sorted(_SEPARATORS, key=lambda each: each != usual) if separator == "auto" else [separator]
+    quotes = _QUOTES if quote == "auto" else (quote,)
+    best, best_share = (separators[0], quotes[0]), 0.0
+    pairs = [(each, mark) for mark in quotes for each in separators]
+    for pair in [*pairs[: len(separators)], *(pair for pair in pairs[len(separators) :] if _quotes(head, *pair))]:
+        share = _share_alike(_rows(head, *pair))
+        if share > best_share and share >= _ALIKE:
+            best, best_share = pair, share
+        if share == 1:
+            break
+    return Dialect(*best, has_header(_rows(head, *best)))
+
+
+def check_marks(separator: str, quote: str) -> None:
+    """Refuse what can be neither separator nor quote.
+
+    Args:
+        separator: auto or one character.
+        quote: auto or one character.
+
+    Raises:
+        ValueError: saying what was got.
+    """
+    for name, mark in (("separator", separator), ("quote", quote)):
+        if mark != "auto" and (len(mark) != 1 or mark.isalnum() or mark in "\r\n"):
+            raise ValueError(
+                f"{name} must be one character such as ',' ';' '|' or a tab (\"\\t\"), or auto, got {mark!r}"
+            )
+
+
+def has_header(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether the first line of a table names its columns; see `find_dialect`.
+
+    Args:
+        rows: The cells of the first lines.
+
+    Returns:
+        True as well if there is no line to judge.
+    """
+    if len(rows) < 2:
+        return True
+    names = [cell.strip() for cell in rows[0]]
+    if is_numbers(names):
+        return are_numbered(names)
+    if len(set(names)) < len(names) or max(map(len, names)) > _LONGEST_NAME or any(map(_is_fraction, names)):
+        return False
+    columns = [Counter(row[place].strip() for row in rows[1:] if place < len(row)) for place in range(len(names))]
+    return not any(name and name in column for name, column in zip(names, columns, strict=True))
+
+
+def is_numbers(cells: Sequence[str]) -> bool:
+    """Whether every cell is a number."""
+    try:
+        [float(cell) for cell in cells]
+    except ValueError:
+        return False
+    return True
+
+
+def are_numbered(names: Sequence[str]) -> bool:
+    """Whether names only count the columns, from 0 or 1."""
+    return list(names) in [[str(index + first) for index in range(len(names))] for first in (0, 1)]
+
+
+def _is_fraction(cell: str) -> bool:
+    return "." in cell and is_numbers([cell])
+
+
+def _rows(text: str, separator: str, quote: str) -> list[list[str]]:
+    """Cells of the lines at the beginning; the last line is left out where it may be cut."""
+    rows: list[list[str]] = []
+    limit = csv.field_size_limit(_LOOKED_AT)
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, quotechar=quote):
+            if row:
+                rows.append(row)
+            if len(rows) > _LINES:
+                break
+    except csv.Error:
+        return []
+    finally:
+        csv.field_size_limit(limit)
+    return rows[:-1] if len(text) == _LOOKED_AT and len(rows) > 1 else rows
+
+
+def _quotes(text: str, separator: str, quote: str) -> bool:
+    """Whether some cell begins and some cell ends with a quote."""
+    part, mark = re.escape(separator), re.escape(quote)
+    begins, ends = rf"(?m)(?:^|{part}){mark}", rf"(?m){mark}(?:\r?$|{part})"
+    return bool(re.search(begins, text) and re.search(ends, text))
+
+
+def _share_alike(rows: Sequence[Sequence[str]]) -> float:
+    """Share of the lines with as many cells as the first; 0 if that has fewer than two."""
+    width = len(rows[0]) if rows else 0
+    return sum(len(row) == width for row in rows) / len(rows) if width > 1 else 0.0
