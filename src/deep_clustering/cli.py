@@ -95,15 +95,37 @@ def _one_message(command: str) -> Iterator[Path]:
 @click.option("--key", help="Of --array: name of the array in a .npz with several.")
 @click.option("--layout", default="auto", show_default=True, help="Of --array: auto, nchw, nhwc, nhw or vectors.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of --text: encoding of the characters.")
+@click.option("--separator", default="auto", show_default=True, help="Of --text: character between the cells.")
+@click.option("--no-header", is_flag=True, help="Of --text: the first line is data; --column is a number, from 0.")
+@click.option("--analyzer", default="auto", show_default=True, help="Of --text: terms are word or char, or auto.")
+@click.option(
+    "--encoder", help="Of --text: lsa, onnx:FOLDER, sentence-transformers:NAME or model2vec:NAME.  [default: lsa]"
+)
+@click.option("--backbone", help="Of --images: pretrained network: resnet50, timm:tf_efficientnet_lite2, ...")
+@click.option("--backbone-weights", help="Of --backbone: file of the weights.  [default: as data/01_raw/weights has]")
 @click.option("--size", type=click.IntRange(8, 512), help="Of --images: side in pixels to bring them to.")
 @click.option("--n-clusters", type=click.IntRange(2), help="Number of clusters.")
+@click.option(
+    "--budget", default="120", show_default=True, help="Time that a run may take on this machine: seconds, or 2m, 1h."
+)
 @click.option("--force", is_flag=True, help="Replace conf/NAME.")
-def new_data_command(**options: Any) -> None:  # noqa: ANN401
+def new_data_command(no_header: bool, **options: Any) -> None:  # noqa: ANN401
     """Look at your own data and write its environment conf/NAME."""
-    from deep_clustering.own_data.command import Request, new_data
+    from deep_clustering.own_data.command import new_data
+    from deep_clustering.own_data.request import Request
 
     with _one_message("new-data"):
-        click.echo(new_data(Request(**options), Path("conf")))
+        click.echo(new_data(Request(header=False if no_header else "auto", **options), Path("conf"), _read_parameters))
+
+
+def _read_parameters(conf: Path, env: str) -> dict[str, Any]:
+    """Parameters of an environment in a folder of environments, as a run reads them."""
+    from kedro.config import OmegaConfigLoader
+
+    from deep_clustering.settings import CONFIG_LOADER_ARGS
+
+    arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    return dict(OmegaConfigLoader(str(conf), env=env, **arguments)["parameters"])
 
 
 @cli.command("sweep")

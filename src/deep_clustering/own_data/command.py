@@ -1,133 +1,223 @@
 """What `kedro new-data` does: look at data, write an environment that suits it, and say what to type next."""
 
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from deep_clustering.data.sources.array_files import LAYOUTS, is_sparse_file
+import numpy as np
+
 from deep_clustering.data.sources.loading import make_source
-from deep_clustering.options import check_choice
-from deep_clustering.own_data.environments import Environment, check_name, write_environment
-from deep_clustering.own_data.look import Look, look_at_array, look_at_images, look_at_sparse, look_at_text
+from deep_clustering.data.sources.terms import make_counter
+from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
+from deep_clustering.own_data.environments import Environment, environment_files, write_environment
+from deep_clustering.own_data.estimates import Clock, Estimate, Rows, estimate
+from deep_clustering.own_data.look import Look, look
+from deep_clustering.own_data.request import Request, parse_budget
+from deep_clustering.own_data.suggestions import Settings
+
+# What takes part if it suits the data and there is time, in the order of the comparison.
+_METHODS = ("dcan", "neural_mixture", "kmeans", "gmm", "ward", "tsne_gmm")
+# Beyond it a tree or a map sees only a draw of the rows.
+_ROWS_OF_TREE = 10_000
+# Texts that an encoder is tried on.
+_TRIED_TEXTS = 16
+
+ReadParameters = Callable[[Path, str], Mapping[str, Any]]
+"""Reads the parameters of an environment: a folder of environments and a name."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What the user asks for; one of images, array and text."""
-
-    name: str
-    """Name of the new environment."""
-    images: Path | None = None
-    """Folder of images."""
-    array: Path | None = None
-    """File of an array, dense or sparse."""
-    text: Path | None = None
-    """Table with a column of texts."""
-    column: str | None = None
-    """That column."""
-    labels: str | None = None
-    """`folders`; a file or a name in the same archive; a column."""
-    key: str | None = None
-    """Name of the array in an archive."""
-    layout: str = "auto"
-    """Axes of the array."""
-    encoding: str = "utf-8"
-    """Of the text."""
-    size: int | None = None
-    """Side of the images; None chooses one."""
-    n_clusters: int | None = None
-    """Number of clusters; None takes the number of classes, or a guess."""
-    force: bool = False
-    """Replace an environment of that name."""
-
-    def __post_init__(self) -> None:
-        check_name(self.name)
-        given = [option for option in ("images", "array", "text") if getattr(self, option) is not None]
-        if len(given) != 1:
-            got = " and ".join(f"--{option}" for option in given) or "none of them"
-            raise ValueError(f"new-data: expected one of --images, --array and --text, got {got}")
-        needs = {"column": "text", "key": "array", "size": "images"}
-        for option, kind in needs.items():
-            if getattr(self, option) is not None and given != [kind]:
-                raise ValueError(f"new-data: --{option} belongs to --{kind}, got it with --{given[0]}")
-        check_choice("new-data: --layout", self.layout, LAYOUTS)
-        if self.text is not None and self.column is None:
-            raise ValueError("new-data: --text needs --column, the name of the column of texts")
-        if self.images is not None and self.labels not in (None, "folders", "none"):
-            raise ValueError(f"new-data: --labels of --images must be folders or none, got '{self.labels}'")
-
-
-def new_data(request: Request, conf: Path) -> str:
+def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> str:
     """Look at data and write its environment.
 
     Args:
         request: What the user asks for.
         conf: The folder of environments.
+        read_parameters: Reads the parameters of an environment as a run does.
 
     Returns:
-        What was seen, what was written, and the command to type next.
+        What was seen, what was written, how long a run will take, and the command to type next.
 
     Raises:
         FileNotFoundError: if the data is missing.
         FileExistsError: if there is such an environment already, and it may not be replaced.
         ValueError: if the data cannot be clustered, or the request contradicts itself.
     """
-    look = _look(request)
-    make_source(look.source)
-    n_clusters, why = _n_clusters(request, look)
-    environment = Environment(
+    seen = look(request)
+    make_source(seen.source)
+    n_clusters, why = _n_clusters(request, seen)
+    settings = seen.suggest(n_clusters)
+    draft = Environment(
         name=request.name,
         n_clusters=n_clusters,
-        source=look.source,
-        features=look.features,
-        views=look.views,
-        encoder=look.encoder,
-        n_samples=look.n_samples,
-        is_sparse=look.is_sparse,
+        source=seen.source,
+        settings=settings,
+        is_sparse=seen.density is not None,
+        methods=_METHODS,
+        map_points=5000,
     )
+    budget = parse_budget(request.budget)
+    plan, extraction = _plan(draft, seen, budget, _parameters_of(draft, conf, read_parameters))
+    environment = _planned(draft, plan, budget)
     written = write_environment(environment, conf, replace=request.force)
-    classes = f"{look.n_classes} classes" if look.n_classes else "none: not needed, they only serve to score a result"
+    classes = f"{seen.n_classes} classes" if seen.n_classes else "none: not needed, they only serve to score a result"
     lines = [
-        *look.preview,
+        *seen.preview,
         ("labels", classes),
         ("clusters", f"{n_clusters} ({why})"),
-        ("views", _in_words(look.views)),
-        ("encoder", _in_words(look.encoder)),
+        *settings.why,
+        *_times(plan, extraction, budget),
         ("written", ", ".join(path.as_posix() for path in written)),
     ]
     return "\n".join(
         [
-            *(f"{what:<12}{value}" for what, value in lines),
+            *(f"{what:<16}{value}" for what, value in lines),
             "",
-            "Edit these files as you like. The other method is --pipelines=neural_mixture. Next, type:",
-            f"kedro run --env={request.name} --pipelines=dcan",
+            "Edit these files as you like. Next, type:",
+            f"kedro run --env={request.name}",
         ]
     )
 
 
-def _look(request: Request) -> Look:
-    if request.images is not None:
-        return look_at_images(request.name, request.images, request.size, request.labels or "none")
-    if request.text is not None:
-        assert request.column is not None
-        return look_at_text(request.name, request.text, request.column, request.encoding, request.labels)
-    assert request.array is not None
-    if is_sparse_file(request.array):
-        return look_at_sparse(request.name, request.array, request.labels)
-    return look_at_array(request.name, request.array, request.key, request.layout, request.labels)
-
-
-def _n_clusters(request: Request, look: Look) -> tuple[int, str]:
-    if look.n_samples < 2:
-        raise ValueError(f"new-data: clustering needs at least 2 rows, got {look.n_samples}")
+def _n_clusters(request: Request, seen: Look) -> tuple[int, str]:
+    if seen.n_samples < 2:
+        raise ValueError(f"new-data: clustering needs at least 2 rows, got {seen.n_samples}")
     if request.n_clusters is not None:
-        if not 2 <= request.n_clusters <= look.n_samples:
-            raise ValueError(f"new-data: --n-clusters must be 2 to {look.n_samples}, got {request.n_clusters}")
+        if not 2 <= request.n_clusters <= seen.n_samples:
+            raise ValueError(f"new-data: --n-clusters must be 2 to {seen.n_samples}, got {request.n_clusters}")
         return request.n_clusters, "as asked for"
-    if look.n_classes is not None and look.n_classes >= 2:
-        return look.n_classes, "one for each class"
-    return min(10, max(2, look.n_samples // 5)), "a guess: set it with --n-clusters, or in globals.yml"
+    if seen.n_classes is not None and seen.n_classes >= 2:
+        return seen.n_classes, "one for each class"
+    return min(10, max(2, seen.n_samples // 5)), "a guess: set it with --n-clusters, or in globals.yml"
 
 
-def _in_words(options: dict[str, Any]) -> str:
-    return ", ".join([options["kind"], *(f"{name} {value}" for name, value in options.items() if name != "kind")])
+def _parameters_of(draft: Environment, conf: Path, read_parameters: ReadParameters) -> Mapping[str, Any]:
+    """All options that the environment gives, on the base of the project; nothing of it stays on the disk."""
+    if not (conf / "base").is_dir():
+        raise FileNotFoundError(f"new-data: no folder {(conf / 'base').resolve()}; run this in the project's root")
+    with TemporaryDirectory() as folder:
+        drafts = Path(folder) / "conf"
+        for environment, texts in (
+            ("base", {path.name: path.read_text(encoding="utf-8") for path in (conf / "base").glob("*.yml")}),
+            (draft.name, environment_files(draft)),
+        ):
+            (drafts / environment).mkdir(parents=True)
+            for name, text in texts.items():
+                (drafts / environment / name).write_text(text, encoding="utf-8")
+        return read_parameters(drafts, draft.name)
+
+
+def _plan(
+    draft: Environment, seen: Look, budget: float, parameters: Mapping[str, Any]
+) -> tuple[Plan, tuple[str, float] | None]:
+    """What fits the time, and what rows are made by and how long that takes once."""
+    row_shape, density, extraction, preparation = _rows_to_come(draft.settings, seen, parameters)
+    rows = Rows(
+        n_samples=seen.n_samples,
+        row_shape=row_shape,
+        density=density,
+        n_clusters=draft.n_clusters,
+        n_neighbours=draft.settings.n_neighbours,
+    )
+    clock = Clock(rows)
+    refused = _refused(rows)
+    estimates: dict[str, Estimate] = {
+        name: estimate(parameters[name], rows, clock) for name in _METHODS if name not in refused
+    }
+    recommendation = parameters.get("recommendation", {"refits": 0, "refit_share": 0.0})
+    around = Circumstances(
+        n_samples=seen.n_samples,
+        budget=budget,
+        preparation=preparation,
+        refitting=recommendation["refits"] * recommendation["refit_share"],
+        seconds_of_map=clock.report_map,
+    )
+    return plan_run(estimates, refused, around), extraction
+
+
+def _refused(rows: Rows) -> dict[str, str]:
+    """Methods that do not suit so many rows or clusters, and why."""
+    if rows.n_samples > _ROWS_OF_TREE:
+        return {"ward": f"its tree holds {_ROWS_OF_TREE} rows, there are {rows.n_samples}"}
+    return {}
+
+
+def _rows_to_come(
+    settings: Settings, seen: Look, parameters: Mapping[str, Any]
+) -> tuple[tuple[int, ...], float | None, tuple[str, float] | None, float]:
+    """Shape and density of the rows that methods get, who makes them and in what time, and seconds of the rest."""
+    features = settings.features
+    if features.get("backbone"):
+        from deep_clustering.own_data.backbones import try_backbone
+
+        width, seconds = try_backbone(features, seen.row_shape, parameters["features"])
+        return (width,), None, (features["backbone"], seconds * seen.n_samples), 0.0
+    encoder = features.get("encoder")
+    if encoder == "lsa":
+        return (features["lsa"],), None, None, _seconds_of_lsa(seen)
+    if encoder:
+        width, seconds = _try_encoder(seen, parameters["features"])
+        return (width,), None, (encoder, seconds), 0.0
+    return seen.row_shape, seen.density, None, 0.0
+
+
+def _seconds_of_lsa(seen: Look) -> float:
+    """Terms are counted three times, and rows multiplied with as many vectors as in scikit-learn's iterations."""
+    some = seen.texts[:: max(1, len(seen.texts) // 500)]
+    analyzer = seen.source.get("analyzer", "word")
+    start = time.perf_counter()
+    counts = make_counter(analyzer).fit_transform(some)
+    counting = time.perf_counter() - start
+    start = time.perf_counter()
+    counts @ np.ones((counts.shape[1], 110), dtype=np.float32)
+    product = time.perf_counter() - start
+    return (3 * counting + 16 * product) * len(seen.texts) / len(some)
+
+
+def _try_encoder(seen: Look, features: Mapping[str, Any]) -> tuple[int, float]:
+    """Values of a row, and seconds for all texts by those of a few."""
+    from deep_clustering.data.encoders.encoding import open_encoder
+    from deep_clustering.data.feature_options import FeatureOptions
+    from deep_clustering.options import build
+
+    options = build(FeatureOptions, dict(features), "features")
+    encoder = open_encoder(options.encoders[0], options)
+    some = seen.texts[:: max(1, len(seen.texts) // _TRIED_TEXTS)][:_TRIED_TEXTS]
+    next(iter(encoder.batches(some[:1])))
+    start = time.perf_counter()
+    width = next(iter(encoder.batches(some)))[1].shape[1]
+    return width, (time.perf_counter() - start) * len(seen.texts) / len(some)
+
+
+def _planned(draft: Environment, plan: Plan, budget: float) -> Environment:
+    """The environment with the methods, epochs and maps of the plan."""
+    settings = draft.settings
+    for name in ("dcan", "neural_mixture"):
+        method = getattr(settings, name)
+        if name in plan.estimates and plan.estimates[name].epochs != method.epochs:
+            settings = replace(settings, **{name: method.with_epochs(plan.estimates[name].epochs)})
+    notes = [f"epochs and methods fit {in_words(budget)} on the machine where this was written"]
+    notes += [f"left out: {name} ({why})" for name, why in plan.left_out.items()]
+    return replace(
+        draft, settings=settings, methods=tuple(plan.estimates), map_points=plan.map_points, notes=tuple(notes)
+    )
+
+
+def _times(plan: Plan, extraction: tuple[str, float] | None, budget: float) -> list[tuple[str, str]]:
+    """Lines about time."""
+    lines = []
+    for name, one in plan.estimates.items():
+        epochs = f", {one.epochs} epochs" if one.per_epoch else ""
+        lines.append((name, f"{in_words(one.seconds)}{epochs}"))
+    lines += [(name, f"left out: {why}") for name, why in plan.left_out.items()]
+    if plan.recommendation >= 1:
+        lines.append(("recommendation", f"up to {in_words(plan.recommendation)}, for a fit of a part of the rows"))
+    lines.append(("reports", f"{in_words(plan.reporting)}, maps of {plan.map_points} rows"))
+    if extraction is not None:
+        who, seconds = extraction
+        lines.append(("first", f"{in_words(seconds)} once for the rows of {who}, which are kept"))
+    verdict = "" if plan.seconds <= budget else f", longer than --budget allows ({in_words(budget)})"
+    lines.append(("run", f"{in_words(plan.seconds)} on this machine{verdict}"))
+    return lines

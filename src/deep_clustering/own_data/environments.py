@@ -10,27 +10,12 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from deep_clustering.own_data.suggestions import schedule, start_settings
+from deep_clustering.own_data.suggestions import MethodSettings, Settings
 
 logger = logging.getLogger(__name__)
 
 _RESERVED = ("base", "local")
 _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
-
-# A whitened latent has about as many dimensions as there are clusters, within reason.
-_LATENT = 64
-# Of rows whose neighbours share their kind a partition is held; as the preset dcan_on_features.
-_KMEANS_START = {
-    "start": {"kind": "neighbour_kmeans", "n_init": 20, "rounds": 1, "hold": 0.3},
-    "restarts": 1,
-    "instance_noise": "auto",
-    "discriminator_hidden": [128, 128],
-}
-# Half of the passes that a network without a partition takes.
-_FEWEST_EPOCHS = 10
-_NEIGHBOURS = 20
-# Passes of heads over rows of length one: as many as 10,000 rows get, and of few rows enough to learn their shares.
-_FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 
 _CATALOG = """\
 # Sparse rows stay sparse on the disk.
@@ -60,16 +45,16 @@ class Environment:
     """Number of clusters."""
     source: dict[str, Any]
     """Options of the source."""
-    features: dict[str, Any]
-    """Options of the features."""
-    views: dict[str, Any]
-    """Options of the views of both methods."""
-    encoder: dict[str, Any]
-    """Options of the encoder of both methods."""
-    n_samples: int
-    """Number of rows, for the number of epochs."""
+    settings: Settings
+    """Rows, neighbours and both methods."""
     is_sparse: bool
     """Whether the rows are CSR."""
+    methods: tuple[str, ...]
+    """What a run without a name trains and compares."""
+    map_points: int
+    """Rows that the maps of the reports place themselves."""
+    notes: tuple[str, ...] = ()
+    """What the reader of the files should know."""
 
 
 class _Quoted(str):
@@ -131,9 +116,7 @@ def write_environment(environment: Environment, conf: Path, *, replace: bool) ->
     _put_back(former, folder)
     if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and replace)):
         raise FileExistsError(f"new-data: {folder} exists; choose another name, or replace it with --force")
-    texts = {"globals.yml": _globals(environment), "parameters.yml": _parameters(environment)}
-    if environment.is_sparse:
-        texts["catalog.yml"] = _CATALOG
+    texts = environment_files(environment)
     new = conf / f".{environment.name}.new"
     shutil.rmtree(new, ignore_errors=True)  # what a killed call has left
     try:
@@ -177,63 +160,62 @@ def _swap(new: Path, folder: Path, former: Path) -> None:
     shutil.rmtree(former, ignore_errors=True)
 
 
+def environment_files(environment: Environment) -> dict[str, str]:
+    """The files of an environment.
+
+    Args:
+        environment: What it changes.
+
+    Returns:
+        Name to text, globals.yml first.
+    """
+    texts = {"globals.yml": _globals(environment), "parameters.yml": _parameters(environment)}
+    if environment.is_sparse:
+        texts["catalog.yml"] = _CATALOG
+    return texts
+
+
 def _globals(environment: Environment) -> str:
     values: dict[str, Any] = {"data_set": _Quoted(environment.name), "n_clusters": environment.n_clusters}
-    if environment.views["kind"] == "neighbours":
-        epochs = min(_MOST_PASSES, max(_FEWEST_PASSES, _ROWS_SEEN // environment.n_samples))
-        values["presets"] = {"neural_mixture_on_features": {"epochs": epochs, "record_every": max(1, epochs // 10)}}
+    settings = environment.settings
+    presets = {method.preset: method.changes for method in (settings.dcan, settings.neural_mixture) if method.preset}
+    if presets:
+        values["presets"] = presets
     return "# Written by kedro new-data; edit it as you like.\n" + _dump(values)
 
 
 def _parameters(environment: Environment) -> str:
-    if environment.views["kind"] == "neighbours":
-        return _parameters_on_features(environment)
-    method = {"views": environment.views, "encoder": environment.encoder, **schedule(environment.n_samples)}
-    start = start_settings(environment.encoder)
-    return (
-        "\n".join(
-            [
-                "# Written by kedro new-data; edit it as you like. Everything else is in conf/base.",
-                "# The classes in src/deep_clustering/data/sources say what each option of a source is.",
-                _dump({"ingestion": {"source": _quoted(environment.source)}}),
-                "# range: the value range of the data becomes [0, 1]; none keeps the values",
-                _dump({"features": environment.features}),
-                "# start: tsne_gmm is worth a try if near samples belong together; one training will do then",
-                _dump({"dcan": {"latent_dim": min(_LATENT, environment.n_clusters), **start, **method}}),
-                _dump({"neural_mixture": method}),
-            ]
-        ).rstrip("\n")
-        + "\n"
-    )
+    settings = environment.settings
+    parts = [
+        "# Written by kedro new-data; edit it as you like. Everything else is in conf/base.",
+        "# The classes in src/deep_clustering/data/sources say what each option of a source is.",
+        _dump({"ingestion": {"source": _quoted(environment.source)}}),
+        *_comment_on(settings.features),
+        _dump({"features": _quoted(settings.features)}),
+        _dump({"neighbours": {"k": settings.n_neighbours}}),
+        *(f"# {note}" for note in environment.notes),
+        _dump({"comparison": {"methods": list(environment.methods)}}),
+        "# rows that t-SNE places itself on the maps of the reports",
+        _dump({"reporting": {"map_points": environment.map_points}}),
+        _method("dcan", settings.dcan),
+        _method("neural_mixture", settings.neural_mixture),
+    ]
+    return "\n".join(parts).rstrip("\n") + "\n"
 
 
-def _parameters_on_features(environment: Environment) -> str:
-    """Settings of dense rows of length one: neighbours are views, and a partition of k-means is a good start."""
-    plan = schedule(environment.n_samples)
-    epochs = max(_FEWEST_EPOCHS, plan["epochs"] // 2)
-    dcan = {
-        "latent_dim": max(2, min(_LATENT, environment.n_clusters)),
-        **_KMEANS_START,
-        "views": environment.views,
-        "encoder": environment.encoder,
-        "batch_size": plan["batch_size"],
-        "epochs": epochs,
-        "record_every": max(1, epochs // 10),
-    }
-    mixture = "${copy_of:${globals:presets.neural_mixture_on_features}}"
-    return "\n".join(
-        [
-            "# Written by kedro new-data; edit it as you like. Everything else is in conf/base.",
-            "# The classes in src/deep_clustering/data/sources say what each option of a source is.",
-            _dump({"ingestion": {"source": _quoted(environment.source)}}),
-            "# A sentence encoder, better on short texts: encoder: onnx:<folder of model.onnx and tokenizer.json>",
-            _dump({"features": environment.features}),
-            "# Views are a row and one of its neighbours.",
-            _dump({"neighbours": {"k": _NEIGHBOURS}}),
-            _dump({"dcan": dcan}),
-            f"neural_mixture: {mixture}\n",
-        ]
-    )
+def _comment_on(features: dict[str, Any]) -> list[str]:
+    if features.get("encoder") == "lsa":
+        return ["# A sentence encoder, better on short texts: encoder: onnx:<folder of model.onnx and tokenizer.json>"]
+    if "scaling" in features:
+        return ["# range: the value range of the data becomes [0, 1]; none keeps the values"]
+    return []
+
+
+def _method(name: str, settings: MethodSettings) -> str:
+    if settings.preset is None:
+        return _dump({name: settings.changes})
+    block = f"${{copy_of:${{globals:presets.{settings.preset}}}}}"
+    return f"# the preset, with what globals.yml changes in it\n{name}: {block}\n"
 
 
 def _quoted(value: Any) -> Any:  # noqa: ANN401 - any value of YAML

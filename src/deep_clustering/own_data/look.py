@@ -1,30 +1,44 @@
 """A look at data that nobody has described yet: what it is, and the settings that suit it. No torch in here."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from deep_clustering.data.sources import image_files
-from deep_clustering.data.sources.array_files import arrange, class_labels, read_array, read_labels, to_float32
+from deep_clustering.data.sources.array_files import (
+    arrange,
+    class_labels,
+    is_sparse_file,
+    read_array,
+    read_labels,
+    to_float32,
+)
 from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
+from deep_clustering.data.sources.samples import Samples
+from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.suggestions import (
+    Settings,
+    backbone_shape,
+    feature_settings,
     image_settings,
     image_shape,
-    neighbour_settings,
     term_settings,
-    text_settings,
-    uneven_column,
+    text_features,
     value_range_of,
     vector_settings,
 )
+from deep_clustering.own_data.values import look_at_sparse_values, look_at_values
 
-# How much is looked at: the whole of small data, evenly spaced parts of large data.
+# How much is looked at in detail: the whole of small data, evenly spaced parts of large data.
 _HEADERS = 20_000
 _DECODED = 300
+_ROWS = 3000
 _VALUES = 50_000_000
 
 # Differences of the channels of a grey image that JPEG may leave.
@@ -32,26 +46,52 @@ _GREY = 8
 # Most frequent terms that a text keeps.
 _TERMS = 2000
 
+Preview = list[tuple[str, str]]
 
-class Look(NamedTuple):
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
     """What was seen, and what suits it."""
 
     source: dict[str, Any]
     """Options of the source."""
-    views: dict[str, Any]
-    """Options of the views."""
-    encoder: dict[str, Any]
-    """Options of the encoder."""
-    features: dict[str, Any]
-    """Options of the features."""
-    is_sparse: bool
-    """Whether the rows are CSR."""
+    suggest: Callable[[int], Settings]
+    """Settings for a number of clusters."""
     n_samples: int
     """Rows."""
+    row_shape: tuple[int, ...]
+    """Shape of a sample as the source gives it."""
+    density: float | None
+    """Share of values that are not zero in sparse rows; None for dense ones."""
     n_classes: int | None
     """Known classes; None without labels."""
-    preview: list[tuple[str, str]]
+    preview: Preview
     """Lines for the user: what, and its value."""
+    texts: Sequence[str] = ()
+    """The texts, for trying an encoder on some."""
+
+
+def look(request: Request) -> Look:
+    """Look at the data that a request names.
+
+    Args:
+        request: What the user asks for.
+
+    Returns:
+        What was seen.
+
+    Raises:
+        FileNotFoundError: if the data is missing.
+        ValueError: if it cannot be clustered.
+    """
+    if request.images is not None:
+        return _look_at_images(request, request.images)
+    if request.text is not None:
+        return _look_at_text(request, request.text)
+    assert request.array is not None
+    if is_sparse_file(request.array):
+        return _look_at_sparse(request, request.array)
+    return _look_at_array(request, request.array)
 
 
 def project_path(path: Path) -> str:
@@ -66,22 +106,8 @@ def _spaced(items: Sequence[Any] | np.ndarray, n: int) -> Any:  # noqa: ANN401 -
     return items[:: max(1, -(-len(items) // n))]
 
 
-def look_at_images(name: str, folder: Path, size: int | None, labels: str) -> Look:
-    """Look at a folder of images.
-
-    Args:
-        name: Name of the data set.
-        folder: The folder.
-        size: Side of the images; None chooses one.
-        labels: folders or none.
-
-    Returns:
-        What was seen: all names, the headers of many, the pixels of some.
-
-    Raises:
-        FileNotFoundError: if there is no such folder.
-        ValueError: if there is no image that can be read.
-    """
+def _look_at_images(request: Request, folder: Path) -> Look:
+    """All names, the headers of many, the pixels of some."""
     root = folder.resolve()
     found = image_files.find_images(root, image_files.EXTENSIONS)
     headers = {file: image_files.header(root / file) for file in _spaced(found.images, _HEADERS)}
@@ -91,7 +117,9 @@ def look_at_images(name: str, folder: Path, size: int | None, labels: str) -> Lo
             f"new-data: no readable images below {root}; got {len(found.images)} files named *.png, *.jpg, ... and "
             f"{len(found.others)} others"
         )
-    shape = (size, size) if size else image_shape(sizes)
+    n_samples, size = len(found.images), request.size
+    suitable = image_shape(sizes) if request.backbone is None else backbone_shape(sizes, n_samples)
+    shape = (size, size) if size else suitable
     candidates = [file for file, seen in headers.items() if seen is not None]
     chosen = _spaced(candidates, _DECODED)
     images, read, damaged = image_files.read_images(
@@ -102,20 +130,36 @@ def look_at_images(name: str, folder: Path, size: int | None, labels: str) -> Lo
     bad = found.unreadable | {file: "not an image" for file, seen in headers.items() if seen is None} | damaged
     colours = images.astype(np.int16)
     channels = 1 if int(np.ptp(colours, axis=1).max()) <= _GREY else 3
+    labels = request.labels or "none"
     folders = {file.partition("/")[0] for file in candidates if "/" in file}
     hint = " (sub-folders: --labels folders would score against them)" if len(folders) > 1 and labels == "none" else ""
     preview = [
-        ("images", f"{len(found.images)} files{hint}"),
+        ("images", f"{n_samples} files{hint}"),
         ("first", ", ".join(image_files.printable(file) for file in candidates[:3])),
         ("unreadable", f"{len(bad)} of {len(headers)} looked at" + (f", for instance {_first(bad)}" if bad else "")),
         ("other files", f"{len(found.others)}" + (f", for instance {found.others[0]}" if found.others else "")),
         ("sizes", _sizes_in_words(sizes)),
         ("samples", f"uint8, {channels} x {shape[0]} x {shape[1]}, values {images.min()} to {images.max()}"),
     ]
-    views, encoder = image_settings(images / 255.0, channels)
-    n_classes = len(folders) if labels == "folders" else None
-    source = _image_source(name, project_path(root), shape, channels, labels)
-    return Look(source, views, encoder, {"scaling": "range"}, False, len(found.images), n_classes, preview)
+    return Look(
+        source=_image_source(request.name, project_path(root), shape, channels, labels),
+        suggest=_image_suggestion(request, images[:, :channels] / 255.0, n_samples),
+        n_samples=n_samples,
+        row_shape=(channels, *shape),
+        density=None,
+        n_classes=len(folders) if labels == "folders" else None,
+        preview=preview,
+    )
+
+
+def _image_suggestion(request: Request, images: np.ndarray, n_samples: int) -> Callable[[int], Settings]:
+    if request.backbone is None:
+        return lambda n_clusters: image_settings(images, n_samples, n_clusters)
+    from deep_clustering.own_data.backbones import backbone_features  # imports torch
+
+    features = backbone_features(request.backbone, request.backbone_weights)
+    why = [("rows", f"the {features['layer']} of {request.backbone} by {features['weights']}, centred, of length one")]
+    return lambda n_clusters: feature_settings(features, n_samples, n_clusters, why)
 
 
 def _image_source(name: str, path: str, shape: tuple[int, int], channels: int, labels: str) -> dict[str, Any]:
@@ -145,114 +189,87 @@ def _first(bad: dict[str, str]) -> str:
     return f"{file} ({bad[file]})"
 
 
-def look_at_array(name: str, file: Path, key: str | None, layout: str, labels: str | None) -> Look:
-    """Look at an array of images or vectors.
-
-    Args:
-        name: Name of the data set.
-        file: A `.npy` or `.npz` file.
-        key: Name of the array in an archive; None takes the only one.
-        layout: As in the source `arrays`.
-        labels: A file, the name of an array in the same archive, or None.
-
-    Returns:
-        What was seen: all of a small array, evenly spaced rows of a large one.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if the array cannot be clustered.
-    """
-    raw = read_array(file.resolve(), "samples", key, besides=labels)
-    step = max(1, -(-raw.size // _VALUES))
-    part, layout = arrange(raw[::step] if raw.ndim else raw, layout)
-    if not part.size:
+def _look_at_array(request: Request, file: Path) -> Look:
+    """The range of all values in one pass, and the rest from evenly spaced rows."""
+    raw = read_array(file.resolve(), "samples", request.key, besides=request.labels)
+    whole, layout = arrange(raw, request.layout)
+    if not whole.size:
         raise ValueError(f"new-data: {file} is empty, got shape {raw.shape}")
+    values = look_at_values(whole)
+    part = whole[:: max(1, -(-whole.size // _VALUES))]
     samples = part if part.dtype == np.uint8 else to_float32(part)
-    low, high = float(samples.min()), float(samples.max())
+    low, high = values.usual
     value_range = value_range_of(samples, low, high)
+    if value_range is None and values.n_wild:
+        value_range = [low, high]  # what lies outside keeps its value, and the other rows keep their differences
+    labels = request.labels
     source = {
         "kind": "arrays",
-        "name": name,
+        "name": request.name,
         "samples": project_path(file),
         "labels": labels if labels is None or not Path(labels).is_file() else project_path(Path(labels)),
-        "key": key,
+        "key": request.key,
         "layout": layout,
         "value_range": value_range,
     }
     preview = [
         ("array", f"{raw.dtype} {' x '.join(map(str, raw.shape))}, layout {layout}"),
-        ("values", f"{low:g} to {high:g}" + (f" in every {step}th row" if step > 1 else "")),
+        ("values", f"{values.low:g} to {values.high:g}"),
         ("samples", f"{samples.dtype}, {len(raw)} rows of {' x '.join(map(str, samples.shape[1:]))}"),
+        *values.attention(),
     ]
-    low, high = value_range or (low, high)
-    scaled = (samples[: _DECODED * 10].astype(np.float32) - low) / ((high - low) or 1)
-    features, views, encoder, attention = _array_settings(scaled)
+    some = _spaced(samples, _ROWS).astype(np.float32)
+    bottom, top = value_range or (low, high)
+
+    def suggest(n_clusters: int) -> Settings:
+        if some.ndim == 4:
+            return image_settings((some - bottom) / ((top - bottom) or 1), len(raw), n_clusters)
+        return vector_settings(some, values.deviations, len(raw), n_clusters)
+
     n_classes = None
     if labels is not None:
         n_classes = len(class_labels(read_labels(file.resolve(), labels), len(raw))[1])
-    return Look(source, views, encoder, features, False, len(raw), n_classes, preview + attention)
+    return Look(
+        source=source,
+        suggest=suggest,
+        n_samples=len(raw),
+        row_shape=tuple(samples.shape[1:]),
+        density=None,
+        n_classes=n_classes,
+        preview=preview,
+    )
 
 
-def _array_settings(scaled: np.ndarray) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], list[tuple[str, str]]]:
-    """Options of features, views and encoder, and what the user should know of them."""
-    if scaled.ndim == 4:
-        return {"scaling": "range"}, *image_settings(scaled, scaled.shape[1]), []
-    column = uneven_column(scaled)
-    if column is None:
-        return {"scaling": "range"}, *vector_settings(scaled, is_standardised=False), []
-    attention = ("attention", f"column {column} varies far more than the others: all will be standardised")
-    features = {"scaling": "range", "postprocess": "standardise"}
-    return features, *vector_settings(scaled, is_standardised=True), [attention]
-
-
-def look_at_sparse(name: str, file: Path, labels: str | None) -> Look:
-    """Look at a sparse matrix.
-
-    Args:
-        name: Name of the data set.
-        file: A file of `scipy.sparse.save_npz`.
-        labels: A `.npy` file, or None.
-
-    Returns:
-        What was seen.
-    """
+def _look_at_sparse(request: Request, file: Path) -> Look:
     source = {
         "kind": "sparse_arrays",
-        "name": name,
+        "name": request.name,
         "samples": project_path(file),
-        "labels": None if labels is None else project_path(Path(labels)),
+        "labels": None if request.labels is None else project_path(Path(request.labels)),
         "vocabulary": None,
     }
-    return _look_at_terms(source)
+    return _look_at_terms(request, source)
 
 
-def look_at_text(name: str, file: Path, column: str, encoding: str, labels: str | None) -> Look:
-    """Look at a table with a column of texts.
-
-    Args:
-        name: Name of the data set.
-        file: CSV, TSV, Parquet or JSON Lines.
-        column: Column of the texts.
-        encoding: Of the characters.
-        labels: Column of the classes, or None.
-
-    Returns:
-        What was seen.
-    """
+def _look_at_text(request: Request, file: Path) -> Look:
     source = {
         "kind": "text_table",
-        "name": name,
+        "name": request.name,
         "path": project_path(file),
-        "column": column,
-        "labels_column": labels,
-        "encoding": encoding,
+        "column": request.column,
+        "labels_column": request.labels,
+        "encoding": request.encoding,
         "max_terms": _TERMS,
         "on_empty": "skip",
+        "separator": request.separator,
+        "header": request.header,
+        "analyzer": request.analyzer,
     }
-    return _look_at_terms(source)
+    return _look_at_terms(request, source)
 
 
-def _look_at_terms(source: dict[str, Any]) -> Look:
+def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
+    """All rows, read as a run will read them."""
     loaded = make_source(source).load()
     rows: Any = loaded.samples  # CSR
     n_samples, n_terms = rows.shape
@@ -264,23 +281,65 @@ def _look_at_terms(source: dict[str, Any]) -> Look:
         ("samples", f"sparse float32, {n_samples} rows of {n_terms} values, {filled.mean():.1f} of them not zero"),
         ("values", f"{rows.min():g} to {rows.max():g}"),
         ("zero rows", f"{np.count_nonzero(filled == 0)}"),
+        *look_at_sparse_values(rows).attention(),
     ]
     if "skipped_rows" in loaded.about:
         preview.append(("left out", f"{len(loaded.about['skipped_rows'])} rows without text"))
     if loaded.vocabulary:
-        weights = np.asarray(rows.sum(axis=0)).ravel()
-        words = [loaded.vocabulary[index] for index in np.argsort(-weights, kind="stable")[:8]]
-        preview.append(("words", ", ".join(words)))
-        preview += _lonely_texts(rows)
+        preview += _words(rows, loaded.vocabulary)
+        source = {**source, **_found(source, loaded.about["reading"])}
+        preview += _readings(loaded.about["reading"]) + ([] if request.encoder else _lonely_texts(rows))
     names = loaded.about["class_names"]
     known = loaded.labels[loaded.labels >= 0]
-    n_classes = len(names) if names else len(np.unique(known)) or None
-    features = text_settings(loaded.texts)
-    views, encoder = term_settings() if features is None else neighbour_settings()
-    return Look(source, views, encoder, features or {"scaling": "none"}, True, n_samples, n_classes, preview)
+    return Look(
+        source=source,
+        suggest=_text_suggestion(request, loaded),
+        n_samples=n_samples,
+        row_shape=(n_terms,),
+        density=rows.nnz / (n_samples * n_terms),
+        n_classes=len(names) if names else len(np.unique(known)) or None,
+        preview=preview,
+        texts=loaded.texts,
+    )
 
 
-def _lonely_texts(rows: Any) -> list[tuple[str, str]]:  # noqa: ANN401 - CSR
+def _found(source: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found about a table, in place of what was to be found: later rows are read in the same way."""
+    return {name: reading[name] for name, value in source.items() if value == "auto" and name in reading}
+
+
+def _readings(reading: Mapping[str, Any]) -> Preview:
+    """How a table was read, where that is not as usual."""
+    found = []
+    if reading.get("separator", ",") not in (",", "\t"):
+        found.append(("separator", repr(reading["separator"])))
+    if not reading.get("header", True):
+        found.append(("header", "none: columns have numbers, from 0"))
+    if reading["analyzer"] == "char":
+        found.append(("terms", "runs of one to three characters: most words stand in one text only"))
+    return found
+
+
+def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Settings]:
+    n_samples = loaded.samples.shape[0]
+    if request.encoder not in (None, "lsa"):
+        features: dict[str, Any] | None = {"encoder": request.encoder, "postprocess": "centre_l2"}
+        why = f"{request.encoder}, centred, of length one"
+    else:
+        features = text_features(loaded.texts, loaded.about["reading"]["analyzer"] if loaded.texts else "word")
+        why = f"latent semantic analysis, {features['lsa'] if features else 0} directions, centred, of length one"
+    if features is None:
+        return lambda n_clusters: term_settings(n_samples, n_clusters)
+    return lambda n_clusters: feature_settings(features, n_samples, n_clusters, [("rows", why)])
+
+
+def _words(rows: sparse.csr_matrix, vocabulary: Sequence[str]) -> Preview:
+    """The heaviest terms."""
+    weights = np.asarray(rows.sum(axis=0)).ravel()
+    return [("words", ", ".join(vocabulary[index] for index in np.argsort(-weights, kind="stable")[:8]))]
+
+
+def _lonely_texts(rows: Any) -> Preview:  # noqa: ANN401 - CSR
     """What the user should know where most texts have no word in common with another."""
     n_texts = rows.getnnz(axis=0)
     n_lonely = rows.shape[0] - np.count_nonzero(rows[:, np.flatnonzero(n_texts > 1)].getnnz(axis=1))

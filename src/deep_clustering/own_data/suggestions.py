@@ -1,25 +1,79 @@
-"""What suits data of a kind: image size, value range, views, encoder and epochs to start from."""
+"""What suits data of a kind: image size, value range, rows, views, networks, starts and epochs to begin with."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
 
 import numpy as np
+
+from deep_clustering.data.sources.terms import make_counter
 
 # Images of many sizes are brought to at most this side, which a CPU can train on.
 _SIDE = 32
 # Sides up to this one are kept if all images share them.
 _KEPT_SIDE = 64
+# What backbones were trained on, and how many images of that size are held in memory.
+_BACKBONE_SIDE, _BACKBONE_BYTES = 224, 3 * 2**30
 
 # Latent semantic analysis: what it takes, and what it gives.
 _FEWEST_TEXTS, _FEWEST_TERMS, _DIRECTIONS = 200, 50, 100
 _MAX_DF, _MIN_DF = 0.3, 2
 
+# Nearest rows that are views of a row; of few rows a share, lest they be of every kind.
+_NEIGHBOURS, _FEWEST_NEIGHBOURS = 20, 5
+# From so many columns of like scales on, rows of both signs are taken for embeddings.
+_EMBEDDING_COLUMNS = 50
+
 # Passes over single rows that suit small networks, and the epochs that may come of them.
 _PASSES = 200_000
 _EPOCHS = (10, 200)
+# From a partition and on rows whose neighbours share their kind, half of the passes will do.
+_FEWEST_HELD_EPOCHS = 10
+# Passes of heads over rows of length one: as many as 10,000 rows get, and of few rows enough to learn their shares.
+_FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 # Smaller sets get smaller batches, so that an epoch has several steps.
 _BATCHES = ((1000, 64), (5000, 128), (10**12, 256))
 _SNAPSHOTS = 12
+# A whitened latent has about as many dimensions as there are clusters, within reason.
+_LATENT = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """What an environment changes in the options of a method."""
+
+    preset: str | None
+    """Block of conf/base/globals.yml that the method takes, with these changes in it; None: they are the method's."""
+    changes: dict[str, Any]
+    """Options and their values, epochs among them."""
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the rows."""
+        return int(self.changes["epochs"])
+
+    def with_epochs(self, epochs: int) -> Self:
+        """The same with other epochs, and snapshots that suit them."""
+        return replace(self, changes={**self.changes, "epochs": epochs, "record_every": _record_every(epochs)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Rows, neighbours and both methods for one kind of data."""
+
+    features: dict[str, Any]
+    """Options of the features."""
+    n_neighbours: int
+    """Nearest rows that are found of each row."""
+    dcan: MethodSettings
+    """DCAN."""
+    neural_mixture: MethodSettings
+    """NMM-EM."""
+    why: list[tuple[str, str]] = field(default_factory=list)
+    """What was chosen and why: what, and the words for it."""
+
+
+# Sizes and ranges
 
 
 def image_shape(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -45,32 +99,19 @@ def image_shape(sizes: Sequence[tuple[int, int]]) -> tuple[int, int]:
     return side, side
 
 
-def image_settings(images: np.ndarray, channels: int) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Views and encoder for images.
+def backbone_shape(sizes: Sequence[tuple[int, int]], n_images: int) -> tuple[int, int]:
+    """Size to bring images to that a backbone will see.
 
     Args:
-        images: Some of them, in [0, 1], shape (n, channels, height, width).
-        channels: 1 or 3.
+        sizes: Height and width of some images.
+        n_images: Number of all.
 
     Returns:
-        views: an affine family; strokes on black are shifted into black, other images are mirrored at their border.
-        encoder: convolutions down to about four pixels.
+        Height and width of a square: what a backbone sees, less if the images are smaller or too many for memory.
     """
-    height, width = images.shape[-2:]
-    border = np.concatenate([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], axis=-1)
-    is_on_black = float(np.median(border)) < 0.05
-    side = min(height, width)
-    views = {
-        "kind": "affine",
-        "size": 0 if side >= 16 else 16,
-        "rotation": 15,
-        "translation": 0.1 if channels == 1 else 0.15,
-        "scale": 0.1 if channels == 1 else 0.3,
-        "shear": 8 if channels == 1 else 5,
-        "padding": "zeros" if is_on_black else "reflection",
-    }
-    widths = [16, 32, 64] if side < 48 else [16, 32, 64, 128]
-    return views, {"kind": "conv", "channels": widths, "hidden": [128]}
+    affordable = int((_BACKBONE_BYTES / (3 * n_images)) ** 0.5)
+    side = max(8, min(_BACKBONE_SIDE, int(np.median(np.min(sizes, axis=1))), affordable))
+    return side, side
 
 
 def value_range_of(samples: np.ndarray, low: float, high: float) -> list[float] | None:
@@ -91,40 +132,163 @@ def value_range_of(samples: np.ndarray, low: float, high: float) -> list[float] 
     return None
 
 
-def vector_settings(rows: np.ndarray, *, is_standardised: bool) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Views and encoder for vectors.
+# Settings of each kind of data
+
+
+def image_settings(images: np.ndarray, n_samples: int, n_clusters: int) -> Settings:
+    """Small images, or photographs without a backbone: small networks on the pixels.
 
     Args:
-        rows: Some of them, scaled, shape (n, n_features).
-        is_standardised: Whether the methods will get columns of deviation 1.
+        images: Some of them, in [0, 1], shape (n, 1 or 3, height, width).
+        n_samples: Number of all.
+        n_clusters: Number of clusters.
 
     Returns:
-        views: dropout if most values are zero; else noise of half the typical standard deviation of a column.
-        encoder: fully connected layers, wider for more columns.
+        Settings; DCAN begins with the partition of a t-SNE map, which one training then improves on.
     """
-    hidden = [128, 128] if rows.shape[1] <= 64 else [512, 256]
-    if not is_standardised and rows.min() >= 0 and np.count_nonzero(rows) < rows.size / 2:
-        return {"kind": "dropout", "rate": 0.2}, {"kind": "mlp", "hidden": hidden}
-    spread = 1.0 if is_standardised else float(np.sqrt(rows.var(axis=0, dtype=np.float64).mean()))
-    return {"kind": "noise", "scale": float(f"{spread / 2:.2g}")}, {"kind": "mlp", "hidden": hidden}
+    views, encoder = image_views(images)
+    method = {"views": views, "encoder": encoder, **schedule(n_samples)}
+    start = {"start": {"kind": "tsne_gmm"}, "restarts": 1}
+    return Settings(
+        features={"scaling": "range"},
+        n_neighbours=n_neighbours(n_samples),
+        dcan=MethodSettings(preset=None, changes={"latent_dim": _latent_dim(n_clusters), **start, **method}),
+        neural_mixture=MethodSettings(preset=None, changes=method),
+        why=[("views", _in_words(views)), ("encoder", _in_words(encoder)), ("start", "of DCAN: a t-SNE map")],
+    )
 
 
-def text_settings(texts: Sequence[str]) -> dict[str, Any] | None:
+def image_views(images: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Views and encoder for images.
+
+    Args:
+        images: Some of them, in [0, 1], shape (n, channels, height, width).
+
+    Returns:
+        views: an affine family; strokes on black are shifted into black, other images are mirrored at their border.
+        encoder: convolutions down to about four pixels.
+    """
+    channels, height, width = images.shape[1:]
+    border = np.concatenate([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], axis=-1)
+    is_on_black = float(np.median(border)) < 0.05
+    side = min(height, width)
+    views = {
+        "kind": "affine",
+        "size": 0 if side >= 16 else 16,
+        "rotation": 15,
+        "translation": 0.1 if channels == 1 else 0.15,
+        "scale": 0.1 if channels == 1 else 0.3,
+        "shear": 8 if channels == 1 else 5,
+        "padding": "zeros" if is_on_black else "reflection",
+    }
+    widths = [16, 32, 64] if side < 48 else [16, 32, 64, 128]
+    return views, {"kind": "conv", "channels": widths, "hidden": [128]}
+
+
+def vector_settings(rows: np.ndarray, deviations: np.ndarray, n_samples: int, n_clusters: int) -> Settings:
+    """Arrays of vectors: tables, embeddings, anything that lies in columns.
+
+    Args:
+        rows: Some of them as they come, shape (n, n_features).
+        deviations: Standard deviation of each column over all rows, shape (n_features,).
+        n_samples: Number of all rows.
+        n_clusters: Number of clusters.
+
+    Returns:
+        Settings of dense rows, see `feature_settings`, with the scales that suit the columns.
+    """
+    postprocess, reason = vector_scaling(rows, deviations)
+    features = {"scaling": "range", "postprocess": postprocess}
+    return feature_settings(features, n_samples, n_clusters, [("rows", reason)])
+
+
+def vector_scaling(rows: np.ndarray, deviations: np.ndarray) -> tuple[str, str]:
+    """How the columns of vectors are brought to scale.
+
+    Args:
+        rows: Some rows as they come, shape (n, n_features).
+        deviations: Standard deviation of each column over all rows, shape (n_features,).
+
+    Returns:
+        Value of `features.postprocess`, and the reason.
+    """
+    lengths = np.linalg.norm(rows.astype(np.float64), axis=1)
+    if rows.shape[1] > 1 and np.all(np.abs(lengths - 1) < 0.01):
+        return "centre_l2", "rows have length one: centred, and brought back to it"
+    if uneven_columns(deviations):
+        widest = int(deviations.argmax())
+        return "standardise", f"columns have unequal scales (column {widest} varies most): all are standardised"
+    if rows.shape[1] >= _EMBEDDING_COLUMNS and rows.min() < 0 < rows.max():
+        return "centre_l2", f"{rows.shape[1]} columns of like scales are taken for an embedding: centred, of length one"
+    return "none", "columns have like scales: kept as they are"
+
+
+def uneven_columns(deviations: np.ndarray) -> bool:
+    """Whether some columns would decide the clusters before others are heard.
+
+    Args:
+        deviations: Standard deviation of each column, shape (n_features,).
+
+    Returns:
+        Whether, constant columns aside, the upper decile of the deviations, or of fewer than ten columns the largest,
+        is more than three times the median one, or the largest of all is more than 20 times.
+    """
+    varying = deviations[deviations > 0]
+    if not len(varying):
+        return False
+    upper, median = float(np.quantile(varying, 0.9, method="higher")), float(np.median(varying))
+    return upper > 3 * median or float(varying.max()) > 20 * median
+
+
+def feature_settings(
+    features: dict[str, Any], n_samples: int, n_clusters: int, why: Sequence[tuple[str, str]] = ()
+) -> Settings:
+    """Dense rows: neighbours are views, and a partition of k-means is a good start.
+
+    Args:
+        features: Options of the features.
+        n_samples: Number of rows.
+        n_clusters: Number of clusters.
+        why: What was chosen, and why.
+
+    Returns:
+        Settings with the presets for features.
+    """
+    plan = schedule(n_samples)
+    epochs = max(_FEWEST_HELD_EPOCHS, plan["epochs"] // 2)
+    dcan = {
+        "latent_dim": _latent_dim(n_clusters),
+        "batch_size": plan["batch_size"],
+        "epochs": epochs,
+        "record_every": _record_every(epochs),
+    }
+    passes = min(_MOST_PASSES, max(_FEWEST_PASSES, _ROWS_SEEN // n_samples))
+    mixture = {"epochs": passes, "record_every": _record_every(passes)}
+    k = n_neighbours(n_samples)
+    return Settings(
+        features=features,
+        n_neighbours=k,
+        dcan=MethodSettings(preset="dcan_on_features", changes=dcan),
+        neural_mixture=MethodSettings(preset="neural_mixture_on_features", changes=mixture),
+        why=[*why, ("views", f"neighbours: a row and one of the {k} nearest")],
+    )
+
+
+def text_features(texts: Sequence[str], analyzer: str = "word") -> dict[str, Any] | None:
     """Features that suit texts: latent semantic analysis, centred and of length one.
 
     Args:
         texts: All of them.
+        analyzer: What terms are, word or char.
 
     Returns:
         Options of the features; None for few different texts or words, whose terms are better taken as they are.
     """
-    from sklearn.feature_extraction.text import CountVectorizer
-
     n_distinct = len(set(texts))  # copies of a text have no direction of their own
     if n_distinct < _FEWEST_TEXTS:
         return None
     try:
-        n_terms = len(CountVectorizer(max_df=_MAX_DF, min_df=_MIN_DF, binary=True).fit(texts).vocabulary_)
+        n_terms = len(make_counter(analyzer, max_df=_MAX_DF, min_df=_MIN_DF, binary=True).fit(texts).vocabulary_)
     except ValueError:  # no term is left
         return None
     if n_terms < _FEWEST_TERMS:
@@ -134,42 +298,23 @@ def text_settings(texts: Sequence[str]) -> dict[str, Any] | None:
     return {"encoder": "lsa", "lsa": directions, "max_df": _MAX_DF, "min_df": _MIN_DF, "postprocess": "centre_l2"}
 
 
-def neighbour_settings() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Views and encoder for dense rows of length one, whose neighbours share their topic."""
-    return {"kind": "neighbours"}, {"kind": "mlp", "hidden": [512]}
+def term_settings(n_samples: int, n_clusters: int) -> Settings:
+    """Rows of terms: views and encoder as of the Reuters collections; DCAN begins with the partition of k-means."""
+    views, encoder = {"kind": "dropout", "rate": 0.5}, {"kind": "mlp", "hidden": [512, 256]}
+    method = {"views": views, "encoder": encoder, **schedule(n_samples)}
+    start = {"start": {"kind": "kmeans", "hold": 0.3, "n_init": 20}, "restarts": 1}
+    return Settings(
+        features={"scaling": "none"},
+        n_neighbours=n_neighbours(n_samples),
+        dcan=MethodSettings(preset=None, changes={"latent_dim": _latent_dim(n_clusters), **start, **method}),
+        neural_mixture=MethodSettings(preset=None, changes=method),
+        why=[("views", _in_words(views)), ("encoder", _in_words(encoder))],
+    )
 
 
-def term_settings() -> tuple[dict[str, Any], dict[str, Any]]:
-    """Views and encoder for rows of terms: those of the Reuters collections."""
-    return {"kind": "dropout", "rate": 0.5}, {"kind": "mlp", "hidden": [512, 256]}
-
-
-def start_settings(encoder: Mapping[str, Any]) -> dict[str, Any]:
-    """What DCAN begins with.
-
-    Args:
-        encoder: Options of the encoder, whose kind says what the rows are.
-
-    Returns:
-        start and restarts: the partition of k-means for vectors and terms, whose groups may be of any size; for images,
-        where it would mislead, none, which several trainings make up for.
-    """
-    if encoder["kind"] == "mlp":
-        return {"start": {"kind": "kmeans", "hold": 0.3, "n_init": 20}, "restarts": 1}
-    return {"start": {"kind": "none"}, "restarts": 3}
-
-
-def uneven_column(rows: np.ndarray) -> int | None:
-    """The column that would decide the clusters alone.
-
-    Args:
-        rows: Shape (n, n_features).
-
-    Returns:
-        Its index; None if no column varies far more than a typical one.
-    """
-    spread = rows.std(axis=0)
-    return int(spread.argmax()) if spread.max() > 20 * np.median(spread) else None
+def n_neighbours(n_samples: int) -> int:
+    """Nearest rows to find of each row: a fiftieth of few rows."""
+    return min(_NEIGHBOURS, max(_FEWEST_NEIGHBOURS, n_samples // 50), n_samples - 1)
 
 
 def schedule(n_samples: int) -> dict[str, int]:
@@ -184,4 +329,16 @@ def schedule(n_samples: int) -> dict[str, int]:
     low, high = _EPOCHS
     epochs = min(high, max(low, _PASSES // n_samples))
     batch_size = next(size for limit, size in _BATCHES if n_samples < limit)
-    return {"epochs": epochs, "batch_size": batch_size, "record_every": max(1, epochs // _SNAPSHOTS)}
+    return {"epochs": epochs, "batch_size": batch_size, "record_every": _record_every(epochs)}
+
+
+def _record_every(epochs: int) -> int:
+    return max(1, epochs // _SNAPSHOTS)
+
+
+def _latent_dim(n_clusters: int) -> int:
+    return max(2, min(_LATENT, n_clusters))
+
+
+def _in_words(options: dict[str, Any]) -> str:
+    return ", ".join([options["kind"], *(f"{name} {value}" for name, value in options.items() if name != "kind")])

@@ -69,7 +69,7 @@ def encode(
     """
     _check_texts(texts, options)
     # All are tried before one of them begins.
-    opened = {name: _open(name, options) for name in options.encoders if name != LSA}
+    opened = {name: open_encoder(name, options) for name in options.encoders if name != LSA}
     arrays = lsa.fit_lsa(samples, texts, is_fitted, options, analyzer) if LSA in options.encoders else {}
     parts = [
         lsa.project(samples, texts, arrays) if name == LSA else _cached(opened[name], name, texts, options)
@@ -96,7 +96,7 @@ def open_encoders(
     Raises:
         ValueError: if these are other models.
     """
-    opened = {name: _open(name, options) for name in options.encoders if name != LSA}
+    opened = {name: open_encoder(name, options) for name in options.encoders if name != LSA}
     if (found := _join([encoder.sha256 for encoder in opened.values()])) != sha256:
         raise ValueError(f"features: encoder {', '.join(opened)}: expected sha256 {sha256}, got {found}")
 
@@ -122,7 +122,16 @@ def _check_texts(texts: Sequence[str], options: "FeatureOptions") -> None:
         raise ValueError(f"features: text {empty} is empty; expected a text in each of the {len(texts)} rows")
 
 
-def _open(encoder: str, options: "FeatureOptions") -> TextEncoder:
+def open_encoder(encoder: str, options: "FeatureOptions") -> TextEncoder:
+    """Open a model that somebody else has trained.
+
+    Args:
+        encoder: Its name, any but lsa; it has been checked.
+        options: What its rows depend on.
+
+    Returns:
+        The model.
+    """
     kind, name = split_name(encoder)
     if kind == ONNX:
         from deep_clustering.data.encoders.onnx_model import OnnxEncoder

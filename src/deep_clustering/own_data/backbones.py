@@ -1,0 +1,108 @@
+"""A pretrained network for somebody's photographs: which layer, which weights, and how long it takes."""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
+
+import numpy as np
+import torch
+from torchvision import models
+
+from deep_clustering.data.feature_options import FeatureOptions
+from deep_clustering.data.pretrained.backbone import make_backbone
+from deep_clustering.data.pretrained.extraction import make_extractor
+from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file
+from deep_clustering.data.pretrained.weights import load_weights, locate_weights, read_weights
+from deep_clustering.options import build
+from deep_clustering.training.precision import resolve_precision
+from deep_clustering.training.rows import resolve_device
+
+# Layers whose output is one vector for an image, the first that a network has.
+_LAYERS = ("avgpool", "global_pool", "features")
+_SIZE = 224
+_FOLDER = Path("data/01_raw/weights")
+# Images of the batches that are timed; the first batch only warms up.
+_TIMED = 8
+
+
+def backbone_features(name: str, weights: str | None) -> dict[str, Any]:
+    """Options of the features for a backbone, whose weights have been tried.
+
+    Args:
+        name: A known backbone.
+        weights: A file, or a name of torchvision's; None looks for `data/01_raw/weights/<name>.*`.
+
+    Returns:
+        Options: backbone, weights, size, layer and postprocess.
+
+    Raises:
+        FileNotFoundError: if there are no weights, saying what to put where.
+        ValueError: if the backbone is unknown, or the file does not fit it.
+    """
+    check_backbone(name)
+    chosen = weights or _weights_here(name)
+    check_weights(name, chosen)
+    layer = _layer_of(name)
+    if is_file(chosen):
+        load_weights(make_backbone(name, layer), read_weights(Path(chosen)), f"new-data: {chosen} for {name}")
+    return {"backbone": name, "weights": chosen, "size": _SIZE, "layer": layer, "postprocess": "centre_l2"}
+
+
+def _layer_of(name: str) -> str:
+    for layer in _LAYERS:
+        try:
+            make_backbone(name, layer)
+        except ValueError:
+            continue
+        return layer
+    raise ValueError(
+        f"new-data: {name} has none of the layers {', '.join(_LAYERS)}; write features.backbone and features.layer "
+        "into the environment by hand, as conf/cifar10_lite2 does"
+    )
+
+
+def _weights_here(name: str) -> str:
+    """A file in the folder of weights, or those of torchvision that are here already."""
+    short = name.removeprefix(TIMM)
+    for suffix in (".safetensors", ".pth", ".pt"):
+        if (_FOLDER / f"{short}{suffix}").is_file():
+            return (_FOLDER / f"{short}{suffix}").as_posix()
+    if name.startswith(TIMM):
+        raise FileNotFoundError(
+            f"new-data: no weights of {name} here; download model.safetensors from the page of timm/{short} on the "
+            f"Hugging Face hub (https://huggingface.co/timm) and save it as {_FOLDER / short}.safetensors, or name the "
+            "file by --backbone-weights"
+        )
+    url = models.get_model_weights(name)["DEFAULT"].url
+    file = Path(urlparse(url).path).name
+    if (Path(torch.hub.get_dir()) / "checkpoints" / file).is_file():
+        return "DEFAULT"
+    raise FileNotFoundError(
+        f"new-data: no weights of {name} here; download {url} and save it as {_FOLDER / short}.pth, or name the file "
+        "by --backbone-weights; --backbone-weights DEFAULT lets torchvision download it in the run"
+    )
+
+
+def try_backbone(features: Mapping[str, Any], row_shape: tuple[int, ...], base: Mapping[str, Any]) -> tuple[int, float]:
+    """Let a backbone see a few random images.
+
+    Args:
+        features: What `backbone_features` gave.
+        row_shape: Channels, height and width of an image.
+        base: The other options of the features.
+
+    Returns:
+        Values of a row, and seconds for an image here.
+    """
+    options = build(FeatureOptions, {**base, **features}, "features")
+    device = resolve_device(options.device)
+    weights = locate_weights(str(options.backbone), options.weights) if is_file(options.weights) else None
+    precision = resolve_precision(options.precision, device)
+    extractor = make_extractor(options, [0.0, 255.0], weights, precision, device)
+    images = np.random.default_rng(0).integers(0, 256, (_TIMED, *row_shape), dtype=np.uint8)
+    extractor(images[:2])
+    start = time.perf_counter()
+    width = extractor(images).shape[1]
+    return width, (time.perf_counter() - start) / _TIMED

@@ -1,0 +1,110 @@
+"""What the user of `kedro new-data` asks for."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from deep_clustering.data.sources.array_files import LAYOUTS
+from deep_clustering.data.sources.terms import ANALYZERS
+from deep_clustering.options import check_choice
+from deep_clustering.own_data.environments import check_name
+
+# Options that belong to one kind of data.
+_BELONGS = {
+    "column": "text",
+    "encoder": "text",
+    "separator": "text",
+    "header": "text",
+    "analyzer": "text",
+    "key": "array",
+    "size": "images",
+    "backbone": "images",
+    "backbone_weights": "images",
+}
+
+DEFAULT_BUDGET = "120"
+"""Seconds that a run may take, as the command line has it."""
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asks for; one of images, array and text."""
+
+    name: str
+    """Name of the new environment."""
+    images: Path | None = None
+    """Folder of images."""
+    array: Path | None = None
+    """File of an array, dense or sparse."""
+    text: Path | None = None
+    """Table with a column of texts."""
+    column: str | None = None
+    """That column."""
+    separator: str = "auto"
+    """Between the cells of the table; auto finds it."""
+    header: bool | Literal["auto"] = "auto"
+    """Whether the first line names the columns; auto finds it."""
+    analyzer: str = "auto"
+    """What terms are: word, char, or auto."""
+    encoder: str | None = None
+    """Of the texts; None takes latent semantic analysis where it can."""
+    labels: str | None = None
+    """`folders`; a file or a name in the same archive; a column."""
+    key: str | None = None
+    """Name of the array in an archive."""
+    layout: str = "auto"
+    """Axes of the array."""
+    encoding: str = "utf-8"
+    """Of the text."""
+    size: int | None = None
+    """Side of the images; None chooses one."""
+    backbone: str | None = None
+    """Pretrained network that sees the images."""
+    backbone_weights: str | None = None
+    """File of its weights, or their name."""
+    n_clusters: int | None = None
+    """Number of clusters; None takes the number of classes, or a guess."""
+    budget: str = DEFAULT_BUDGET
+    """Time that a run of the environment may take."""
+    force: bool = False
+    """Replace an environment of that name."""
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+        given = [option for option in ("images", "array", "text") if getattr(self, option) is not None]
+        if len(given) != 1:
+            got = " and ".join(f"--{option}" for option in given) or "none of them"
+            raise ValueError(f"new-data: expected one of --images, --array and --text, got {got}")
+        for option, kind in _BELONGS.items():
+            if getattr(self, option) not in (None, "auto") and given != [kind]:
+                flag = {"header": "no-header"}.get(option, option.replace("_", "-"))
+                raise ValueError(f"new-data: --{flag} belongs to --{kind}, got it with --{given[0]}")
+        check_choice("new-data: --layout", self.layout, LAYOUTS)
+        check_choice("new-data: --analyzer", self.analyzer, ("auto", *ANALYZERS))
+        if self.text is not None and self.column is None:
+            raise ValueError("new-data: --text needs --column, the name of the column of texts")
+        if self.images is not None and self.labels not in (None, "folders", "none"):
+            raise ValueError(f"new-data: --labels of --images must be folders or none, got '{self.labels}'")
+        if self.backbone_weights is not None and self.backbone is None:
+            raise ValueError("new-data: --backbone-weights needs --backbone, the name of the network")
+        if self.encoder is not None:
+            from deep_clustering.data.encoders.known import check_encoder
+
+            check_encoder(self.encoder)
+        parse_budget(self.budget)
+
+
+def parse_budget(text: str) -> float:
+    """Seconds of a time such as 120, 90s, 2m or 1.5h.
+
+    Raises:
+        ValueError: if it is no such time, or none at all.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d*)?)\s*(s|m|h|)", text.strip().lower())
+    seconds = float(match[1]) * _UNITS[match[2]] if match else 0.0
+    if not seconds:
+        raise ValueError(f"new-data: --budget must be a time such as 120, 90s, 2m or 1h, got '{text}'")
+    return seconds
