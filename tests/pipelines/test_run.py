@@ -249,7 +249,7 @@ def test_images_that_cannot_be_read_are_in_the_tables(project, caplog):
 
 
 def test_empty_texts_are_in_the_tables_with_the_numbers_of_the_file(project):
-    texts = ["", *["red apple pie", "blue whale sea"] * 10, " "]
+    texts = ["", *["red apple pie", "blue whale sea"] * 10, "a", " "]  # "a" is no term
     pd.DataFrame({"text": texts, "of": "me"}).to_csv(project / "texts.csv", index=False)
     (project / "conf" / "mine").mkdir()
     shutil.copy(project / "conf" / "reuters10k" / "catalog.yml", project / "conf" / "mine")
@@ -264,8 +264,10 @@ def test_empty_texts_are_in_the_tables_with_the_numbers_of_the_file(project):
         n_clusters=2,
     )
     shown = check_tables(project, "kmeans")
-    assert shown["id"].tolist() == [str(number) for number in range(22)]
-    assert [number for number, why in enumerate(shown["skipped"]) if why] == [0, 21]
+    assert shown["id"].tolist() == [str(number) for number in range(23)]
+    assert [number for number, why in enumerate(shown["skipped"]) if why] == [0, 22]
+    assert [number for number, text in enumerate(shown["is_outlier"]) if text == "True"] == [21]
+    assert shown["probability"][21] == "0.5"
     names = load_last(project, JSONDataset, "cluster_names.json")
     assert {frozenset(name.split(", ")) for name in names} == {
         frozenset({"red", "apple", "pie"}),

@@ -39,6 +39,12 @@ def test_a_method_without_densities_has_no_outliers():
     assert not table["is_outlier"].fillna(False).any()
 
 
+def test_rows_that_say_nothing_are_outliers_and_of_no_cluster_in_particular():
+    table = make(is_blank=np.array([False, True, False]))
+    np.testing.assert_array_equal(table["probability"], [0.75, np.nan, 0.5, 0.875])
+    assert table["is_outlier"].tolist() == [False, pd.NA, True, False]
+
+
 def test_a_gap_makes_no_number_of_another_kind(tmp_path):
     TableDataset(filepath=str(tmp_path / "table.csv")).save(for_spreadsheets(make()))
     read = pd.read_csv(tmp_path / "table.csv", dtype=str, keep_default_na=False)

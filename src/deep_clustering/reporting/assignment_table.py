@@ -21,6 +21,7 @@ def tabulate(
     names: Sequence[str],
     log_density: np.ndarray | None = None,
     threshold: float | None = None,
+    is_blank: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """Put what a method says of each row beside what the row is.
 
@@ -31,6 +32,8 @@ def tabulate(
         names: Name of each cluster.
         log_density: How likely each sample is, shape (n_samples,), in nats; None for a method without densities.
         threshold: Log density below which a sample is an outlier; None for none.
+        is_blank: Which samples say nothing, as texts without a known term, shape (n_samples,); None for none. They are
+            outliers and as likely of any cluster, as where new rows are predicted.
 
     Returns:
         A line for each row of the source, in its order: `row`, the number of the sample; `id`, its file, id or number
@@ -53,6 +56,8 @@ def tabulate(
         column[is_sample] = values
         return column
 
+    blank = np.zeros(len(assignments), dtype=bool) if is_blank is None else is_blank
+    probability = np.where(blank, 1 / responsibilities.shape[1], responsibilities.max(axis=1)).astype(np.float64)
     density = np.full(len(assignments), np.nan) if log_density is None else log_density.astype(np.float64)
     return pd.DataFrame(
         {
@@ -60,9 +65,9 @@ def tabulate(
             "id": row_ids["id"].astype(str),
             "cluster": spread(assignments, "Int64"),
             "cluster_name": ["" if sample < 0 else names[assignments[sample]] for sample in samples],
-            "probability": spread(responsibilities.max(axis=1).astype(np.float64), "Float64").astype("float64"),
+            "probability": spread(probability, "Float64").astype("float64"),
             "log_density": spread(density, "Float64").astype("float64"),
-            "is_outlier": spread(density < (-np.inf if threshold is None else threshold), "boolean"),
+            "is_outlier": spread((density < (-np.inf if threshold is None else threshold)) | blank, "boolean"),
             "skipped": row_ids["skipped"].astype(str),
         }
     )

@@ -138,6 +138,7 @@ def tabulate(
     names: list[str],
     row_ids: Any,  # noqa: ANN401
     predictor: Predictor,
+    features: np.ndarray,
 ) -> tuple[Any, Any]:
     """Put the result into a table, without labels.
 
@@ -147,11 +148,13 @@ def tabulate(
         names: Name of each cluster.
         row_ids: A line for each row of the source.
         predictor: Knows below which density a sample is an outlier.
+        features: Rows, shape (n_samples, ...); zeros for a text without a known term.
 
     Returns:
         shown: a pandas.DataFrame for a CSV file, safe to open in a spreadsheet.
         table: the same with all digits, see `deep_clustering.reporting.assignment_table`.
     """
+    from deep_clustering.data.preparation import has_no_terms
     from deep_clustering.reporting import assignment_table
 
     table = assignment_table.tabulate(
@@ -161,5 +164,6 @@ def tabulate(
         names=names,
         log_density=representation.get("log_density"),
         threshold=predictor.threshold,
+        is_blank=has_no_terms(predictor.preparation, features),
     )
     return assignment_table.for_spreadsheets(table), table

@@ -19,6 +19,7 @@ def create_pipeline(name: str) -> Pipeline:
     inputs = ["features", "split", "neighbours"]
     said = ["assignments", "representation"]
     tables = ["assignments_csv", "assignments_parquet"]
+    shown = [*said, "cluster_names", "row_ids", "predictor", "features"]
     fitted = ["model", "preparation", "history", "features", "split", "params:predictor"]
     nodes = [
         Node(fit, [*inputs, "params:options", "params:checkpoints"], ["model", "history"], name="fit", tags="train"),
@@ -31,7 +32,7 @@ def create_pipeline(name: str) -> Pipeline:
             name="name_clusters",
             tags="predict",
         ),
-        Node(tabulate, [*said, "cluster_names", "row_ids", "predictor"], tables, name="tabulate", tags="predict"),
+        Node(tabulate, shown, tables, name="tabulate", tags="predict"),
     ]
     return Pipeline(
         nodes,
