@@ -12,7 +12,9 @@ from PIL import Image
 from scipy import sparse
 
 from command_line import error_of, kedro
+from deep_clustering.datasets import JSONDataset
 from deep_clustering.runs import cluster_folders
+from pipelines.small_project import versions
 from tracked_project import make_project, tracked_run, write_parameters
 
 TABLE = pd.DataFrame(
@@ -280,6 +282,9 @@ tracking: {log_model: false}
     )
     run = tracked_run(project)
     assert run.status == "FINISHED"
+    recommended = JSONDataset(filepath=str(versions(project, "recommendation.json")[-1])).load()["method"]
+    assert f"exporting {recommended} of run {run.run_id[:8]}" in output(project, "--to", "best")
+    tracked_run(project, "--pipelines=kmeans,ward")
     message = error_of(kedro(project, "export-clusters", "--to", "out"))
     assert message.endswith("choose by --method: kmeans, ward")
     message = error_of(kedro(project, "export-clusters", "--to", "out", "--method", "wart"))

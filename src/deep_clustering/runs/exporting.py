@@ -25,7 +25,7 @@ class ExportRequest:
     to: Path
     """The folder, which must not exist or be empty."""
     method: str | None = None
-    """Which method of the run; None for the only one."""
+    """Which method of the run; None for the only one, or the one that the run recommends."""
     env: str | None = None
     """Environment or data set that the newest run is looked for in."""
     copy: bool = False
@@ -88,6 +88,9 @@ def _method_of(plan: repeating.Plan, run: RecordedRun, asked: str | None) -> str
             f"export-clusters: run {run.run_id} ({run.name}) has left no table of clusters; if it is unfinished, "
             f"`kedro resume {run.run_id[:8]}` goes on with it"
         )
+    recommended = _recommended(plan, run)
+    if asked is None and recommended in found:
+        return recommended
     if asked is None and len(found) > 1:
         raise ValueError(
             f"export-clusters: run {run.run_id[:8]} has several methods; choose by --method: {', '.join(found)}"
@@ -95,6 +98,14 @@ def _method_of(plan: repeating.Plan, run: RecordedRun, asked: str | None) -> str
     if asked is not None and asked not in found:
         raise ValueError(f"export-clusters: --method: run {run.run_id[:8]} has no '{asked}' ({closest(asked, found)})")
     return asked or found[0]
+
+
+def _recommended(plan: repeating.Plan, run: RecordedRun) -> str:
+    """The method that the run recommends; empty if it has compared none."""
+    name = "recommendation"
+    if name not in plan.pipeline.all_outputs() or not repeating.version_path(plan, name, run.save_version).exists():
+        return ""
+    return str(_load(plan, run, name)["method"])
 
 
 def _load(plan: repeating.Plan, run: RecordedRun, name: str) -> Any:  # noqa: ANN401
