@@ -85,6 +85,11 @@ def test_nothing_to_choose_from_is_words():
     assert choose_analyzer(["!", "?"]) == "word"
 
 
+def test_what_has_not_been_chosen_yet_counts_nothing():
+    with pytest.raises(ValueError, match="analyzer got 'auto'"):
+        make_counter("auto")
+
+
 def test_runs_of_characters_stop_at_spaces_and_punctuation():
     counter = make_counter("char").fit(["Ab。c d!"])
     assert sorted(counter.vocabulary_) == ["a", "ab", "b", "c", "d"]
