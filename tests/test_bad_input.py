@@ -60,9 +60,12 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (with_value(np.nan), r"ingestion: .* must be finite, got NaN or infinity first in row 7$"),
-        (with_value(-np.inf), r"ingestion: .* must be finite, got NaN or infinity first in row 7$"),
-        (with_value(np.nan).astype(np.float64), r"ingestion: .* must be finite, got NaN or infinity first in row 7$"),
+        (with_value(np.nan), r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2$"),
+        (with_value(-np.inf), r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2$"),
+        (
+            with_value(np.nan).astype(np.float64),
+            r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2$",
+        ),
         (ROWS.astype(complex), r"ingestion: samples must be .*, got complex128 \(60, 5\)$"),
         (ROWS.astype(str), r"ingestion: samples must be .*, got <U\d+ \(60, 5\)$"),
         (ROWS.astype(object), r"ingestion: .*samples\.npy: expected a \.npy array of numbers, got .*pickle"),
@@ -86,8 +89,8 @@ def test_samples_that_cannot_be_clustered_are_refused(project, samples, message)
     [
         (np.zeros(61, dtype=int), r"ingestion: expected one label for each of the 60 rows, got 61$"),
         (np.zeros(59, dtype=int), r"ingestion: expected one label for each of the 60 rows, got 59$"),
-        (np.zeros(60), r"ingestion: labels must be integers .*, got float64 \(60,\)$"),
-        (np.zeros((60, 1), dtype=int), r"ingestion: labels must be integers .*, got int64 \(60, 1\)$"),
+        (np.full(60, 0.5), r"ingestion: labels must be whole numbers, got 0\.5 first in row 0$"),
+        (np.zeros((60, 2), dtype=int), r"ingestion: labels must be integers .*, got int64 \(60, 2\)$"),
         (np.full(60, -2), r"ingestion: labels must be at least 0, or -1 for unknown, got -2$"),
     ],
 )

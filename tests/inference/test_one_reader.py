@@ -158,6 +158,29 @@ def test_an_archive_whose_samples_are_all_but_the_labels(train, predict, tmp_pat
     np.testing.assert_array_equal(predict(model, tmp_path / "renamed.npz", key="rows")["cluster"], assigned)
 
 
+def test_greys_of_more_than_8_bits_are_scaled_as_in_training(train, predict, tmp_path):
+    (tmp_path / "all").mkdir()
+    (tmp_path / "few").mkdir()
+    for index in range(23):
+        grey = (400 + 160 * GREY[index, 0]).astype(np.uint16)
+        Image.fromarray(grey).save(tmp_path / f"all/{index:02d}.png")
+        if BRIGHT[index]:
+            Image.fromarray(grey).save(tmp_path / f"few/{index:02d}.png")
+    assigned, model = train(image_folder(tmp_path / "all"))
+    assert set(assigned) == {0, 1}
+    np.testing.assert_array_equal(predict(model, tmp_path / "all")["cluster"], assigned)
+    np.testing.assert_array_equal(predict(model, tmp_path / "few")["cluster"], assigned[BRIGHT == 1])
+
+
+@pytest.mark.parametrize("features", [{}, {"encoder": "lsa", "lsa": 2, "min_df": 1, "max_df": 0.9}])
+def test_texts_without_spaces(train, predict, tmp_path, features):
+    texts = ["石油价格上涨了", "今天石油价格下跌", "原油石油出口", "足球比赛进球", "昨天足球进球很多", "球队足球比赛"]
+    pd.DataFrame({"text": texts}).to_csv(tmp_path / "a.csv", index=False)
+    assigned, model = train(text_table(tmp_path / "a.csv"), **features)
+    np.testing.assert_array_equal(predict(model, tmp_path / "a.csv")["cluster"], assigned)
+    assert len(set(assigned[:3])) == len(set(assigned[3:])) == 1
+
+
 @pytest.mark.parametrize("form", [sparse.csr_matrix, sparse.csc_matrix, sparse.coo_matrix])
 def test_sparse_files_of_any_form(train, predict, tmp_path, form):
     rows = COLOUR.reshape(23, -1) * (GENERATOR.random((23, 60)) < 0.8)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.data.sources.loading import make_source
-from deep_clustering.data.sources.terms import make_counter
+from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
 from deep_clustering.own_data.environments import Environment, environment_files, write_environment
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, estimate
@@ -167,6 +167,8 @@ def _seconds_of_lsa(seen: Look) -> float:
     """Terms are counted three times, and rows multiplied with as many vectors as in scikit-learn's iterations."""
     some = seen.texts[:: max(1, len(seen.texts) // 500)]
     analyzer = seen.source.get("analyzer", "word")
+    if analyzer == "auto":
+        analyzer = choose_analyzer(some)
     start = time.perf_counter()
     counts = make_counter(analyzer).fit_transform(some)
     counting = time.perf_counter() - start

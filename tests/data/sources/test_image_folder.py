@@ -182,7 +182,7 @@ def test_files_of_8_bits_keep_their_greys_beside_deep_ones(tmp_path):
     Image.fromarray(ramp(0, 400, 560).astype(np.uint16)).save(tmp_path / "b.png")
     assert load_folder(tmp_path, channels=1)[0].samples[0].max() == 100
     (tmp_path / "b.png").unlink()
-    assert load_folder(tmp_path)[1]["reading"] == {"grey_ranges": {}}
+    assert load_folder(tmp_path)[1]["reading"]["grey_ranges"] == {}
 
 
 def test_a_folder_of_one_grey_level_has_the_range_of_its_type(tmp_path):

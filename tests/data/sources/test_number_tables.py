@@ -131,5 +131,5 @@ def test_what_is_not_there_is_told(tmp_path, table, changes, message):
 
 
 def test_a_piece_counts_its_rows_from_where_it_begins():
-    with pytest.raises(ValueError, match="here: column 'b': .* got 'nan' first in row 102$"):
+    with pytest.raises(ValueError, match=r"here: column 'b': .* got 'nan' first in row 102$"):
         numbers_of(pd.DataFrame({"b": [1.0, 2.0, np.nan]}), ["b"], "here", 100)

@@ -232,7 +232,7 @@ def test_labels_may_be_floats_or_a_column_and_nan_is_no_label(tmp_path, labels, 
 
 @pytest.mark.parametrize("wrong", [0.5, np.inf, 1e300])
 def test_fractions_are_no_labels(wrong):
-    with pytest.raises(ValueError, match="labels must be whole numbers, got .* first in row 2"):
+    with pytest.raises(ValueError, match=r"labels must be whole numbers, got .* first in row 2"):
         class_labels(np.array([0.0, np.nan, wrong]), 3)
 
 
@@ -265,7 +265,7 @@ def test_arrays_that_are_called_as_those_of_a_matrix_are_no_matrix(tmp_path):
 def test_a_wild_value_is_named_by_row_and_column(tmp_path, dtype, value):
     rows = np.random.default_rng(0).normal(size=(5000, 4)).astype(dtype)
     rows[4500, 2] = value
-    with pytest.raises(ValueError, match="must be finite, got NaN or infinity first in row 4500, column 2$"):
+    with pytest.raises(ValueError, match=r"must be finite, got NaN or infinity first in row 4500, column 2$"):
         load_array(save(tmp_path / "rows.npy", rows))
 
 

@@ -382,7 +382,7 @@ def test_sparse_rows_need_neither_labels_nor_terms(arrays):
     [
         (b"PK", None, None, r"rows\.npz: expected a sparse matrix"),
         (sparse.csr_matrix(DENSE), np.array([0, 1]), None, "one label for each of the 3 rows, got 2"),
-        (sparse.csr_matrix(DENSE), np.array([0.5, 1, 2]), None, "labels must be integers"),
+        (sparse.csr_matrix(DENSE), np.array([0.5, 1, 2]), None, "labels must be whole numbers"),
         (sparse.csr_matrix(DENSE), None, b"oil\nprice\n", "one term for each of the 3 columns, got 2"),
         (sparse.csr_matrix(DENSE), None, b"oil\n\xff\nx\n", "expected UTF-8 text"),
         (sparse.csr_matrix(DENSE * np.nan), None, None, "must be finite"),

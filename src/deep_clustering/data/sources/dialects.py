@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from deep_clustering.data.sources.compression import open_bytes, plain_suffix
+from deep_clustering.data.sources.compression import DAMAGED, open_bytes, plain_suffix
 
 _SEPARATORS = (",", ";", "\t", "|")
 _QUOTES = ('"', "'")
@@ -52,8 +52,11 @@ def find_dialect(file: Path, encoding: str = "utf-8", separator: str = "auto", q
     Raises:
         ValueError: if the file cannot be decompressed.
     """
-    with open_bytes(file) as stream:
-        head = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="").read(_LOOKED_AT)
+    try:
+        with open_bytes(file) as stream:
+            head = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="").read(_LOOKED_AT)
+    except DAMAGED as error:
+        raise ValueError(f"ingestion: {file}: cannot be read as {plain_suffix(file)}: {error}") from error
     usual = "\t" if plain_suffix(file) == ".tsv" else ","
     separators = sorted(_SEPARATORS, key=lambda each: each != usual) if separator == "auto" else [separator]
     quotes = _QUOTES if quote == "auto" else (quote,)
@@ -81,9 +84,7 @@ def check_marks(separator: str, quote: str) -> None:
     """
     for name, mark in (("separator", separator), ("quote", quote)):
         if mark != "auto" and (len(mark) != 1 or mark.isalnum() or mark in "\r\n"):
-            raise ValueError(
-                f"{name} must be one character such as ',' ';' '|' or a tab (\"\\t\"), or auto, got {mark!r}"
-            )
+            raise ValueError(f"{name} must be one character such as ',', ';' or a tab, or auto, got {mark!r}")
 
 
 def has_header(rows: Sequence[Sequence[str]]) -> bool:

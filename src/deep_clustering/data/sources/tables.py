@@ -1,14 +1,11 @@
 """Tables of CSV, TSV, Parquet and JSON Lines, perhaps compressed: whole, or piece by piece."""
 
 import codecs
-import zipfile
-import zlib
 from collections.abc import Iterator
-from lzma import LZMAError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from deep_clustering.data.sources.compression import open_bytes, plain_suffix
+from deep_clustering.data.sources.compression import DAMAGED, open_bytes, plain_suffix
 from deep_clustering.data.sources.dialects import find_dialect
 
 if TYPE_CHECKING:
@@ -19,18 +16,7 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 _BLOCK = 1 << 20
 
 # What damaged tables make the readers of pandas and pyarrow raise, and damaged archives those of Python.
-_UNREADABLE = (
-    ValueError,
-    OSError,
-    TypeError,
-    AttributeError,
-    OverflowError,
-    EOFError,
-    zlib.error,
-    zipfile.BadZipFile,
-    LZMAError,
-    NotImplementedError,
-)
+_UNREADABLE = (*DAMAGED, TypeError, AttributeError, OverflowError)
 
 # Encodings that are tried to say how undecodable bytes would read, the commonest first.
 _LIKELY = ("cp1252", "gb18030", "shift_jis", "cp1251")

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
+from deep_clustering.options import check_choice
+
 if TYPE_CHECKING:
     from sklearn.feature_extraction.text import CountVectorizer
 
@@ -68,6 +70,7 @@ def make_counter(analyzer: str, **options: Any) -> "CountVectorizer":  # noqa: A
 
 def term_function(analyzer: str) -> str | Callable[[str], Iterator[str]]:
     """What scikit-learn's counters take as `analyzer`."""
+    check_choice("analyzer", analyzer, ANALYZERS)
     return "word" if analyzer == "word" else _character_runs
 
 
