@@ -179,6 +179,19 @@ def test_the_pipeline_writes_a_row_for_each_new_one(trained, expected, tmp_path)
     assert_equal(table.drop(columns=["id", "skipped"]), expected[:3])
 
 
+def test_predictions_lie_with_the_model_whatever_the_environment(trained, expected, tmp_path):
+    np.save(tmp_path / "rows.npy", IMAGES)
+    before = versions(trained, "predictions.parquet")
+    options = f"--params=tracking.enabled=false,model={MODEL},input={tmp_path / 'rows.npy'}"
+    result = kedro(trained, "run", "--env=own", "--pipelines=predict", options)
+    assert result.exit_code == 0, result.output
+    (new,) = set(versions(trained, "predictions.parquet")) - set(before)
+    folder = trained / "data" / "07_model_output"
+    assert new.is_relative_to(folder / "digits" / "predictions")
+    assert not (folder / "own").exists()
+    assert pd.read_parquet(new)["cluster"].tolist() == expected["cluster"].tolist()
+
+
 def test_the_pipeline_refuses_what_it_cannot_do_and_writes_nothing(trained, tmp_path):
     np.save(tmp_path / "wide.npy", np.zeros((2, 65)))
     np.save(tmp_path / "rows.npy", IMAGES)

@@ -175,7 +175,8 @@ def has_no_terms(preparation: Preparation, rows: RowArray) -> np.ndarray:
     """
     if not (preparation.terms or preparation.takes_texts):
         return np.zeros(rows.shape[0], dtype=bool)
-    return rows.getnnz(axis=1) == 0 if sparse.issparse(rows) else ~rows.any(axis=1)
+    n_values = rows.getnnz(axis=1) if isinstance(rows, sparse.csr_matrix) else np.count_nonzero(rows, axis=1)
+    return np.asarray(n_values == 0)
 
 
 def open_eyes(preparation: Preparation, weights: str | None = None) -> Callable[[Any], RowArray]:

@@ -92,9 +92,9 @@ def _file_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[
 def _read_array(path: Path, preparation: Preparation) -> Any:  # noqa: ANN401 - dense or CSR
     if is_sparse_file(path):
         return read_sparse(path)[0]
-    names, key = array_names(path), preparation.reading.get("key")
     # An archive of one array needs no name, whatever it was in training.
-    return read_array(path, "rows", None if len(names) == 1 else key)
+    key = preparation.reading.get("key") if len(array_names(path)) > 1 else None
+    return read_array(path, "rows", key, besides=preparation.reading.get("besides"))
 
 
 def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -91,6 +92,9 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
     card = data_card(loaded)
     # What a source found out beats what was said of it: "auto" is of no use to new files.
     stated = {name: value for name, value in ingestion.source.items() if name in _TRAVELLING}
+    labels = ingestion.source.get("labels")
+    if stated["kind"] == "arrays" and labels is not None and not Path(str(labels)).suffix:
+        stated["besides"] = str(labels)  # an array beside the samples: new archives may have it too
     return loaded, {**card, "reading": {**stated, **card.get("reading", {})}}
 
 
