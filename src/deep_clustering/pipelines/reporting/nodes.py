@@ -158,8 +158,11 @@ def compare_methods(
     from deep_clustering.reporting.comparison import write_comparison
 
     named = _parts(scores, "scores")
-    table = pd.DataFrame([{"method": name, **one["metrics"]} for name, one in named.items()])
-    return table, write_comparison(table=table, all_scores=named)
+    label_free = {name: one["score"] for name, one in recommendation["scores"].items()}
+    rows = [{"method": name, **one["metrics"], "neighbour_score": label_free.get(name)} for name, one in named.items()]
+    table = pd.DataFrame(rows)
+    page = write_comparison(table=table, all_scores=named, recommendation=recommendation, failures=failures)
+    return table, page
 
 
 def _parts(of_methods: dict[str, Any], what: str) -> dict[str, Any]:
