@@ -190,7 +190,8 @@ def _show_recommendation(catalog: CatalogProtocol, made: Sequence[str]) -> None:
     logger.info("%s", recommendation["sentence"])
     if recommendation["certainty"]:
         logger.info("%s", recommendation["certainty"])
-    files = ["recommended_assignments", "recommendation", f"{recommendation['method']}_report", "comparison_report"]
+    report = f"{recommendation['method']}_report"
+    files = ["recommended_clusters_csv", "recommended_assignments", "recommendation", report, "comparison_report"]
     for name in files:
         if name in made:
             logger.info("%s: %s", name, _latest_file(catalog, name))

@@ -272,6 +272,7 @@ def test_empty_texts_are_in_the_tables_with_the_numbers_of_the_file(project):
         frozenset({"blue", "whale", "sea"}),
     }
 
+
 def test_one_column_is_compared_by_all_methods(project):
     generator = np.random.default_rng(0)
     column = np.concatenate([generator.normal(place, 1, size=40) for place in (-20, 0, 20)])

@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pandas as pd
 import pytest
 from kedro.io import DataCatalog, MemoryDataset
@@ -57,6 +58,9 @@ def test_a_method_that_fails_is_reported_and_the_others_are_compared(project, mo
     message = str(error) or "MemoryError"
     assert recommendation["failures"] == {"gmm": message}
     assert set(recommendation["scores"]) == {"kmeans", "ward"}
+    clusters = pd.read_csv(newest(project, "clusters.csv"))["cluster"]
+    (chosen,) = [path for path in versions(project, "assignments.npy") if "recommended" in path.parts]
+    np.testing.assert_array_equal(clusters, np.load(chosen))
     page = next(path for path in versions(project, "report.html") if "comparison" in path.parts).read_text()
     assert f"gmm failed and was left out: {message}" in page
     assert len([r for r in caplog.records if "gmm failed and is left out" in r.getMessage()]) == 1
@@ -66,7 +70,7 @@ def test_a_method_that_fails_is_reported_and_the_others_are_compared(project, mo
 def test_it_is_tracked_as_finished_with_what_failed(project, monkeypatch):
     monkeypatch.setattr(GaussianMixtureClusterer, "fit", fails_with(ValueError("gmm: no such rows")))
     assert kedro_run(project, "--env=digits", SMALL).exit_code == 0
-    client = MlflowClient(f"sqlite:///{project}/data/mlflow/mlflow.db")
+    client = MlflowClient(f"sqlite:///{project}/mlflow.db")
     (run,) = client.search_runs([e.experiment_id for e in client.search_experiments()])
     assert run.info.status == "FINISHED"
     assert run.data.tags["failed_methods"] == "gmm"
@@ -99,8 +103,10 @@ def test_a_run_of_one_method_by_its_name_fails_as_ever(project, monkeypatch):
 
 
 def test_data_that_cannot_be_read_end_the_run(project):
-    given = SMALL.replace("n_rows=120", "n_rows=3")
-    assert "n_rows" in error_of(kedro_run(project, "--env=digits", given + UNTRACKED)) or True
+    source = ",ingestion.source.kind=arrays,ingestion.source.samples=missing.npy,ingestion.source.name=mine"
+    source += ",ingestion.source.labels=null,ingestion.source.key=null,ingestion.source.layout=auto"
+    given = SMALL + UNTRACKED + source + ",ingestion.source.value_range=null"
+    assert "missing.npy" in error_of(kedro_run(project, "--env=digits", given))
 
 
 @pytest.mark.parametrize(
