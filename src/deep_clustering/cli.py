@@ -17,6 +17,7 @@ from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
 
 from deep_clustering.options import closest
+from deep_clustering.runs.comparing import ComparingRunner, is_comparison
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,9 @@ def _run(**options: Any) -> Any:  # noqa: ANN401
     """Run the pipeline; an expected error becomes one message without a traceback."""
     _check_environment(options["env"])
     _check_runner(options["runner"])
+    names = [*(options["pipelines"] or []), *filter(None, [options["pipeline"]])]
+    if options["runner"] is None and is_comparison(names):
+        options["runner"] = f"{ComparingRunner.__module__}.{ComparingRunner.__name__}"
     # The project documents --pipeline as well as --pipelines; the warning would be the first thing a user reads.
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
     try:

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from deep_clustering.options import build, closest
 from deep_clustering.pipeline_registry import register_pipelines
 from deep_clustering.pipelines.namespaces import NAMESPACES, ComparisonOptions
 from deep_clustering.pipelines.parameters import parameter_names, shadowed_globals, unknown_parameters, wrong_options
+from deep_clustering.runs.comparing import failures_of
 
 logger = logging.getLogger(__name__)
 
@@ -161,9 +162,10 @@ class ShowResults:
     """Says at the end of a run what came out and where it lies."""
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
-        """Log the main scores and the files of scores and reports."""
-        for name in sorted(pipeline.all_outputs()):
+    def after_pipeline_run(self, run_result: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Log the main scores, the files of scores and reports, and what a comparison recommends."""
+        made = sorted(pipeline.all_outputs() - failures_of(run_result).lost)
+        for name in made:
             if name.endswith("_scores"):
                 scores = catalog.load(name)
                 shown = ", ".join(f"{key} {scores['metrics'][key]:.3f}" for key in _SHOWN if key in scores["metrics"])
@@ -172,10 +174,27 @@ class ShowResults:
                 if selection := scores["selection"]:
                     low, high = selection["interval"]
                     logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)
-        for name in sorted(pipeline.all_outputs()):
+        for name in made:
             if name.endswith(("_scores", "_assignments_csv", "report", "predictions")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))
         logger.info("the pipelines: make viz; the tracked runs: make ui")
+        if "recommendation" in made:
+            _show_recommendation(catalog, made)
+
+
+def _show_recommendation(catalog: CatalogProtocol, made: Sequence[str]) -> None:
+    """Log what failed, what is recommended, how sure that is, and where the results of it lie."""
+    recommendation = catalog.load("recommendation")
+    for method, message in recommendation["failures"].items():
+        logger.warning("%s failed and was left out: %s", method, message)
+    logger.info("%s", recommendation["sentence"])
+    if recommendation["certainty"]:
+        logger.info("%s", recommendation["certainty"])
+    report = f"{recommendation['method']}_report"
+    files = ["recommended_clusters_csv", "recommended_assignments", "recommendation", report, "comparison_report"]
+    for name in files:
+        if name in made:
+            logger.info("%s: %s", name, _latest_file(catalog, name))
 
 
 def _latest_file(catalog: CatalogProtocol, name: str) -> str:

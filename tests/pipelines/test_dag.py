@@ -67,6 +67,14 @@ def test_labels_reach_only_evaluation(method):
     assert writers == {"data.load_samples"}
 
 
+def test_the_recommendation_does_not_see_labels():
+    behind = {node.name for node in PIPELINES["__default__"].from_inputs("labels").nodes}
+    assert "evaluation.recommend" not in behind
+    readers = {node.name for node in PIPELINES["__default__"].nodes if "labels" in node.inputs}
+    scored = {f"evaluation.{what}_{name}" for name in COMPARED for what in ("score", "project")}
+    assert readers == scored
+
+
 @pytest.mark.parametrize("name", PIPELINES)
 def test_nodes_are_named_by_us(name):
     for node in PIPELINES[name].nodes:

@@ -273,3 +273,21 @@ def test_empty_texts_are_in_the_tables_with_the_numbers_of_the_file(project):
         frozenset({"red", "apple", "pie"}),
         frozenset({"blue", "whale", "sea"}),
     }
+
+
+def test_one_column_is_compared_by_all_methods(project):
+    generator = np.random.default_rng(0)
+    column = np.concatenate([generator.normal(place, 1, size=40) for place in (-20, 0, 20)])
+    np.save(project / "rows.npy", column[:, None].astype(np.float32))
+    networks = {"encoder": {"kind": "mlp", "hidden": [8]}, "views": {"kind": "noise", "scale": 0.1}}
+    small = {name: SMALL[name] | networks for name in ("dcan", "neural_mixture")}
+    small["dcan"] = small["dcan"] | {"start": {"kind": "tsne_gmm", "n_init": 2}}
+    ingestion = {"n_rows": 0, "source": own_rows(project)}
+    run(project, "__default__", ingestion=ingestion, n_clusters=3, **small)
+    recommendation = load_last(project, JSONDataset, "recommendation.json")
+    assert set(recommendation["scores"]) == set(COMPARED)
+    clusters = np.load(versions(project, "assignments.npy")[-1])
+    assert clusters.shape == (120,)
+    for name in ("kmeans", "gmm", "ward", "tsne_gmm"):
+        (path,) = [path for path in versions(project, "assignments.npy") if name in path.parts]
+        np.testing.assert_array_equal(np.load(path), np.repeat(np.load(path)[[0, 40, 80]], 40))

@@ -553,6 +553,37 @@ class TestComparison:
         runs["b"]["data_sha256"] = "cd" * 32
         assert "do not share one data" in write_comparison(table=self.table(runs), all_scores=runs)
 
+    @staticmethod
+    def advice():
+        one = {"score": 1.25, "interval": [1.0, 1.5], "chance": 0.01, "same_cluster": 0.875, "n_clusters": 4}
+        return {
+            "method": "plain",
+            "sentence": "Recommended: plain. Nothing <is> better.",
+            "certainty": "A second fit agrees: sure.",
+            "scores": {"plain": {**one, "is_baseline": True}, "net": {**one, "score": 0.5, "is_baseline": False}},
+            "agreement": {"net": 0.375},
+            "n_rows": 120,
+            "n_ranks": 5,
+        }
+
+    def test_the_first_line_is_the_recommendation_and_how_sure(self):
+        runs = self.runs(net={"acc": 0.5}, plain={"acc": 0.6})
+        page = write_comparison(table=self.table(runs), all_scores=runs, recommendation=self.advice())
+        first = re.search(r"</h1>\s*<p>(.*?)</p>", page, flags=re.DOTALL)[1]
+        sentence = "Recommended: plain. Nothing &lt;is&gt; better."
+        assert first == f"<strong>{sentence}</strong> A second fit agrees: sure."
+        section = page[page.index("Without labels") :]
+        rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', section, flags=re.DOTALL)
+        assert [name for name, _ in rows] == ["plain", "net"]
+        cells = [re.findall(r"<td.*?>(?:<strong>)?(.*?)(?:</strong>)?</td>", text) for _, text in rows]
+        assert cells[0][:6] == ["baseline", "1.250", "1.000 to 1.500", "0.010", "0.875", "4"]
+        assert [cells[1][place] for place in (0, 1, 6)] == ["neural", "0.500", "0.375"]
+
+    def test_methods_that_failed_are_named_with_the_reason(self):
+        runs = self.runs(a={"acc": 0.5})
+        page = write_comparison(table=self.table(runs), all_scores=runs, failures={"b": "b: no <such> rows"})
+        assert "<li>b failed and was left out: b: no &lt;such&gt; rows</li>" in page
+
     def test_no_rows(self):
         with pytest.raises(ValueError, match="at least one method"):
             write_comparison(table=pd.DataFrame(), all_scores={})

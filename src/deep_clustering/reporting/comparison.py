@@ -12,18 +12,27 @@ from deep_clustering.reporting.panels import Panel, make_panel
 from deep_clustering.reporting.texts import METRICS, describe_metric, format_number
 
 WHOLE = ("n_occupied", "n_clusters_suggested", "n_clusters_off")
-SORT_KEYS = ("acc", "silhouette")
-PLOTTED = (("acc", "nmi", "ari"), ("silhouette", "stability"))
+SORT_KEYS = ("acc", "neighbour_score", "silhouette")
+PLOTTED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette", "stability"))
 
 
-def write_comparison(*, table: pd.DataFrame, all_scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """One self-contained HTML page: methods by metrics, the best first.
+def write_comparison(
+    *,
+    table: pd.DataFrame,
+    all_scores: Mapping[str, Mapping[str, Any]],
+    recommendation: Mapping[str, Any] | None = None,
+    failures: Mapping[str, str] | None = None,
+) -> str:
+    """One self-contained HTML page: what is recommended, then methods by metrics, the best first.
 
-    Sorted by acc where it is present, else by silhouette; a method without that value comes last.
+    Sorted by acc where it is present, else by the score of neighbours, else by silhouette; a method without that value
+    comes last.
 
     Args:
         table: one row per method, named by a column "method" or by the index; metric columns are numeric.
         all_scores: scores of each method, for its warnings and to check that all runs saw the same data.
+        recommendation: what `deep_clustering.scores.recommending.make_recommendation` says; None for no advice.
+        failures: what went wrong with methods that are missing, by name.
 
     Returns:
         The page, with every text that comes from the data escaped.
@@ -49,9 +58,28 @@ def write_comparison(*, table: pd.DataFrame, all_scores: Mapping[str, Mapping[st
         sorted_by=describe_metric(key).label if key else "the order of the runs",
         data_sets=_listed(all_scores, "data_set"),
         seeds=_listed(all_scores, "seed"),
-        alarms=_alarms(all_scores),
+        recommendation=_advice(recommendation) if recommendation else None,
+        alarms=_failed(failures or {}) + _alarms(all_scores),
         panel=_panel(metrics),
     )
+
+
+def _advice(recommendation: Mapping[str, Any]) -> dict[str, Any]:
+    """First lines of the page, and a row of cells for each method, best first."""
+    rows = []
+    for name, one in recommendation["scores"].items():
+        low, high = (format_number(value) for value in one["interval"])
+        agreement = recommendation["agreement"].get(name)
+        figures = (one["score"], one["chance"], one["same_cluster"], agreement)
+        score, chance, same, agreement = (format_number(value) for value in figures)
+        kind = "baseline" if one["is_baseline"] else "neural"
+        cells = [kind, score, f"{low} to {high}", chance, same, str(one["n_clusters"]), agreement]
+        rows.append({"name": name, "is_taken": name == recommendation["method"], "cells": cells})
+    return {**recommendation, "rows": rows}
+
+
+def _failed(failures: Mapping[str, str]) -> list[str]:
+    return [f"{name} failed and was left out: {message}" for name, message in failures.items()]
 
 
 def _rows(metrics: pd.DataFrame) -> list[dict[str, Any]]:

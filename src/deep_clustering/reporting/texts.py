@@ -72,6 +72,12 @@ METRICS = {
         "Share of samples that kept their cluster between the last two snapshots of training.",
         True,
     ),
+    "neighbour_score": MetricText(
+        "Neighbour score",
+        "How well the clusters explain which rows lie near each other, in nats; 0 where they say nothing. It needs no "
+        "labels and decides what is recommended.",
+        True,
+    ),
     "silhouette": MetricText(
         "Silhouette",
         "How much closer samples are to their own cluster than to the next in the latent space, "

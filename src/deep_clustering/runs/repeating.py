@@ -18,6 +18,7 @@ from kedro.framework.session.service_session import KedroServiceSession
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from deep_clustering.runs.comparing import ComparingRunner, is_comparison
 from deep_clustering.runs.tracking import provenance
 from deep_clustering.runs.tracking.reading import RecordedRun
 from deep_clustering.runs.tracking.records import used_parameters
@@ -168,6 +169,7 @@ def run_again(
         pipeline_names=list(run.pipelines),
         runtime_params={**params, "tracking": tracking},
         load_versions=dict(load_versions),
+        runner=ComparingRunner() if is_comparison(run.pipelines) else None,
         **restriction,  # type: ignore[arg-type]
     )
 

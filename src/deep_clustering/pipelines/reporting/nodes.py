@@ -139,6 +139,29 @@ def recommend(
     return described, assignments[described["method"]]
 
 
+def pick_table(recommendation: dict[str, Any], **tables: Any) -> tuple[Any, Any]:  # noqa: ANN401
+    """Take the table of the method that is recommended.
+
+    Args:
+        recommendation: The method that is recommended.
+        **tables: `<name>_table`, a line for each row of the source, of each method.
+
+    Returns:
+        shown: a pandas.DataFrame for a CSV file, safe to open in a spreadsheet.
+        table: the same with all digits.
+
+    Raises:
+        ValueError: if the method failed after its clusters were found.
+    """
+    from deep_clustering.reporting import assignment_table
+
+    method = recommendation["method"]
+    table = _parts(tables, "table").get(method)
+    if table is None:
+        raise ValueError(f"recommendation: {method} is recommended and has no table of clusters; it failed before")
+    return assignment_table.for_spreadsheets(table), table
+
+
 def compare_methods(
     recommendation: dict[str, Any], failures: dict[str, str] | None = None, **scores: dict[str, Any]
 ) -> tuple[Any, str]:
@@ -158,8 +181,11 @@ def compare_methods(
     from deep_clustering.reporting.comparison import write_comparison
 
     named = _parts(scores, "scores")
-    table = pd.DataFrame([{"method": name, **one["metrics"]} for name, one in named.items()])
-    return table, write_comparison(table=table, all_scores=named)
+    label_free = {name: one["score"] for name, one in recommendation["scores"].items()}
+    rows = [{"method": name, **one["metrics"], "neighbour_score": label_free.get(name)} for name, one in named.items()]
+    table = pd.DataFrame(rows)
+    page = write_comparison(table=table, all_scores=named, recommendation=recommendation, failures=failures)
+    return table, page
 
 
 def _parts(of_methods: dict[str, Any], what: str) -> dict[str, Any]:

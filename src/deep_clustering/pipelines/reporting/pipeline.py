@@ -2,7 +2,14 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.pipelines.reporting.nodes import compare_methods, pick_members, project, recommend, report
+from deep_clustering.pipelines.reporting.nodes import (
+    compare_methods,
+    pick_members,
+    pick_table,
+    project,
+    recommend,
+    report,
+)
 
 
 def create_pipeline(name: str) -> Pipeline:
@@ -40,25 +47,28 @@ def create_comparison(names: list[str]) -> Pipeline:
         names: Their namespaces.
 
     Returns:
-        The nodes `recommend`, which never sees labels, and `compare_methods` in the namespace `evaluation`. They name
-        what they take of each method `<name>_<what>`, so that they can do without a method that failed.
+        The nodes `recommend` and `pick_table`, which never see labels, and `compare_methods` in the namespace
+        `evaluation`. They name what they take of each method, so that they can do without one that failed.
     """
     assigned = {f"{name}_assignments": f"{name}_assignments" for name in names}
     scores = {f"{name}_scores": f"{name}_scores" for name in names}
     rows = {name: name for name in ("features", "split", "neighbours")}
     options = {f"{name}_options": f"params:{name}" for name in names}
     options |= {"space": "params:neighbours", "recommendation": "params:recommendation"}
+    tables = {f"{name}_table": f"{name}_assignments_parquet" for name in names}
     recommended = ["recommendation", "recommended_assignments"]
+    clusters = ["recommended_clusters_csv", "recommended_clusters_parquet"]
     written = ["comparison", "comparison_report"]
-    given = {**scores, "recommendation": "recommendation"}
+    taken = {"recommendation": "recommendation"}
     nodes = [
         Node(recommend, {**rows, **assigned, **options}, recommended, name="recommend", tags="evaluate"),
-        Node(compare_methods, given, written, name="compare_methods", tags="evaluate"),
+        Node(pick_table, {**tables, **taken}, clusters, name="pick_table", tags="evaluate"),
+        Node(compare_methods, {**scores, **taken}, written, name="compare_methods", tags="evaluate"),
     ]
     return Pipeline(
         nodes,
         namespace="evaluation",
-        inputs={*rows, *assigned, *scores},
-        outputs={*recommended, *written},
+        inputs={*rows, *assigned, *scores, *tables.values()},
+        outputs={*recommended, *clusters, *written},
         parameters=set(options.values()),
     )

@@ -34,6 +34,7 @@ from kedro.pipeline.node import Node
 from deep_clustering.inference.mlflow_store import TrackingError, tracking_failures
 from deep_clustering.options import build
 from deep_clustering.redaction import flatten, redact, redact_url, to_text
+from deep_clustering.runs.comparing import failures_of
 from deep_clustering.runs.tracking import provenance, records
 from deep_clustering.runs.tracking.outputs import Output, Recorder
 from deep_clustering.runs.tracking.process import describe_process
@@ -184,8 +185,13 @@ class MLflowTracking:
         self._write(dataset_name, lambda tracked: _track(tracked, dataset_name, data, is_saved=True))
 
     @hook_impl
-    def after_pipeline_run(self) -> None:
-        """End the run as FINISHED."""
+    def after_pipeline_run(self, run_result: Mapping[str, Any]) -> None:
+        """End the run as FINISHED, with the methods that a comparison went on without."""
+        messages = failures_of(run_result).messages
+        if messages:
+            tags = {f"failed.{name}": redact_url(text)[:MAX_ERROR] for name, text in messages.items()}
+            tags["failed_methods"] = ", ".join(messages)
+            self._write("the methods that failed", lambda tracked: tracked.run.log_tags(tags))
         self._finish("FINISHED")
 
     @hook_impl

@@ -142,7 +142,7 @@ def command_to_repeat(run_params: Mapping[str, Any], load_versions: Mapping[str,
         if run_params.get(key):
             options.append(f"{flag}={','.join(run_params[key])}")
     runner = re.search(r"(\w+)Runner\b", str(run_params.get("runner")))
-    if runner and runner[1] != "Sequential":
+    if runner and runner[1] not in ("Sequential", "Comparing"):  # what the command line chooses by itself
         options.append(f"--runner={runner[0]}")
     if set(runtime_params) - unsafe:
         pairs = [f"{name}={value}" for name, value in runtime_params.items() if name not in unsafe]
