@@ -5,6 +5,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
 
+HOG = "hog"
+
 Scaling: TypeAlias = Literal["range", "none"]
 
 
@@ -17,7 +19,10 @@ class FeatureOptions:
     postprocess: Literal["none", "standardise", "centre_l2"]
     """none; standardise: each feature to mean 0 and deviation 1; centre_l2: to mean 0, then each row to length 1."""
     backbone: str | None
-    """A classification network of torchvision, "timm:" and a name of timm, or null: the samples themselves."""
+    """A classification network of torchvision, "timm:" and a name of timm; hog, histograms of oriented gradients, which
+    need no weights; or null: the samples themselves."""
+    beside_gradients: bool
+    """Put the histograms of gradients beside what a network says, if the two say more together, see `spaces`."""
     weights: str
     """Name of torchvision's weights (downloaded once), a .safetensors or .pth file, or random."""
     size: Annotated[int, Ge(8)]
@@ -50,6 +55,11 @@ class FeatureOptions:
     """Fewest texts that one of its terms must stand in."""
 
     @property
+    def has_network(self) -> bool:
+        """Whether a pretrained network sees the images."""
+        return self.backbone not in (None, HOG)
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """All encoders, in the order of their columns."""
         if isinstance(self.encoder, list):
@@ -57,11 +67,16 @@ class FeatureOptions:
         return () if self.encoder is None else (self.encoder,)
 
     def __post_init__(self) -> None:
-        if self.backbone is not None:
+        if self.has_network:
             from deep_clustering.data.pretrained.known import check_backbone, check_weights
 
-            check_backbone(self.backbone)
-            check_weights(self.backbone, self.weights)
+            check_backbone(str(self.backbone))
+            check_weights(str(self.backbone), self.weights)
+        if self.beside_gradients and not (self.has_network and self.postprocess == "centre_l2"):
+            raise ValueError(
+                "beside_gradients needs a network as backbone and postprocess centre_l2, which brings the rows of both "
+                f"to one scale, got backbone {self.backbone!r} and postprocess '{self.postprocess}'"
+            )
         if self.encoder is not None:
             self._check_encoders()
 

@@ -7,15 +7,18 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import FeatureOptions
-from deep_clustering.data.features import fit_statistics, postprocess_rows, scale_samples
+from deep_clustering.data.feature_options import HOG, FeatureOptions
+from deep_clustering.data.features import WIDTHS, fit_statistics, postprocess_rows, scale_samples
+from deep_clustering.data.gradients import gradient_rows
 from deep_clustering.data.sources.samples import FITTED
+from deep_clustering.data.spaces import say_more_together
 from deep_clustering.options import build
 
 RowArray: TypeAlias = np.ndarray | sparse.csr_matrix
 
 # Options that files of versions before 0.3.0 lack, and what they did.
 _LACKING: Mapping[str, Any] = {
+    "beside_gradients": False,
     "encoder": None,
     "pooling": "cls",
     "max_tokens": 512,
@@ -124,14 +127,23 @@ def prepare(
 
 def _see(
     samples: RowArray, texts: Sequence[str], is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
-) -> tuple[RowArray, dict[str, np.ndarray], str | None, dict[str, str]]:
+) -> tuple[RowArray, dict[str, np.ndarray], str | None, dict[str, Any]]:
     """Rows before they are postprocessed; arrays and sha256 of what they were seen by; options as they came out."""
+    if options.backbone == HOG:
+        return gradient_rows(samples, card["value_range"]), {}, None, {}
     if options.backbone is not None:
         from deep_clustering.data.pretrained import extract_rows, identify
 
         rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], options)
         weights_sha256, precision = identify(options)
-        return rows, {}, weights_sha256, {"precision": precision}
+        resolved: dict[str, Any] = {"precision": precision}
+        if not options.beside_gradients:
+            return rows, {}, weights_sha256, resolved
+        gradients = gradient_rows(samples, card["value_range"])
+        if not say_more_together(rows[is_fitted], gradients[is_fitted]):
+            return rows, {}, weights_sha256, {**resolved, "beside_gradients": False}
+        arrays = {WIDTHS: np.array([rows.shape[1], gradients.shape[1]])}
+        return np.concatenate([rows, gradients], axis=1), arrays, weights_sha256, resolved
     if options.encoder is not None:
         from deep_clustering.data.encoders.encoding import encode
 
@@ -183,10 +195,17 @@ def open_eyes(preparation: Preparation, weights: str | None = None) -> Callable[
     """The function of `open_preparation` without what is last: its rows are not postprocessed yet."""
     earlier = {**_LACKING, **preparation.options, "device": "auto"}
     options = build(FeatureOptions, earlier if weights is None else _moved(earlier, weights), "features")
+    if options.backbone == HOG:
+        return lambda samples: gradient_rows(samples, preparation.value_range)
     if options.backbone is not None:
         from deep_clustering.data.pretrained import open_extractor
 
-        return open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
+        extract = open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
+        if not options.beside_gradients:
+            return extract
+        return lambda samples: np.concatenate(
+            [extract(samples), gradient_rows(samples, preparation.value_range)], axis=1
+        )
     if options.encoder is not None:
         from deep_clustering.data.encoders.encoding import open_encoders
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from deep_clustering.data.gradients import check_images
 from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.data.pretrained.weights import file_sha256, load_weights, locate_weights, read_weights
 from deep_clustering.data.shards import fill, open_shards
@@ -36,7 +37,7 @@ def extract_rows(
         ConnectionError: if weights cannot be downloaded.
         ValueError: if images, weights, layer or size do not fit the backbone; nothing has been extracted then.
     """
-    _check_images(images, value_range)
+    check_images(images, value_range)
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
     weights = locate_weights(str(options.backbone), options.weights)
@@ -100,25 +101,11 @@ def open_extractor(
     extractor = make_extractor(options, value_range, weights, resolve_precision(options.precision, device), device)
 
     def extract(images: np.ndarray) -> np.ndarray:
-        _check_images(images, value_range)
+        check_images(images, value_range)
         starts = range(0, len(images), options.batch_size)
         return np.concatenate([extractor(images[start : start + options.batch_size]) for start in starts])
 
     return extract
-
-
-def _check_images(images: np.ndarray, value_range: Sequence[float]) -> None:
-    if not isinstance(images, np.ndarray) or images.dtype != np.uint8 or images.ndim != 4 or 0 in images.shape:
-        got = f"{images.dtype} {images.shape}"
-        raise ValueError(
-            f"features: a backbone needs uint8 images of shape (n, channels, height, width), got {got}; set "
-            "features.backbone to null for vectors"
-        )
-    if images.shape[1] not in (1, 3):
-        raise ValueError(f"features: a backbone needs images of 1 or 3 channels, got {images.shape[1]}")
-    low, high = value_range
-    if not high > low:
-        raise ValueError(f"features: a backbone needs a range of different values, got {low}..{high}")
 
 
 def make_extractor(
