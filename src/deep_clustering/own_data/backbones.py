@@ -13,7 +13,7 @@ from torchvision import models
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.pretrained.backbone import make_backbone
 from deep_clustering.data.pretrained.extraction import make_extractor
-from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file
+from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file, load_timm
 from deep_clustering.data.pretrained.weights import load_weights, locate_weights, read_weights
 from deep_clustering.options import build
 from deep_clustering.training.precision import resolve_precision
@@ -70,10 +70,10 @@ def _weights_here(name: str) -> str:
         if (_FOLDER / f"{short}{suffix}").is_file():
             return (_FOLDER / f"{short}{suffix}").as_posix()
     if name.startswith(TIMM):
+        page = load_timm().get_pretrained_cfg(short).hf_hub_id
         raise FileNotFoundError(
-            f"new-data: no weights of {name} here; download model.safetensors from the page of timm/{short} on the "
-            f"Hugging Face hub (https://huggingface.co/timm) and save it as {_FOLDER / short}.safetensors, or name the "
-            "file by --backbone-weights"
+            f"new-data: no weights of {name} here; download model.safetensors from https://huggingface.co/{page} and "
+            f"save it as {_FOLDER / short}.safetensors, or name the file by --backbone-weights"
         )
     url = models.get_model_weights(name)["DEFAULT"].url
     file = Path(urlparse(url).path).name
