@@ -234,3 +234,17 @@ def resume_command(run_id: str | None) -> None:
 
     with _one_message("resume") as project_path:
         resume(project_path, run_id, click.echo)
+
+
+@cli.command("export-clusters")
+@click.argument("run", required=False)
+@click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder; it must not exist or be empty.")
+@click.option("--method", help="Which method, if the run has several.")
+@click.option("--copy/--link", default=False, show_default=True, help="Copies of images, or links to them.")
+@click.option("--env", help="Without RUN: environment or data set of the newest run to take.")
+def export_clusters_command(**options: Any) -> None:  # noqa: ANN401
+    """Sort what the tracked run RUN, by default the newest, has clustered into a folder for each cluster."""
+    from deep_clustering.runs.exporting import ExportRequest, export_clusters
+
+    with _one_message("export-clusters") as project_path:
+        export_clusters(project_path, ExportRequest(**options), click.echo)

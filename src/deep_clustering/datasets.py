@@ -11,7 +11,7 @@ from deep_clustering.data.datasets import (
     TableDataset,
     TextDataset,
 )
-from deep_clustering.inference.datasets import PredictorDataset
+from deep_clustering.inference.datasets import PredictionsDataset, PredictorDataset
 
 __all__ = [
     "JSONDataset",
@@ -19,6 +19,7 @@ __all__ = [
     "NpzDataset",
     "NumpyDataset",
     "ParquetDataset",
+    "PredictionsDataset",
     "PredictorDataset",
     "PreparationDataset",
     "SparseDataset",

@@ -173,7 +173,7 @@ class ShowResults:
                     low, high = selection["interval"]
                     logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)
         for name in sorted(pipeline.all_outputs()):
-            if name.endswith(("_scores", "report", "predictions")):
+            if name.endswith(("_scores", "_assignments_csv", "report", "predictions")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))
         logger.info("the pipelines: make viz; the tracked runs: make ui")
 

@@ -84,6 +84,8 @@ class Outputs:
             return {key: value[key] for key in ("metrics", "occupancy", "contingency", "data_sha256")}
         if name.endswith("_history"):
             return {key: column for key, column in value.items() if not key.startswith("cost_")}
+        if hasattr(value, "columns"):  # a table
+            return value.astype(object).where(value.notna(), None).to_dict("list")
         return value
 
     def check_new(self, expected=None):
@@ -216,13 +218,21 @@ def unbroken_record(command, tmp_path_factory):
     record = Record(root)
     assert record.statuses == ["FINISHED"]
     assert record.versions == [("digits-kmeans", "1")]
-    assert len(record.files) == 3
+    assert len(record.files) == 4
     return record
 
 
 @pytest.mark.parametrize(
     "file",
-    ["data_card.json", "history.npz", "assignments.npy", "predictor.safetensors", "scores.json", "report.html"],
+    [
+        "data_card.json",
+        "history.npz",
+        "assignments.npy",
+        "predictor.safetensors",
+        "scores.json",
+        "report.html",
+        "assignments.parquet",
+    ],
 )
 def test_what_a_killed_run_has_saved_and_not_tracked_is_tracked_once(command, unbroken_record, tmp_path, file):
     root = make_project(tmp_path / "project")
@@ -233,7 +243,7 @@ def test_what_a_killed_run_has_saved_and_not_tracked_is_tracked_once(command, un
     assert command(root, ["resume"])["code"] == 0, (root.parent / "log.txt").read_text()
     record = Record(root)
     assert record.content() == unbroken_record.content()
-    if file == "report.html":  # the last output: nothing is left to run
+    if file == "assignments.parquet":  # the last output: nothing is left to run
         assert record.statuses == ["FINISHED"]
     else:
         assert record.statuses == ["KILLED", "FINISHED"]
@@ -248,7 +258,7 @@ def test_what_a_killed_run_has_saved_and_not_tracked_is_tracked_once(command, un
 def test_resuming_passes_over_a_run_that_lacks_nothing_and_reaches_an_older_one(command, tmp_path):
     root = make_project(tmp_path / "project")
     assert command(root, RUN, file="assignments.npy")["code"] == KILLED
-    assert command(root, RUN, file="report.html")["code"] == KILLED
+    assert command(root, RUN, file="assignments.parquet")["code"] == KILLED
     assert command(root, ["resume"])["code"] == 0, (root.parent / "log.txt").read_text()
     record = Record(root)
     assert record.statuses == ["KILLED", "FINISHED", "FINISHED"]

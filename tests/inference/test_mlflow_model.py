@@ -164,7 +164,8 @@ def test_the_pipeline_writes_a_row_for_each_new_one(trained, expected, tmp_path)
     assert result.exit_code == 0, result.output
     table = pd.read_parquet(versions(trained, "predictions.parquet")[-1])
     assert table["id"].tolist() == list(range(60))
-    assert_equal(table.drop(columns="id"), expected)
+    assert table["skipped"].isna().all()
+    assert_equal(table.drop(columns=["id", "skipped"]), expected)
     assert table.attrs["model"] == "models:/digits-dcan/1"
 
     (tmp_path / "folder").mkdir()
@@ -175,7 +176,7 @@ def test_the_pipeline_writes_a_row_for_each_new_one(trained, expected, tmp_path)
     assert result.exit_code == 0, result.output
     table = pd.read_parquet(versions(trained, "predictions.parquet")[-1])
     assert table["id"].tolist() == ["0.png", "1.png", "2.png"]
-    assert_equal(table.drop(columns="id"), expected[:3])
+    assert_equal(table.drop(columns=["id", "skipped"]), expected[:3])
 
 
 def test_the_pipeline_refuses_what_it_cannot_do_and_writes_nothing(trained, tmp_path):

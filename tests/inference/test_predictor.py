@@ -12,7 +12,7 @@ from deep_clustering.methods import make_method, save_method
 
 RAW = load_digits().images[:200, None].astype(np.uint8)
 SPLIT = np.where(np.arange(200) < 150, 3, 2).astype(np.uint8)
-OPTIONS = PredictorOptions(outlier_quantile=0.1, max_rows=50)
+OPTIONS = PredictorOptions(outlier_quantile=0.1, max_rows=50, data_set="numerals")
 
 
 @pytest.fixture(scope="module")

@@ -80,13 +80,17 @@ def test_a_folder_is_read_piece_by_piece(tmp_path, monkeypatch):
     assert next(pieces, None) is None
 
 
-def test_damaged_images_are_named_and_left_out(tmp_path, caplog):
+def test_damaged_images_are_named_in_their_places(tmp_path, caplog):
     write_images(tmp_path / "folder")
     (tmp_path / "folder" / "2.png").write_bytes(b"no image")
-    ids, _ = joined(open_rows(tmp_path / "folder", GREY, 4), GREY)
-    assert "2.png" not in ids
-    assert len(ids) == 6
-    assert "1 of 7 images below" in caplog.text
+    (tmp_path / "folder" / "5.png").symlink_to("nowhere.png")
+    first, second = open_rows(tmp_path / "folder", GREY, 4)
+    assert first.ids == ["0.png", "2.png", "4.png", "5.png"]
+    assert first.skipped == {1: "not an image, or of a kind that is not read", 3: "link to nothing"}
+    np.testing.assert_array_equal(first.rows, IMAGES[[0, 4]])
+    assert not second.skipped
+    assert "link to nothing" in caplog.text
+    assert "2 of 8 images below" in caplog.text
     assert "2.png: not an image" in caplog.text
 
 
@@ -120,7 +124,7 @@ def write(path, content):
         (lambda tmp: write(tmp / "rows.csv", b"0,0,5,9,1,1\n0,0,5,9,1,1\n"), GREY, "the first line holds numbers"),
         (lambda tmp: write(tmp / "rows.csv", b"a,b,c,d,e,f\n1,2,3,4,5,6,7\n"), GREY, "more cells than the header"),
         (lambda tmp: write(tmp / "rows.csv", b"body\noil\n"), TEXTS, r"no column 'text' \(known: body\)"),
-        (lambda tmp: tmp, VECTORS, "is a folder of images; expected rows of 3 numbers"),
+        (lambda tmp: tmp, VECTORS, "no file below .* ends in .npy.*; expected rows of 3 numbers"),
         (lambda tmp: tmp, COLOUR, "no images below"),
     ],
 )

@@ -7,6 +7,7 @@ import click
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from scipy import sparse
 
 from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
@@ -201,3 +202,72 @@ def test_rows_that_are_only_assigned_are_scored_and_not_fitted(project):
     assert sum(scores["occupancy"]) == 20
     assert load_last(project, NpzDataset, "history.npz")["snapshot_assignments"].shape[1] == 40
     assert load_last(project, NumpyDataset, "assignments.npy").shape == (60,)
+
+
+def check_tables(project, method):
+    """Both tables agree with the array and with each other; returns the one for people, as text."""
+    assignments = load_last(project, NumpyDataset, "assignments.npy")
+    table = pd.read_parquet(versions(project, "assignments.parquet")[-1])
+    shown = pd.read_csv(versions(project, "assignments.csv")[-1], dtype=str, keep_default_na=False)
+    assigned = table[table["skipped"] == ""]
+    np.testing.assert_array_equal(assigned["cluster"].astype(np.int64), assignments)
+    np.testing.assert_array_equal(assigned["row"].astype(np.int64), np.arange(len(assignments)))
+    assert [int(cell) for cell in shown["cluster"] if cell] == assignments.tolist()
+    assert [bool(why) for why in shown["skipped"]] == [cell == "" for cell in shown["cluster"]]
+    names = load_last(project, JSONDataset, "cluster_names.json")
+    assert len(set(names)) == len(names)
+    assert assigned["cluster_name"].tolist() == [names[cluster] for cluster in assignments]
+    assert assigned["probability"].between(0, 1).all()
+    return shown
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_leaves_tables_that_agree_with_its_array(project, method):
+    run(project, method)
+    shown = check_tables(project, method)
+    representation = load_last(project, NpzDataset, "representation.npz")
+    n_outliers = (shown["is_outlier"] == "True").sum()
+    assert n_outliers == (2 if "log_density" in representation else 0)  # the quantile .01 of 200 rows
+
+
+def test_images_that_cannot_be_read_are_in_the_tables(project, caplog):
+    for number in range(12):
+        pixels = np.full((8, 8), 255 * (number % 2), dtype=np.uint8)
+        pixels[number % 8] = 99
+        (project / "images").mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(project / f"images/{'=' if number == 3 else ''}{number:02}.png")
+    (project / "images/05b.png").write_text("nothing")
+    options = {"name": "mine", "path": str(project / "images"), "size": 8, "channels": 1, "fit": "crop"}
+    source = {"kind": "image_folder", **options, "labels": "none", "on_error": "skip", "extensions": ["png"]}
+    run(project, "kmeans", ingestion={"n_rows": 0, "source": source}, n_clusters=2)
+    shown = check_tables(project, "kmeans").set_index("id")
+    assert len(shown) == 13
+    assert shown.loc["05b.png", "skipped"] == "not an image, or of a kind that is not read"
+    assert shown.loc["'=03.png", "cluster"] != shown.loc["04.png", "cluster"]
+    assert set(shown["cluster_name"]) - {""} == set(load_last(project, JSONDataset, "cluster_names.json"))
+    assert any("clusters, with their sizes: 0: " in record.getMessage() for record in caplog.records)
+
+
+def test_empty_texts_are_in_the_tables_with_the_numbers_of_the_file(project):
+    texts = ["", *["red apple pie", "blue whale sea"] * 10, " "]
+    pd.DataFrame({"text": texts, "of": "me"}).to_csv(project / "texts.csv", index=False)
+    (project / "conf" / "mine").mkdir()
+    shutil.copy(project / "conf" / "reuters10k" / "catalog.yml", project / "conf" / "mine")
+    options = {"name": "mine", "path": str(project / "texts.csv"), "column": "text", "labels_column": None}
+    source = {"kind": "text_table", **options, "encoding": "utf-8", "max_terms": 50, "on_empty": "skip"}
+    run(
+        project,
+        "kmeans",
+        env="mine",
+        ingestion={"n_rows": 0, "source": source},
+        features={"scaling": "none"},
+        n_clusters=2,
+    )
+    shown = check_tables(project, "kmeans")
+    assert shown["id"].tolist() == [str(number) for number in range(22)]
+    assert [number for number, why in enumerate(shown["skipped"]) if why] == [0, 21]
+    names = load_last(project, JSONDataset, "cluster_names.json")
+    assert {frozenset(name.split(", ")) for name in names} == {
+        frozenset({"red", "apple", "pie"}),
+        frozenset({"blue", "whale", "sea"}),
+    }

@@ -111,7 +111,8 @@ def test_a_collapsed_method_stands_between_features_and_evaluation(load, method)
     outputs = {f"{method}_{output}" for output in ("assignments", "representation", "history")}
     assert {"features", f"params:{method}"} <= sources(graph, method)
     assert "labels" not in sources(graph, method)
-    assert targets(graph, method) == {*outputs, f"{method}.predictor"}
+    shown = {f"{method}_{output}" for output in ("cluster_names", "assignments_csv", "assignments_parquet")}
+    assert targets(graph, method) == {*outputs, *shown, f"{method}.predictor"}
     for output in outputs:
         assert "evaluation" in targets(graph, output)
 

@@ -50,6 +50,7 @@ def page_of(samples, *, terms=(), files=None, names=None, n_shown=2000):
         gallery=select_members(**parts, n_clusters=2, n_members=3, terms=terms),
         data_card=card,
         options={"epochs": 3, "views": {"kind": ATTACK}},
+        cluster_names=[ATTACK, "odd"],
     )
 
 
@@ -178,6 +179,7 @@ class TestPolicy:
         points = json.loads(Elements(images_page).scripts[0])
         assert points["label"][0] == ATTACK
         assert points["note"][1] == f"{ATTACK}1.png"
+        assert points["names"] == [ATTACK, "odd"]
 
     def test_files_of_other_rows_are_not_shown(self):
         points = json.loads(Elements(page_of(grey_images(), files=["one.png"])).scripts[0])

@@ -55,7 +55,7 @@ def scores_of(assignments, labels, n_clusters, *, epochs=3, names=None, **change
     return scores | changes
 
 
-def report_of(assignments, labels, n_clusters, *, samples=None, card=None, options=None, **changes):
+def report_of(assignments, labels, n_clusters, *, samples=None, card=None, options=None, cluster_names=None, **changes):
     """Page about a run on `samples`, by default points in a plane."""
     if samples is None:
         samples = np.random.default_rng(0).normal(size=(len(assignments), 2)).astype(np.float32)
@@ -90,6 +90,7 @@ def report_of(assignments, labels, n_clusters, *, samples=None, card=None, optio
         gallery=select_members(**parts, n_clusters=n_clusters, n_members=3),
         data_card=data_card | (card or {}),
         options=options,
+        cluster_names=cluster_names,
     )
 
 
@@ -435,6 +436,26 @@ class TestReport:
         page = report_of(np.arange(12) % 2, no_labels(12), 2, curves=curves)
         assert "<h3>Churn</h3>" in page
         assert "<h3>Churn between snapshots</h3>" in page
+
+    def test_what_the_data_say_comes_first_and_how_it_was_computed_last(self, labelled):
+        found = re.findall(r'<section id="([a-z]+)">', labelled)
+        assert found == ["map", "members", "clusters", "scores", "curves", "run"]
+        assert re.findall(r'<a href="#([a-z]+)">', labelled) == found
+        assert labelled.index('role="alert"') < labelled.index('<section id="map">')
+
+    def test_clusters_have_their_names_in_any_script_and_never_as_markup(self):
+        assignments = np.repeat(np.arange(4), 3)
+        assignments[assignments == 3] = 0
+        names = ["猫, 狗", ATTACK, "c & d", "empty 3"]
+        page = report_of(assignments, no_labels(12), 4, cluster_names=names)
+        assert "</i>Cluster 0: 猫, 狗 <span>6 samples" in page
+        assert "</i>Cluster 2: c &amp; d <span>" in page
+        assert "</i>Cluster 3 <span>empty</span>" in page
+        assert ATTACK not in page
+
+    def test_names_of_another_run_are_refused(self):
+        with pytest.raises(ValueError, match="cluster_names has 2 clusters, expected 3"):
+            report_of(np.repeat(np.arange(3), 4), no_labels(12), 3, cluster_names=["a", "b"])
 
     def test_gallery_of_another_run_is_refused(self):
         gallery = {"rows": np.full((3, 2, 1), -1)}

@@ -33,7 +33,7 @@ DATA = {
     "model": SimpleNamespace(
         model=SimpleNamespace(method="toy", options=OPTIONS),
         preparation=SimpleNamespace(
-            options={"backbone": "net", "precision": "fp32"}, weights_sha256=None, data_sha256="a" * 64
+            options={"backbone": "net", "precision": "fp32"}, weights_sha256=None, data_sha256="a" * 64, reading={}
         ),
         score=("quality", "max", 0.5),
     ),

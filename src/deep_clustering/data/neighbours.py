@@ -55,17 +55,9 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         ValueError: if an option is wrong, k is not below the number of rows, or the rows are not finite.
     """
     chosen = build(NeighbourOptions, options, "neighbours")
-    n_samples = features.shape[0]
     if chosen.k == 0:
-        return np.zeros((n_samples, 0), dtype=np.int32)
-    if chosen.k >= n_samples:
-        raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
-    n_features = int(np.prod(features.shape[1:]))
-    if chosen.projection >= n_features:
-        raise ValueError(
-            f"neighbours: projection must be below the {n_features} numbers of a row, got {chosen.projection}"
-        )
-    check_rows(features, "neighbours")
+        return np.zeros((features.shape[0], 0), dtype=np.int32)
+    _check(features, chosen)
     file = _cache_file(features, chosen)
     if file.exists():
         logger.info("neighbours: read from %s", file)
@@ -74,6 +66,28 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
     with atomic_file(file) as target:
         np.save(target, table, allow_pickle=False)
     return table
+
+
+def search_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> np.ndarray:
+    """As `find_neighbours`, of rows that are asked about once: nothing is read from the cache or kept in it."""
+    chosen = build(NeighbourOptions, options, "neighbours")
+    if chosen.k == 0:
+        return np.zeros((features.shape[0], 0), dtype=np.int32)
+    _check(features, chosen)
+    return _search(features, chosen)
+
+
+def _check(features: np.ndarray | sparse.csr_matrix, chosen: NeighbourOptions) -> None:
+    """Refuse rows that are too few, too short or not finite."""
+    n_samples = features.shape[0]
+    if chosen.k >= n_samples:
+        raise ValueError(f"neighbours: k must be below the number of rows {n_samples}, got {chosen.k}")
+    n_features = int(np.prod(features.shape[1:]))
+    if chosen.projection >= n_features:
+        raise ValueError(
+            f"neighbours: projection must be below the {n_features} numbers of a row, got {chosen.projection}"
+        )
+    check_rows(features, "neighbours")
 
 
 def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> Path:

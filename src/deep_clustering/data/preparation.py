@@ -154,23 +154,43 @@ def open_preparation(preparation: Preparation, weights: str | None = None) -> Ca
         ConnectionError: if weights cannot be downloaded.
         ValueError: if they are missing, or not those of the training.
     """
+    see = open_eyes(preparation, weights)
+    return lambda samples: finish_rows(preparation, see(samples))
+
+
+def finish_rows(preparation: Preparation, rows: RowArray) -> RowArray:
+    """Postprocess, in place, what the function of `open_eyes` gave."""
+    return postprocess_rows(rows, preparation.arrays, preparation.options["postprocess"])
+
+
+def has_no_terms(preparation: Preparation, rows: RowArray) -> np.ndarray:
+    """Which rows say nothing of their texts, as those without a single known term.
+
+    Args:
+        preparation: How rows are made.
+        rows: What the function of `open_eyes` gave, shape (n, n_features).
+
+    Returns:
+        Shape (n,), boolean: texts whose rows are zero. False for all that are no texts.
+    """
+    if not (preparation.terms or preparation.takes_texts):
+        return np.zeros(rows.shape[0], dtype=bool)
+    return rows.getnnz(axis=1) == 0 if sparse.issparse(rows) else ~rows.any(axis=1)
+
+
+def open_eyes(preparation: Preparation, weights: str | None = None) -> Callable[[Any], RowArray]:
+    """The function of `open_preparation` without what is last: its rows are not postprocessed yet."""
     earlier = {**_LACKING, **preparation.options, "device": "auto"}
     options = build(FeatureOptions, earlier if weights is None else _moved(earlier, weights), "features")
-    scale: Callable[[Any], RowArray]
     if options.backbone is not None:
         from deep_clustering.data.pretrained import open_extractor
 
-        scale = open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
-    elif options.encoder is not None:
+        return open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
+    if options.encoder is not None:
         from deep_clustering.data.encoders.encoding import open_encoders
 
-        scale = open_encoders(options, preparation.arrays, preparation.weights_sha256)
-    else:
-
-        def scale(samples: RowArray) -> RowArray:
-            return scale_samples(samples, preparation.value_range, options.scaling)
-
-    return lambda samples: postprocess_rows(scale(samples), preparation.arrays, options.postprocess)
+        return open_encoders(options, preparation.arrays, preparation.weights_sha256)
+    return lambda samples: scale_samples(samples, preparation.value_range, options.scaling)
 
 
 def _moved(options: Mapping[str, Any], weights: str) -> dict[str, Any]:

@@ -1,12 +1,17 @@
-"""The catalog entry of a predictor."""
+"""The catalog entries of predictors and predictions."""
 
-from typing import IO
+import re
+from typing import IO, TYPE_CHECKING
 
 from safetensors import SafetensorError
 
 from deep_clustering.data.datasets.base import DAMAGED, FileDataset
+from deep_clustering.data.datasets.tables import ParquetDataset
 from deep_clustering.inference import predictor
 from deep_clustering.inference.predictor import Predictor
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class PredictorDataset(FileDataset):
@@ -20,3 +25,24 @@ class PredictorDataset(FileDataset):
 
     def _decode(self, file: IO[bytes]) -> Predictor:
         return predictor.from_bytes(file.read())
+
+
+class PredictionsDataset(ParquetDataset):
+    """A table of new rows' clusters, which lies with the outputs of the model that made it.
+
+    Of the path `.../<data set>/<folder>/<file>`, `<data set>` is the model's own when a table is saved that names it in
+    `attrs["data_set"]`: which model it is, is not known before it runs.
+    """
+
+    def save(self, data: "pd.DataFrame") -> None:
+        """See the base class."""
+        data_set = data.attrs.get("data_set")
+        if data_set is not None:
+            here = self._filepath.parents[1]
+            self._filepath = here.parent / _folder_name(str(data_set)) / self._filepath.relative_to(here)
+        super().save(data)
+
+
+def _folder_name(data_set: str) -> str:
+    """A name of one folder, whatever somebody called a data set."""
+    return re.sub(r"[/\\:]|^\.+$", "_", data_set)

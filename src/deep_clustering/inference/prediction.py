@@ -1,15 +1,19 @@
 """New rows to clusters: `kedro run --pipelines=predict`."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import numpy as np
 from annotated_types import Ge
 
+from deep_clustering.data.sources.array_files import Layout
+from deep_clustering.data.sources.dialects import check_marks
+from deep_clustering.data.sources.text import check_encoding
 from deep_clustering.inference.predictor import Assigner
-from deep_clustering.inference.row_files import check_input, open_rows
+from deep_clustering.inference.row_files import Piece, check_input, open_rows
 from deep_clustering.inference.stored import read_predictor
 from deep_clustering.options import build
 from deep_clustering.training.progress import meter
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 logger = logging.getLogger(__name__)
+
+NO_CLUSTER = -1
+"""In the place of a cluster, of a row that could not be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +40,24 @@ class PredictOptions:
     """Rows at a time."""
     weights: str | None
     """Where the weights of a backbone are now; null: where they were."""
+    column: str | int | None
+    """Column of the texts. This and all that follows says how the rows are read; null: as those of the training."""
+    encoding: str | None
+    """Of the characters of a table."""
+    separator: str | None
+    """Between the cells of a CSV or TSV: one character, or auto, which finds it."""
+    quote: str | None
+    """Around cells that hold the separator: one character, or auto."""
+    header: bool | None
+    """Whether the first line of a CSV or TSV names the columns."""
+    key: str | None
+    """Name of the array of rows in a `.npz` of several."""
+    layout: Layout | None
+    """Axes of images: nhwc where a shape such as (n, 3, 3, 3) leaves it open."""
+    on_empty: Literal["skip", "error"] | None
+    """skip: rows without text get no cluster; error: they are refused."""
+    on_error: Literal["skip", "refuse"] | None
+    """What to do about images that cannot be read."""
 
     def __post_init__(self) -> None:
         missing = [name for name in ("model", "input") if getattr(self, name) is None]
@@ -41,7 +66,22 @@ class PredictOptions:
                 f"no {' and no '.join(missing)}; expected "
                 "--params=model=models:/<data set>-<method>@champion,input=<file or folder>"
             )
-        check_input(Path(str(self.input)))
+        check_input(self.path)
+        check_marks(self.separator or "auto", self.quote or "auto")
+        if self.encoding is not None:
+            check_encoding(self.encoding)
+
+    @property
+    def path(self) -> Path:
+        """Where the new rows are."""
+        return Path(str(self.input)).expanduser()
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """What is said of how they are read."""
+        names = [item.name for item in fields(self)]
+        stated = {name: getattr(self, name) for name in names[names.index("column") :]}
+        return {name: value for name, value in stated.items() if value is not None}
 
 
 def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
@@ -52,7 +92,8 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
 
     Returns:
         A row for each new one: `id`, the file's name or the number of the row, `cluster`, `probability`,
-        `log_density` and `is_outlier`; what it was made of is in `attrs`.
+        `log_density`, `is_outlier` and `skipped`, why a row has no cluster (then it is -1), else missing; what the
+        table was made of is in `attrs`.
 
     Raises:
         FileNotFoundError: if there is no input.
@@ -63,22 +104,61 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
 
     chosen = build(PredictOptions, options, "predict")
     predictor, name = read_predictor(Path.cwd(), str(chosen.model))
-    pieces = open_rows(Path(str(chosen.input)), predictor.preparation, chosen.chunk_rows)
+    preparation = predictor.preparation
+    predictor = predictor._replace(preparation=replace(preparation, reading={**preparation.reading, **chosen.reading}))
+    pieces = open_rows(chosen.path, predictor.preparation, chosen.chunk_rows)
     assigner = Assigner(predictor, chosen.weights)
-    logger.info("predict: %s, a %s of %s", name, predictor.model.method, predictor.preparation.data_set)
-    tables: list[pd.DataFrame] = []
+    logger.info("predict: %s, a %s of %s", name, predictor.model.method, preparation.data_set)
+    joined = pd.concat(_assigned(pieces, assigner, str(chosen.input)), ignore_index=True)
+    joined.attrs = {
+        "model": name,
+        "input": str(chosen.input),
+        "data_sha256": preparation.data_sha256,
+        "data_set": predictor.data_set or preparation.data_set,
+    }
+    if assigner.n_without_terms:
+        logger.warning("predict: %d texts have no known word; they are marked as outliers", assigner.n_without_terms)
+    logger.info(
+        "predict: %d rows, %d outliers, %d skipped",
+        len(joined),
+        int(joined["is_outlier"].sum()),
+        int(joined["skipped"].notna().sum()),
+    )
+    return joined
+
+
+def _assigned(pieces: Iterable[Piece], assigner: Assigner, where: str) -> "Iterator[pd.DataFrame]":
     n_rows = 0
     with meter("predict", "row", 0, lambda reading: f"{reading.done} rows, {reading.speed:.0f} rows/s") as count:
         for piece in pieces:
             try:
-                table = assigner.assign(piece.rows)
+                table = _assign_piece(piece, assigner)
             except ValueError as error:
-                raise ValueError(f"predict: {chosen.input}, from row {n_rows} on: {error}") from error
-            table.insert(0, "id", list(piece.ids))
-            tables.append(table)
+                raise ValueError(f"predict: {where}, from row {n_rows} on: {error}") from error
+            yield table
             n_rows += len(table)
             count(len(table))
-    joined = pd.concat(tables, ignore_index=True)
-    joined.attrs = {"model": name, "input": str(chosen.input), "data_sha256": predictor.preparation.data_sha256}
-    logger.info("predict: %d rows, %d outliers", n_rows, int(joined["is_outlier"].sum()))
-    return joined
+
+
+def _assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
+    """All rows of a piece, in order: those that could be read with their clusters, the others with the reason."""
+    import pandas as pd
+
+    places = [place for place in range(len(piece.ids)) if place not in piece.skipped]
+    table = pd.DataFrame(
+        {
+            "id": list(piece.ids),
+            "cluster": np.full(len(piece.ids), NO_CLUSTER, dtype=np.int64),
+            "probability": np.nan,
+            "log_density": np.nan,
+            "is_outlier": False,
+            "skipped": pd.array([piece.skipped.get(place) for place in range(len(piece.ids))], dtype="string"),
+        }
+    )
+    if places:
+        found = assigner.assign(piece.rows)
+        for column in found.columns:
+            values = table[column].to_numpy(copy=True)
+            values[places] = found[column]
+            table[column] = values
+    return table

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from deep_clustering.data import tensor_files
-from deep_clustering.data.preparation import Preparation, RowArray, open_preparation
+from deep_clustering.data.preparation import Preparation, RowArray, finish_rows, has_no_terms, open_eyes
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.methods import Model, label_free_score, load_method
@@ -27,6 +27,9 @@ class PredictorOptions:
 
     max_rows: Annotated[int, Ge(0)]
     """Most rows that a served model takes at once; 0 takes any number."""
+
+    data_set: str
+    """Folder of the data set's outputs, where predictions go too."""
 
 
 class Score(NamedTuple):
@@ -48,6 +51,8 @@ class Predictor(NamedTuple):
     max_rows: int
     """Most rows that are taken at once where it is served; 0: any number."""
     score: Score | None
+    data_set: str | None = None
+    """Folder of the data set's outputs; None in files of versions before 0.3.0, which do not say."""
 
 
 def make_predictor(
@@ -75,7 +80,7 @@ def make_predictor(
     rule = label_free_score(model.method)
     score = None if rule is None else Score(*rule, float(history[f"final_{rule[0]}"]))
     threshold = None if densities is None else float(np.quantile(densities, options.outlier_quantile))
-    return Predictor(model, preparation, threshold, options.max_rows, score)
+    return Predictor(model, preparation, threshold, options.max_rows, score, options.data_set)
 
 
 class Assigner:
@@ -96,33 +101,44 @@ class Assigner:
         here = {"device": "auto"} if "device" in model.options else {}
         self._predictor = predictor
         self._method = load_method(model._replace(options={**model.options, **here}))
-        self._prepare = open_preparation(predictor.preparation, weights)
+        self._see = open_eyes(predictor.preparation, weights)
+        self.n_without_terms = 0
 
     def assign(self, rows: Any) -> "pd.DataFrame":  # noqa: ANN401
         """Assign raw rows to clusters, one alone as in any batch.
+
+        Nothing is known of a text without a known term: it is an outlier, as likely of any cluster, and
+        `n_without_terms` counts it.
 
         Args:
             rows: In any form that `as_samples` takes.
 
         Returns:
             A row for each: `cluster`, int64; `probability`, its responsibility; `log_density`, in nats, NaN for a
-            method without densities; `is_outlier`, whether that lies below the predictor's threshold.
+            method without densities; `is_outlier`, whether that lies below the predictor's threshold, or nothing is
+            known of the row.
 
         Raises:
             ValueError: if the rows are not what the method was fitted to.
         """
         import pandas as pd
 
-        features = self._prepare(as_samples(self._predictor.preparation, rows))
+        preparation = self._predictor.preparation
+        seen = self._see(as_samples(preparation, rows))
+        is_blank = has_no_terms(preparation, seen)
+        self.n_without_terms += int(np.count_nonzero(is_blank))
+        features = finish_rows(preparation, seen)
         clusters, responsibilities, _, found = self._method.describe(features)
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
         return pd.DataFrame(
             {
                 "cluster": clusters,
-                "probability": responsibilities.max(axis=1).astype(np.float64),
+                "probability": np.where(is_blank, 1 / responsibilities.shape[1], responsibilities.max(axis=1)).astype(
+                    np.float64
+                ),
                 "log_density": densities,
-                "is_outlier": densities < threshold,
+                "is_outlier": (densities < threshold) | is_blank,
             }
         )
 
@@ -136,6 +152,7 @@ def to_bytes(predictor: Predictor) -> bytes:
         "threshold": predictor.threshold,
         "max_rows": predictor.max_rows,
         "score": predictor.score,
+        "data_set": predictor.data_set,
     }
     arrays = {f"model/{name}": array for name, array in predictor.model.arrays.items()}
     arrays |= {f"preparation/{name}": array for name, array in predictor.preparation.arrays.items()}
@@ -169,4 +186,5 @@ def from_bytes(content: bytes) -> Predictor:
         plain["threshold"],
         plain["max_rows"],
         None if plain["score"] is None else Score(*plain["score"]),
+        plain.get("data_set"),
     )

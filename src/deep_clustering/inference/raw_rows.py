@@ -21,15 +21,16 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
         preparation: How the training samples were prepared.
         rows: Images, shape (n, channels, height, width), with the channels last or, if grey, without them; vectors,
             dense or sparse; a table or array with a column for each number; for texts also a table or mapping with
-            the column `text`, or an array of strings. At least one row.
+            the column of the training texts or `text`, or an array of strings. At least one row.
 
     Returns:
-        Images, uint8, or vectors, float32, dense or CSR; the texts, if features are made of them.
+        Images, uint8 or float32 as they were in training, or vectors, float32, dense or CSR; the texts, if features
+        are made of them.
 
     Raises:
         ValueError: saying what was got and what is expected.
     """
-    texts = _texts_of(rows)
+    texts = _texts_of(preparation, rows)
     if texts is not None:
         _check_texts(preparation, texts)
         if preparation.reads_texts:
@@ -43,17 +44,18 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
     if sparse.issparse(rows):
         return _as_vectors(preparation, rows)
     values = _numbers(preparation, rows)
-    if preparation.dtype != "uint8":
+    if not is_image(preparation):
         return _as_vectors(preparation, values)
     check_shape(preparation, values.shape)
-    _check_pixels(preparation, values)
-    return np.ascontiguousarray(_channels_first(preparation, values), dtype=np.uint8)
+    if preparation.dtype == "uint8":
+        _check_pixels(preparation, values)
+    return np.ascontiguousarray(_channels_first(preparation, values), dtype=preparation.dtype)
 
 
 def count_rows(rows: Any) -> int:  # noqa: ANN401
     """Number of rows in any form that `as_samples` takes; 0 for anything else."""
     if isinstance(rows, Mapping):
-        return count_rows(rows.get(TEXT_COLUMN))
+        return max((count_rows(column) for column in rows.values()), default=0)
     return int(rows.shape[0]) if getattr(rows, "shape", ()) else len(rows) if isinstance(rows, list) else 0
 
 
@@ -62,7 +64,7 @@ def example_rows(preparation: Preparation) -> Any:  # noqa: ANN401
     import pandas as pd
 
     if preparation.takes_texts:
-        return pd.DataFrame({TEXT_COLUMN: [" ".join(preparation.terms[:3])]})
+        return pd.DataFrame({text_columns(preparation)[0]: [" ".join(preparation.terms[:3])]})
     shape = (1, *preparation.row_shape)
     if preparation.dtype == "uint8":
         return np.full(shape, max(0, math.ceil(preparation.value_range[0])), dtype=np.uint8)
@@ -72,15 +74,27 @@ def example_rows(preparation: Preparation) -> Any:  # noqa: ANN401
 def expected_rows(preparation: Preparation) -> str:
     """What rows are expected, in words."""
     width = math.prod(preparation.row_shape)
-    if preparation.dtype == "uint8":
+    if is_image(preparation):
         shape = ", ".join(map(str, preparation.row_shape))
         low, high = preparation.value_range
-        return f"images of shape (n, {shape}) or {width} columns, whole numbers from {low:g} to {high:g}"
+        numbers = f"whole numbers from {low:g} to {high:g}" if preparation.dtype == "uint8" else "numbers"
+        return f"images of shape (n, {shape}) or {width} columns, {numbers}"
+    column = text_columns(preparation)[0]
     if preparation.reads_texts:
-        return f"texts in a column '{TEXT_COLUMN}'"
+        return f"texts in a column '{column}'"
     if preparation.takes_texts:
-        return f"texts in a column '{TEXT_COLUMN}', or tf-idf rows of {width} columns"
+        return f"texts in a column '{column}', or tf-idf rows of {width} columns"
     return f"rows of {width} numbers"
+
+
+def is_image(preparation: Preparation) -> bool:
+    """Whether a sample is an image, of bytes or of other numbers."""
+    return len(preparation.row_shape) == 3
+
+
+def text_columns(preparation: Preparation) -> list[str]:
+    """Columns that texts may stand in: the one of the training texts, and else `TEXT_COLUMN`."""
+    return list(dict.fromkeys([str(preparation.reading.get("column", TEXT_COLUMN)), TEXT_COLUMN]))
 
 
 def check_shape(preparation: Preparation, shape: Sequence[int]) -> None:
@@ -93,24 +107,27 @@ def check_shape(preparation: Preparation, shape: Sequence[int]) -> None:
     Raises:
         ValueError: saying what was got and what is expected.
     """
-    if preparation.reads_texts or len(shape) < 2 or tuple(shape[1:]) not in _row_shapes(preparation):
+    if preparation.reads_texts or len(shape) < 2 or not _fits(preparation, tuple(shape[1:])):
         raise ValueError(f"rows: got shape {tuple(shape)}; expected {expected_rows(preparation)}")
     if shape[0] == 0:
         raise ValueError(f"rows: got none; expected at least one, {expected_rows(preparation)}")
 
 
-def _row_shapes(preparation: Preparation) -> set[tuple[int, ...]]:
-    """The shapes that a row may have."""
+def _fits(preparation: Preparation, row: tuple[int, ...]) -> bool:
+    """Whether a row may have this shape."""
     shape = preparation.row_shape
     shapes = {shape, (math.prod(shape),)}
     if len(shape) == 3:
         shapes |= {(*shape[1:], shape[0])} | ({shape[1:]} if shape[0] == 1 else set())
-    return shapes
+    # Axes of any number became columns in training, and do again.
+    return row in shapes or (preparation.reading.get("layout") == "vectors" and (math.prod(row),) == shape)
 
 
 def _channels_first(preparation: Preparation, values: np.ndarray) -> np.ndarray:
     shape = preparation.row_shape
-    if values.shape[1:] != shape and values.shape[1:] == (*shape[1:], shape[0]):
+    last = (*shape[1:], shape[0])
+    # A shape such as (n, 3, 3, 3) may be either: the training's layout tells.
+    if values.shape[1:] == last and (last != shape or preparation.reading.get("layout") == "nhwc"):
         values = values.transpose(0, 3, 1, 2)
     return values.reshape(-1, *shape)
 
@@ -124,11 +141,8 @@ def _check_pixels(preparation: Preparation, values: np.ndarray) -> None:
 
 
 def _as_vectors(preparation: Preparation, values: Any) -> RowArray:  # noqa: ANN401
-    if preparation.dtype == "uint8":
-        values = values.toarray()
-        check_shape(preparation, values.shape)
-        _check_pixels(preparation, values)
-        return values.reshape(-1, *preparation.row_shape).astype(np.uint8)
+    if is_image(preparation):
+        return as_samples(preparation, values.toarray())
     check_shape(preparation, values.shape)
     if not sparse.issparse(values):
         vectors = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
@@ -159,12 +173,14 @@ def _check_finite(values: np.ndarray, row_of: Any) -> None:  # noqa: ANN401
         raise ValueError(f"rows: got NaN or infinity, first in row {row_of(int(wrong[0]))}; expected finite numbers")
 
 
-def _texts_of(rows: Any) -> Sequence[Any] | None:  # noqa: ANN401
+def _texts_of(preparation: Preparation, rows: Any) -> Sequence[Any] | None:  # noqa: ANN401
     """The texts, if rows are texts."""
     import pandas as pd
 
-    if isinstance(rows, pd.DataFrame | Mapping) and TEXT_COLUMN in rows:
-        return np.atleast_1d(np.asarray(rows[TEXT_COLUMN], dtype=object)).tolist()
+    if isinstance(rows, pd.DataFrame | Mapping):
+        found = next((column for column in text_columns(preparation) if column in rows), None)
+        if found is not None and (found == TEXT_COLUMN or preparation.takes_texts):
+            return np.atleast_1d(np.asarray(rows[found], dtype=object)).tolist()
     if isinstance(rows, np.ndarray | list):
         values = np.asarray(rows, dtype=object) if isinstance(rows, list) else rows
         if values.ndim == 1 and len(values) and any(isinstance(value, str) for value in values.tolist()):
@@ -179,4 +195,5 @@ def _check_texts(preparation: Preparation, texts: Sequence[Any]) -> None:
         raise ValueError(f"rows: got none; expected at least one, {expected_rows(preparation)}")
     for index, text in enumerate(texts):
         if not isinstance(text, str) or not text.strip():
-            raise ValueError(f"rows: got {text!r:.80} in row {index} of column '{TEXT_COLUMN}'; expected a text")
+            column = text_columns(preparation)[0]
+            raise ValueError(f"rows: got {text!r:.80} in row {index} of column '{column}'; expected a text")

@@ -1,30 +1,26 @@
 """New rows in files and folders, in pieces: what is wrong with them as a whole is said before the first piece."""
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.data.sources.array_files import SUFFIXES as ARRAYS
-from deep_clustering.data.sources.array_files import is_sparse_file, read_array
+from deep_clustering.data.sources.array_files import array_names, is_sparse_file, read_array
+from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.image_files import EXTENSIONS, find_images, printable, read_images
 from deep_clustering.data.sources.prepared import read_sparse
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
-from deep_clustering.data.sources.tables import open_table
-from deep_clustering.inference.raw_rows import TEXT_COLUMN, check_shape, expected_rows
-from deep_clustering.options import closest
-
-if TYPE_CHECKING:
-    import pandas as pd
+from deep_clustering.inference.raw_rows import check_shape, expected_rows, is_image
+from deep_clustering.inference.row_tables import TablePiece, open_row_table
 
 logger = logging.getLogger(__name__)
 
 _NAMED_FILES = 5
 _KNOWN = (*ARRAYS, *TABLES)
+_IMAGES = tuple(f".{extension}" for extension in EXTENSIONS)
 
 
 class Piece(NamedTuple):
@@ -33,16 +29,18 @@ class Piece(NamedTuple):
     ids: Sequence[Any]
     """Row numbers from 0, or paths of files relative to their folder."""
     rows: Any
-    """In a form that `as_samples` takes."""
+    """Those that could be read, in a form that `as_samples` takes; there may be none."""
+    skipped: Mapping[int, str]
+    """Places in `ids` of the others, with the reason."""
 
 
 def open_rows(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
     """Look at new rows, and give them piece by piece.
 
     Args:
-        path: A `.npy` or `.npz` array, a sparse `.npz` of scipy, a table `.csv`, `.tsv`, `.parquet` or `.jsonl`, or a
-            folder of images.
-        preparation: What rows the model takes.
+        path: A `.npy` or `.npz` array, a sparse `.npz` of scipy, a table `.csv`, `.tsv`, `.parquet` or `.jsonl`, an
+            image, or a folder: of images if the model takes images, else of arrays and tables.
+        preparation: What rows the model takes; its `reading` says how they are read.
         n_rows: Most rows in a piece.
 
     Returns:
@@ -52,14 +50,13 @@ def open_rows(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Pie
         FileNotFoundError: if there is no such file.
         ValueError: if the file is of another kind or damaged, empty, or of rows of another shape.
     """
+    check_input(path)
     if path.is_dir():
         return _folder_pieces(path, preparation, n_rows)
-    check_input(path)
-    if path.suffix.lower() in ARRAYS:
-        rows = read_sparse(path)[0] if is_sparse_file(path) else read_array(path, "rows")
-        check_shape(preparation, rows.shape)
-        return (_array_piece(rows, start, n_rows) for start in range(0, rows.shape[0], n_rows))
-    return _table_pieces(path, preparation, n_rows)
+    if _ends_like_an_image(path):
+        _refuse_images(path, preparation)
+        return _decoded(path.parent, {path.name: None}, preparation, n_rows)
+    return _file_pieces(path, preparation, n_rows)
 
 
 def check_input(path: Path) -> None:
@@ -74,87 +71,107 @@ def check_input(path: Path) -> None:
     """
     if not path.exists():
         raise FileNotFoundError(f"predict: no file or folder at {path}")
-    if path.is_file() and path.suffix.lower() not in _KNOWN:
-        raise ValueError(f"predict: {path}: expected a folder of images or a file that ends in {', '.join(_KNOWN)}")
+    if path.is_file() and plain_suffix(path) not in _KNOWN and not _ends_like_an_image(path):
+        raise ValueError(
+            f"predict: {path}: expected a folder of images, an image, or a file that ends in {', '.join(_KNOWN)}"
+        )
+
+
+def _ends_like_an_image(path: Path) -> bool:
+    return path.suffix.lower() in _IMAGES
+
+
+def _file_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    if path.suffix.lower() in ARRAYS:
+        rows = _read_array(path, preparation)
+        check_shape(preparation, rows.shape)
+        return (_array_piece(rows, start, n_rows) for start in range(0, rows.shape[0], n_rows))
+    return _table_pieces(path, preparation, n_rows)
+
+
+def _read_array(path: Path, preparation: Preparation) -> Any:  # noqa: ANN401 - dense or CSR
+    if is_sparse_file(path):
+        return read_sparse(path)[0]
+    names, key = array_names(path), preparation.reading.get("key")
+    # An archive of one array needs no name, whatever it was in training.
+    return read_array(path, "rows", None if len(names) == 1 else key)
 
 
 def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401
     piece = rows[start : start + n_rows]
-    return Piece(range(start, start + piece.shape[0]), piece)
+    return Piece(range(start, start + piece.shape[0]), piece, {})
 
 
 def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
-    if preparation.dtype != "uint8":
-        raise ValueError(f"predict: {root} is a folder of images; expected {expected_rows(preparation)}")
-    found = find_images(root, EXTENSIONS)
-    if not found.images:
-        raise ValueError(f"predict: no images below {root}; expected names that end in {', '.join(EXTENSIONS)}")
-    return _decoded(root, found.images, preparation, n_rows)
+    extensions = preparation.reading.get("extensions", EXTENSIONS)
+    if is_image(preparation):
+        found = find_images(root, extensions)
+        if found.images or found.unreadable:
+            _refuse_images(root, preparation)
+            return _decoded(root, dict.fromkeys(found.images) | found.unreadable, preparation, n_rows)
+    files = find_images(root, _KNOWN).images
+    if not files:
+        if not is_image(preparation):
+            raise ValueError(
+                f"predict: no file below {root} ends in {', '.join(_KNOWN)}; expected {expected_rows(preparation)}"
+            )
+        raise ValueError(f"predict: no images below {root}; expected names that end in {', '.join(extensions)}")
+    return chain.from_iterable(_named(root, file, preparation, n_rows) for file in files)
 
 
-def _decoded(root: Path, files: Sequence[str], preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+def _named(root: Path, file: str, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    """Pieces of one file of several, whose name goes before the number of each row."""
+    for piece in _file_pieces(root / file, preparation, n_rows):
+        yield piece._replace(ids=[f"{printable(file)}:{row}" for row in piece.ids])
+
+
+def _refuse_images(path: Path, preparation: Preparation) -> None:
+    """Files of images become bytes: another model would take them for what they are not."""
+    if not is_image(preparation) or preparation.dtype != "uint8":
+        kind = "a folder of images" if path.is_dir() else "an image"
+        raise ValueError(f"predict: {path} is {kind}; expected {expected_rows(preparation)}")
+
+
+def _decoded(root: Path, files: Mapping[str, str | None], preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+    """Images of these files, in the order of their paths; with a reason those that are known to be unreadable."""
     channels, height, width = preparation.row_shape
     unreadable: dict[str, str] = {}
-    ranges = preparation.reading.get("grey_ranges")
-    for start in range(0, len(files), n_rows):
-        images, read, damaged = read_images(
+    paths = sorted(files)
+    for start in range(0, len(paths), n_rows):
+        asked = paths[start : start + n_rows]
+        images, _, damaged = read_images(
             root,
-            files[start : start + n_rows],
+            [file for file in asked if files[file] is None],
             shape=(height, width),
             channels=channels,
             fit=preparation.fit,
-            ranges=ranges,
+            ranges=preparation.reading.get("grey_ranges"),
         )
+        names = [printable(file) for file in asked]
+        damaged |= {file: reason for file in asked if (reason := files[file]) is not None}
         unreadable |= damaged
-        if len(images):
-            yield Piece([printable(file) for file in read], images)
-    if unreadable:
-        named = "; ".join(f"{file}: {reason}" for file, reason in list(unreadable.items())[:_NAMED_FILES])
-        message = f"{len(unreadable)} of {len(files)} images below {root} cannot be read ({named})"
-        if len(unreadable) == len(files):
-            raise ValueError(f"predict: {message}; nothing is left")
-        logger.warning("%s; they have no row in the result", message)
+        yield Piece(names, images, {place: damaged[name] for place, name in enumerate(names) if name in damaged})
+    _report(root, unreadable, len(paths), preparation.reading.get("on_error") == "refuse")
+
+
+def _report(root: Path, unreadable: Mapping[str, str], n_files: int, is_refused: bool) -> None:
+    if not unreadable:
+        return
+    named = "; ".join(f"{file}: {reason}" for file, reason in list(unreadable.items())[:_NAMED_FILES])
+    message = f"{len(unreadable)} of {n_files} images below {root} cannot be read ({named})"
+    if len(unreadable) == n_files:
+        raise ValueError(f"predict: {message}; nothing is left")
+    if is_refused:
+        raise ValueError(f"predict: {message}; repair or remove them, or set predict.on_error=skip")
+    logger.warning("%s; they get no cluster", message)
 
 
 def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
-    tables = open_table(path, "predict", text_column=TEXT_COLUMN, n_rows=n_rows, hint="save it as UTF-8")
-    first = next(tables, None)
-    if first is None or not len(first):
-        raise ValueError(f"predict: {path}: no rows; expected at least one, {expected_rows(preparation)}")
-    if not _has_texts(first, preparation, path):
-        _refuse_missing_header(first, path)
-        check_shape(preparation, (1, len(first.columns)))
-    return _from_tables(chain([first], tables))
+    return _numbered(open_row_table(path, preparation, n_rows))
 
 
-def _has_texts(table: "pd.DataFrame", preparation: Preparation, path: Path) -> bool:
-    if TEXT_COLUMN in table.columns:
-        return True
-    is_wide = len(table.columns) == preparation.row_shape[0]
-    if preparation.reads_texts or (preparation.takes_texts and not is_wide):
-        names = [str(name) for name in table.columns]
-        raise ValueError(
-            f"predict: {path}: no column '{TEXT_COLUMN}' ({closest(TEXT_COLUMN, names[:_NAMED_FILES])}); expected "
-            f"{expected_rows(preparation)}"
-        )
-    return False
-
-
-def _refuse_missing_header(table: "pd.DataFrame", path: Path) -> None:
-    """Refuse a first line of numbers, which would be lost; columns numbered in order are a header."""
-    names = [str(name) for name in table.columns]
-    if path.suffix.lower() in (".csv", ".tsv") and names not in (
-        [str(i + first) for i in range(len(names))] for first in (0, 1)
-    ):
-        try:
-            np.array(names, dtype=np.float64)
-        except ValueError:
-            return
-        raise ValueError(f"predict: {path}: the first line holds numbers; expected the names of the columns")
-
-
-def _from_tables(tables: "Iterable[pd.DataFrame]") -> Iterator[Piece]:
+def _numbered(pieces: Iterable[TablePiece]) -> Iterator[Piece]:
     start = 0
-    for table in tables:
-        yield Piece(range(start, start + len(table)), table)
-        start += len(table)
+    for piece in pieces:
+        yield Piece(range(start, start + piece.n_rows), piece.rows, piece.skipped)
+        start += piece.n_rows

@@ -36,7 +36,7 @@ def read_predictor(project_path: Path, model: str) -> tuple[Predictor, str]:
         ValueError: if there is no such file, or it is not a predictor.
     """
     if not model.startswith((_REGISTERED, _OF_RUN)):
-        path = Path(model)
+        path = Path(model).expanduser()
         return _read(path / _IN_MODEL if path.is_dir() else path), model
     with open_store(project_path) as client, tempfile.TemporaryDirectory() as folder:
         from mlflow.artifacts import download_artifacts

@@ -122,6 +122,11 @@ def _takes_range(name: str) -> bool:
     return get_type_hints(_class_of(name))["n_clusters"] is not int
 
 
+def is_baseline(name: str) -> bool:
+    """Whether a method, a key of `METHODS`, says of itself that it is a baseline: what others have to exceed."""
+    return getattr(_class_of(name), "baseline", False)
+
+
 def label_free_score(name: str) -> tuple[str, Literal["max", "min"]] | None:
     """The score by which a method's runs can be compared without labels.
 

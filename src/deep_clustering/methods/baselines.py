@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -69,6 +69,7 @@ def _announce(where: str, n_used: int, n_samples: int, gigabytes: float, seconds
 class KMeansClusterer(Describing):
     """k-means; its responsibilities are those of equal spherical Gaussians around the centres."""
 
+    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of clusters."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -113,6 +114,7 @@ class KMeansClusterer(Describing):
 class GaussianMixtureClusterer(Describing):
     """Gaussian mixture by EM, started from k-means."""
 
+    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of components."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -172,6 +174,7 @@ class GaussianMixtureClusterer(Describing):
 class WardClusterer(Describing):
     """Agglomerative clustering by Ward's criterion; its responsibilities are hard."""
 
+    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of clusters at which the tree is cut."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -219,6 +222,7 @@ class WardClusterer(Describing):
 class TSNEMixtureClusterer(Describing):
     """Gaussian mixture on a two-dimensional t-SNE map."""
 
+    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of components."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]

@@ -57,6 +57,7 @@ def option_schemas() -> dict[str, type]:
     from deep_clustering.pipelines.namespaces import ComparisonOptions
     from deep_clustering.reporting.options import ReportingOptions
     from deep_clustering.scores.evaluation import EvaluationOptions
+    from deep_clustering.scores.recommendation import RecommendationOptions
     from deep_clustering.training.checkpoints import CheckpointOptions
 
     return {
@@ -69,6 +70,7 @@ def option_schemas() -> dict[str, type]:
         "evaluation": EvaluationOptions,
         "comparison": ComparisonOptions,
         "reporting": ReportingOptions,
+        "recommendation": RecommendationOptions,
     }
 
 

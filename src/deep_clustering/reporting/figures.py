@@ -14,6 +14,8 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from deep_clustering.reporting.labels import drawable
+
 # Petroff's ten colours, chosen to be told apart with colour-vision deficiency
 PALETTE = (
     "#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6",
@@ -175,9 +177,9 @@ def draw_confusion(counts: np.ndarray, *, matched_class: Sequence[int], class_na
         axes.add_patch(Rectangle(box, 1, 1, fill=False, edgecolor=PALETTE[6], linewidth=1.2 if annotated else 0.5))
     _cluster_ticks(axes, n_clusters, vertical=True)
     if n_classes <= MAX_NAMED:
-        names = [shorten(class_names[c]) for c in columns]
+        names, fonts = drawable([class_names[c] for c in columns], 14)
         rotation = 90 if max(map(len, names)) > 3 else 0
-        axes.set_xticks(range(n_classes), names, rotation=rotation, fontsize=8, parse_math=False)
+        axes.set_xticks(range(n_classes), names, rotation=rotation, fontsize=8, fontfamily=fonts, parse_math=False)
     else:
         axes.set_xticks([])
     axes.set_xlabel("class", fontsize=9, color=MUTED)
@@ -202,14 +204,16 @@ def draw_map(
     axes.scatter(x, y, c=shades, s=_dot_size(len(groups)), linewidths=0)
     crowded = len(names) > MAX_ANNOTATED or max(map(len, names.values()), default=0) > 3
     axes.margins(0.12 if crowded else 0.05)
+    texts, fonts = drawable(list(names.values()), 14)
+    labels = dict(zip(names, texts, strict=True))
     for group in np.intersect1d(groups, list(names)):
         members = coordinates[groups == group]
         # the median of a cluster in two islands lies between them: name the member nearest to it
         gaps = np.linalg.norm(members - np.median(members, axis=0), axis=1)
         x, y = members[gaps.argmin()]
         axes.text(
-            x, y, shorten(names[int(group)]), ha="center", va="center", fontsize=7 if crowded else 10,
-            fontweight="bold", color=INK, path_effects=HALO, parse_math=False, in_layout=False,
+            x, y, labels[int(group)], ha="center", va="center", fontsize=7 if crowded else 10,
+            fontfamily=fonts, fontweight="bold", color=INK, path_effects=HALO, parse_math=False, in_layout=False,
         )  # fmt: skip
     return figure
 
@@ -236,7 +240,8 @@ def draw_comparison(methods: Sequence[str], metrics: Mapping[str, np.ndarray]) -
             values, positions, linestyle="none", label=label,
             marker="osD^v"[number % 5], color=PALETTE[(0, 6, 4, 2, 8)[number % 5]], markersize=6.5,
         )  # fmt: skip
-    axes.set_yticks(positions, [shorten(name, 24) for name in methods], parse_math=False)
+    texts, fonts = drawable(methods, 24)
+    axes.set_yticks(positions, texts, fontfamily=fonts, parse_math=False)
     axes.set_ylim(len(methods) - 0.5, -0.5)
     axes.set_xlim(right=1.02)
     axes.grid(color="#e8ebee", linewidth=0.7)
@@ -260,7 +265,8 @@ def draw_intervals(names: Sequence[str], centres: np.ndarray, ends: np.ndarray, 
         axes.plot(values, np.full(len(values), position), "o", color=PALETTE[3], alpha=0.5, markersize=4, linewidth=0)
     axes.hlines(positions, ends[:, 0], ends[:, 1], color=PALETTE[0], linewidth=2.2)
     axes.plot(centres, positions, "o", color=PALETTE[0], markersize=6.5)
-    axes.set_yticks(positions, [shorten(name, 40) for name in names], parse_math=False)
+    texts, fonts = drawable(names, 40)
+    axes.set_yticks(positions, texts, fontfamily=fonts, parse_math=False)
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=STEPS))
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(color="#e8ebee", linewidth=0.7)
@@ -277,12 +283,6 @@ def make_axes(width: float, height: float, n_rows: int, n_columns: int, **layout
         axes.spines[["left", "bottom"]].set_color("#c4ccd4")
         axes.tick_params(colors=MUTED, labelcolor=INK, labelsize=9, length=3)
     return figure, grid
-
-
-def shorten(text: str, width: int = 14) -> str:
-    """One line of at most `width` characters."""
-    line = " ".join(str(text).split())
-    return line if len(line) <= width else line[: width - 1] + "\N{HORIZONTAL ELLIPSIS}"
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -35,7 +35,9 @@ function hide() {
 }
 
 function describe(i) {
-  const lines = [`row ${points.row[i]}`, `cluster ${points.cluster[i]}, certainty ${points.certainty[i]}`];
+  const name = points.names[points.cluster[i]];
+  const cluster = `cluster ${points.cluster[i]}${name ? ` (${name})` : ""}`;
+  const lines = [`row ${points.row[i]}`, `${cluster}, certainty ${points.certainty[i]}`];
   if (points.label[i]) lines.push(`class ${points.label[i]}`);
   if (points.note.length && points.note[i]) lines.push(points.note[i]);
   text.textContent = lines.join("\n");

@@ -59,7 +59,10 @@ def shrink(images: np.ndarray, side: int) -> np.ndarray:
 
 
 def describe_shown(
-    map_: Mapping[str, np.ndarray], card: Mapping[str, Any], names: Mapping[int, str]
+    map_: Mapping[str, np.ndarray],
+    card: Mapping[str, Any],
+    names: Mapping[int, str],
+    cluster_names: Sequence[str] = (),
 ) -> dict[str, Any] | None:
     """What the script of the page needs to answer to the pointer.
 
@@ -67,6 +70,7 @@ def describe_shown(
         map_: The map, with what `pick_shown` added to it.
         card: The data card: the range of values, and names of files if it has them.
         names: Class index to name.
+        cluster_names: Name of each cluster, empty where they have none.
 
     Returns:
         "points", plain lists for JSON; "sprite", data URI of all thumbnails on a square sheet, or None; n and n_all.
@@ -84,6 +88,7 @@ def describe_shown(
         "certainty": [f"{value:.2f}" for value in map_["certainty"][rows]],
         "label": ["" if label < 0 else names.get(label, str(label)) for label in labels],
         "note": _notes(map_, card, rows),
+        "names": list(cluster_names),
     }
     sprite = None
     if "thumbnails" in map_:

@@ -44,6 +44,7 @@ def write_report(
     gallery: Mapping[str, np.ndarray],
     data_card: Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
+    cluster_names: Sequence[str] | None = None,
 ) -> str:
     """One self-contained HTML page about one run; opening it sends no request, and its policy permits none.
 
@@ -56,17 +57,18 @@ def write_report(
             documents terms (n_clusters,) and member_terms (n_clusters, 2, m).
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
         options: the method's hyper-parameters.
+        cluster_names: name of each cluster; None shows their numbers alone.
 
     Returns:
         The page, with every text that comes from the data escaped.
 
     Raises:
-        ValueError: if the gallery and the occupancy disagree about the number of clusters.
+        ValueError: if gallery or names and the occupancy disagree about the number of clusters.
     """
-    if len(gallery["rows"]) != len(scores["occupancy"]):
-        raise ValueError(
-            f"write_report: gallery has {len(gallery['rows'])} clusters, expected {len(scores['occupancy'])}"
-        )
+    named = list(cluster_names or [""] * len(scores["occupancy"]))
+    for what, one_each in (("gallery", gallery["rows"]), ("cluster_names", named)):
+        if len(one_each) != len(scores["occupancy"]):
+            raise ValueError(f"write_report: {what} has {len(one_each)} clusters, expected {len(scores['occupancy'])}")
     names = class_names(scores, data_card)
     reliability, selection = scores.get("reliability"), scores.get("selection")
     noise, is_suggested = _fixed_noise(options or {}), bool(scores.get("selection"))
@@ -87,12 +89,12 @@ def write_report(
         confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
         reliability=reliability_panel(reliability, scores["metrics"]["ece"]) if reliability else None,
         maps=map_panels(map_, matched_classes(scores), names),
-        hover=describe_shown(map_, data_card, names),
+        hover=describe_shown(map_, data_card, names, named),
         script=Markup(script),
         script_hash=hash_script(script),
         options=describe_options(options or {}),
         versions=describe_versions(),
-        clusters=_gallery_clusters(scores, map_, gallery, data_card, names),
+        clusters=_gallery_clusters(scores, map_, gallery, data_card, names, named),
         image_width=_image_width(gallery),
     )
 
@@ -225,12 +227,18 @@ def _gallery_clusters(
     gallery: Mapping[str, np.ndarray],
     card: Mapping[str, Any],
     names: Mapping[int, str],
+    cluster_names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """One entry per cluster: its size, its matched class, and the members on either side."""
+    """One entry per cluster: its name, its size, its matched class, and the members on either side."""
     clusters = []
     for cluster, class_ in enumerate(matched_classes(scores)):
         sides = [_members(gallery, map_["labels"], card, names, (cluster, side), class_) for side in (0, 1)]
-        entry = {"number": cluster, "size": scores["occupancy"][cluster], "sides": sides}
+        entry = {
+            "number": cluster,
+            "name": cluster_names[cluster],
+            "size": scores["occupancy"][cluster],
+            "sides": sides,
+        }
         entry["terms"] = str(gallery["terms"][cluster]) if "terms" in gallery else ""
         clusters.append(entry | {"matched": names.get(class_), "colour": figures.PALETTE[cluster % 10]})
     return clusters

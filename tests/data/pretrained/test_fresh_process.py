@@ -53,7 +53,7 @@ def test_a_fresh_process_predicts_the_same(kinds, tiny_options, tmp_path, monkey
         split = np.full(samples.shape[0], 3, dtype=np.uint8)
         features, preparation = prepare(samples, split, card, vocabulary, options)
         estimator = make_method(tiny_options(method, form, n_clusters=3)).fit(features)
-        chosen = PredictorOptions(outlier_quantile=0.2, max_rows=0)
+        chosen = PredictorOptions(outlier_quantile=0.2, max_rows=0, data_set="images")
         predictor = make_predictor(save_method(estimator), preparation, estimator.history_, features, split, chosen)
         path = tmp_path / "predictor.safetensors"
         path.write_bytes(to_bytes(predictor))

@@ -212,3 +212,68 @@ def test_the_environment_to_edit_by_hand_names_every_option():
     conf = Path(__file__).parents[3] / "conf/own/parameters.yml"
     source = make_source(yaml.safe_load(conf.read_text())["ingestion"]["source"])
     assert source.samples == "data/01_raw/own/samples.npy"
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected", "names"),
+    [
+        (np.array([2.0, 0.0, np.nan, 2.0]), [1, 0, -1, 1], ["0", "2"]),
+        (np.array([[3], [1], [-1], [3]]), [1, 0, -1, 1], ["1", "3"]),
+        (np.array([[5.0], [np.nan], [-1.0], [4.0]], dtype=np.float32), [1, -1, -1, 0], ["4", "5"]),
+        (np.array([["b"], [""], ["a"], ["b"]]), [1, -1, 0, 1], ["a", "b"]),
+    ],
+)
+def test_labels_may_be_floats_or_a_column_and_nan_is_no_label(tmp_path, labels, expected, names):
+    np.savez(tmp_path / "all.npz", rows=np.eye(4), kinds=labels)
+    loaded, card = load_array(tmp_path / "all.npz", labels="kinds")
+    assert loaded.labels.tolist() == expected
+    assert card["class_names"] == names
+
+
+@pytest.mark.parametrize("wrong", [0.5, np.inf, 1e300])
+def test_fractions_are_no_labels(wrong):
+    with pytest.raises(ValueError, match="labels must be whole numbers, got .* first in row 2"):
+        class_labels(np.array([0.0, np.nan, wrong]), 3)
+
+
+# Sparse matrices of scipy
+
+
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "bsr", "dia"])
+def test_a_sparse_file_of_any_format_is_known_and_read(tmp_path, form):
+    rows = sparse.random(7, 5, density=0.4, format=form, random_state=np.random.default_rng(0), dtype=np.float64)
+    sparse.save_npz(tmp_path / "rows.npz", rows)
+    assert array_files.is_sparse_file(tmp_path / "rows.npz")
+    with pytest.raises(ValueError, match="got a sparse matrix of scipy; use kind: sparse_arrays"):
+        load_array(tmp_path / "rows.npz")
+    source = {"kind": "sparse_arrays", "name": "x", "samples": str(tmp_path / "rows.npz")}
+    loaded, _ = load_source({"source": {**source, "labels": None, "vocabulary": None}, "n_rows": 0})
+    assert isinstance(loaded.samples, sparse.csr_matrix)
+    np.testing.assert_allclose(loaded.samples.toarray(), rows.toarray(), rtol=1e-6)
+
+
+def test_arrays_that_are_called_as_those_of_a_matrix_are_no_matrix(tmp_path):
+    np.savez(tmp_path / "rows.npz", data=np.eye(3), shape=np.array([3, 3]))
+    assert not array_files.is_sparse_file(tmp_path / "rows.npz")
+
+
+# What lies far behind the head of a file
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("value", [np.inf, np.nan])
+def test_a_wild_value_is_named_by_row_and_column(tmp_path, dtype, value):
+    rows = np.random.default_rng(0).normal(size=(5000, 4)).astype(dtype)
+    rows[4500, 2] = value
+    with pytest.raises(ValueError, match="must be finite, got NaN or infinity first in row 4500, column 2$"):
+        load_array(save(tmp_path / "rows.npy", rows))
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64, np.int64])
+@pytest.mark.parametrize("is_last", [True, False])
+def test_images_of_any_type_and_layout_become_channels_first(tmp_path, dtype, is_last):
+    images = np.random.default_rng(0).integers(0, 4096, (6, 3, 5, 4)).astype(dtype)
+    loaded, card = load_array(save(tmp_path / "a.npy", np.moveaxis(images, 1, -1) if is_last else images))
+    np.testing.assert_array_equal(loaded.samples, images.astype(np.float32))
+    assert card["value_range"] == [images.min(), images.max()]
+    assert card["reading"]["layout"] == ("nhwc" if is_last else "nchw")

@@ -1,15 +1,22 @@
-"""Arrays of any number type and layout, from `.npy` and `.npz` files, to the samples and labels of the project."""
+"""Arrays of any number type and layout, from `.npy`, `.npz` and tables, to the samples and labels of the project."""
 
 import logging
 import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 
 from deep_clustering.checks import check_labels
+from deep_clustering.data.sources.compression import plain_suffix
+from deep_clustering.data.sources.number_tables import read_number_table, read_whole
+from deep_clustering.data.sources.tables import SUFFIXES as TABLES
+from deep_clustering.options import closest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +35,8 @@ _LARGEST_SHIFT = 2.0**-10
 # Beyond this float64, which measures the shift, is not exact itself.
 _EXACT_INTEGERS = 2**53
 
-# Members of an archive that make it a sparse matrix.
-_SPARSE = {"indices.npy", "indptr.npy", "shape.npy"}
+# Members of an archive that make it a sparse matrix: of rows, and of any other format of scipy.
+_SPARSE = ({"indices.npy", "indptr.npy", "shape.npy"}, {"format.npy", "data.npy", "shape.npy"})
 
 _CHUNK = 4096
 _DAMAGED = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)
@@ -39,10 +46,11 @@ def read_array(file: Path, what: str, key: str | None = None, besides: str | Non
     """One array of a file.
 
     Args:
-        file: A `.npy` file, or an archive `.npz`.
+        file: A `.npy` file, an archive `.npz`, or a table.
         what: What the array is, for the messages.
-        key: Name of the array in an archive; None takes the only one.
-        besides: Name of an array of the archive that is not meant.
+        key: Name of the array in an archive, or of the column of lists in a table; None takes the only one, or all
+            columns of numbers.
+        besides: Name of an array of the archive, or of a column, that is not meant.
 
     Returns:
         The array; of a large `.npy` file a read-only memory map.
@@ -51,6 +59,8 @@ def read_array(file: Path, what: str, key: str | None = None, besides: str | Non
         FileNotFoundError: if there is no such file.
         ValueError: if it is damaged, of another kind, holds Python objects, or the name is not in it.
     """
+    if plain_suffix(file) in TABLES and file.is_file():
+        return read_number_table(file, key, besides)[0]
     is_archive = file.suffix.lower() == ".npz"
     kind = "a .npz archive of arrays" if is_archive else "a .npy array"
     if not file.is_file():
@@ -94,17 +104,29 @@ def _load(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
     return array
 
 
+def array_names(file: Path) -> list[str]:
+    """Names of the arrays of an archive; none of a file that is no archive."""
+    if not zipfile.is_zipfile(file):
+        return []
+    with zipfile.ZipFile(file) as archive:
+        return sorted(name.removesuffix(".npy") for name in archive.namelist())
+
+
 def is_sparse_file(file: Path) -> bool:
     """Whether a file is a sparse matrix of scipy, which is an archive of arrays too."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:
-        return set(archive.namelist()) >= _SPARSE
+        return _is_sparse(set(archive.namelist()))
+
+
+def _is_sparse(members: set[str]) -> bool:
+    return any(members >= needed for needed in _SPARSE)
 
 
 def _choose(archive: np.lib.npyio.NpzFile, file: Path, what: str, key: str | None, besides: str | None) -> str:
     names = sorted(archive.files)
-    if {f"{name}.npy" for name in names} >= _SPARSE:
+    if _is_sparse({f"{name}.npy" for name in names}):
         raise _WrongKeyError(
             f"ingestion: {file}: expected arrays, got a sparse matrix of scipy; use kind: sparse_arrays"
         )
@@ -121,11 +143,12 @@ def _choose(archive: np.lib.npyio.NpzFile, file: Path, what: str, key: str | Non
 
 
 def read_labels(samples_file: Path, labels: str) -> np.ndarray:
-    """Labels from a file, or from the archive of the samples.
+    """Labels from a file, or from the archive or table of the samples.
 
     Args:
         samples_file: File of the samples.
-        labels: Name of an array of that file if it is a `.npz` with such an array, else a file.
+        labels: Name of an array of that file if it is a `.npz` with such an array, of a column of it if it is a table
+            with such a column, else a file.
 
     Returns:
         The labels as they are stored.
@@ -141,14 +164,30 @@ def read_labels(samples_file: Path, labels: str) -> np.ndarray:
             return read_array(samples_file, "labels", labels)
         if not Path(labels).suffix:
             raise ValueError(f"ingestion: {samples_file}: no array '{labels}' in it; it has: {', '.join(names)}")
-    return read_array(Path(labels).resolve(), "labels")
+    elif plain_suffix(samples_file) in TABLES:
+        table = read_whole(samples_file, labels)
+        if labels in table.columns:
+            return _cells(table[labels])
+        if not Path(labels).suffix:
+            raise ValueError(f"ingestion: {samples_file}: no column '{labels}' ({closest(labels, table.columns)})")
+    return read_array(Path(labels).expanduser().resolve(), "labels")
+
+
+def _cells(column: "pd.Series") -> np.ndarray:
+    """A column as labels: numbers with NaN, or texts, empty where nothing is known."""
+    if column.dtype.kind in "biuf":
+        return column.to_numpy()
+    return np.array(
+        ["" if gone else str(cell) for cell, gone in zip(column, column.isna(), strict=True)], dtype=np.str_
+    )
 
 
 def class_labels(labels: np.ndarray, n_samples: int) -> tuple[np.ndarray, list[str]]:
     """Classes numbered without gaps.
 
     Args:
-        labels: Class of each row, shape (n_samples,): integers (-1: unknown), booleans, or text (empty: unknown).
+        labels: Class of each row, shape (n_samples,) or (n_samples, 1): whole numbers (-1, NaN: unknown), booleans, or
+            text (empty: unknown).
         n_samples: Number of rows.
 
     Returns:
@@ -158,6 +197,10 @@ def class_labels(labels: np.ndarray, n_samples: int) -> tuple[np.ndarray, list[s
     Raises:
         ValueError: if the labels are of another type or number.
     """
+    if labels.shape == (n_samples, 1):
+        labels = labels[:, 0]
+    if labels.dtype.kind == "f":
+        labels = _whole(labels)
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
     if labels.dtype.kind in "Ub":
@@ -171,6 +214,17 @@ def class_labels(labels: np.ndarray, n_samples: int) -> tuple[np.ndarray, list[s
     numbered = np.full(n_samples, -1, dtype=np.int64)
     numbered[known] = places
     return numbered, [str(name) for name in names]
+
+
+def _whole(labels: np.ndarray) -> np.ndarray:
+    """Whole numbers that came as floats, NaN as -1."""
+    known = ~np.isnan(labels)
+    numbers = np.where(known, labels, -1)
+    fractions = np.flatnonzero(~(np.abs(numbers) <= _EXACT_INTEGERS) | (numbers != np.rint(numbers)))
+    if len(fractions):
+        place = np.unravel_index(fractions[0], labels.shape)
+        raise ValueError(f"ingestion: labels must be whole numbers, got {labels[place]} first in row {place[0]}")
+    return numbers.astype(np.int64)
 
 
 def arrange(array: np.ndarray, layout: str) -> tuple[np.ndarray, str]:
@@ -262,6 +316,20 @@ def to_float32(array: np.ndarray) -> np.ndarray:
     return converted
 
 
+def check_finite(array: np.ndarray) -> None:
+    """Refuse rows that hold NaN or infinity.
+
+    Args:
+        array: Floats, shape (n, ...); a memory map is read in pieces.
+
+    Raises:
+        ValueError: naming the first such row and the place in it.
+    """
+    for start, rows in _chunks(array):
+        flat = rows.reshape(len(rows), -1)
+        _check_finite(flat, flat, start)
+
+
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, len(array), _CHUNK):
         yield start, array[start : start + _CHUNK]
@@ -269,6 +337,6 @@ def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def _check_finite(exact: np.ndarray, single: np.ndarray, start: int) -> None:
     for values, problem in ((exact, "be finite, got NaN or infinity"), (single, "fit float32 (3.4e38), got more")):
-        rows = np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(rows):
-            raise ValueError(f"ingestion: samples must {problem} first in row {start + int(rows[0])}")
+        if not np.isfinite(values).all():
+            row, column = np.argwhere(~np.isfinite(values))[0]
+            raise ValueError(f"ingestion: samples must {problem} first in row {start + row}, column {column}")

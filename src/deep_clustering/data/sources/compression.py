@@ -4,14 +4,14 @@ import bz2
 import gzip
 import lzma
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any
 
 COMPRESSED = (".gz", ".bz2", ".xz", ".zip")
 
-_OPENERS = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+_OPENERS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 
 
 def plain_suffix(path: str | Path) -> str:
@@ -38,7 +38,7 @@ def open_bytes(file: Path) -> Iterator[IO[bytes]]:
         with zipfile.ZipFile(file) as archive, archive.open(_only_member(archive)) as stream:
             yield stream
         return
-    with cast(IO[bytes], _OPENERS[suffix](file, "rb") if suffix in _OPENERS else file.open("rb")) as stream:
+    with _OPENERS.get(suffix, open)(file, "rb") as stream:
         yield stream
 
 

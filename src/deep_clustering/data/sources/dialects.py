@@ -58,8 +58,9 @@ def find_dialect(file: Path, encoding: str = "utf-8", separator: str = "auto", q
     separators = sorted(_SEPARATORS, key=lambda each: each != usual) if separator == "auto" else [separator]
     quotes = _QUOTES if quote == "auto" else (quote,)
     best, best_share = (separators[0], quotes[0]), 0.0
-    pairs = [(each, mark) for mark in quotes for each in separators]
-    for pair in [*pairs[: len(separators)], *(pair for pair in pairs[len(separators) :] if _quotes(head, *pair))]:
+    for pair in ((each, mark) for mark in quotes for each in separators):
+        if pair[1] != quotes[0] and not _quotes(head, *pair):
+            continue  # an apostrophe is no quote
         share = _share_alike(_rows(head, *pair))
         if share > best_share and share >= _ALIKE:
             best, best_share = pair, share

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from deep_clustering.checks import check_labels, check_rows
 from deep_clustering.data.sources.card import data_card
+from deep_clustering.data.sources.row_ids import select_rows
 from deep_clustering.data.sources.samples import Samples, Source
 from deep_clustering.options import build, build_kind
 
@@ -30,6 +31,9 @@ SOURCES = {
     "text_table": "deep_clustering.data.sources.text:TextTable",
     "sparse_arrays": "deep_clustering.data.sources.text:SparseArrays",
 }
+
+# Options that say how a source is read, and not where it lies: new files are read by them too.
+_TRAVELLING = ("kind", "column", "encoding", "on_empty", "key", "layout", "extensions", "on_error")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
 
     Returns:
         samples: what the source gave, or a subset of it.
-        data_card: what it is, with its sha256.
+        data_card: what it is, with its sha256; `reading` says how new files of its kind are to be read.
 
     Raises:
         FileNotFoundError: if a file of the source is missing.
@@ -84,7 +88,10 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
     _check(loaded)
     if ingestion.n_rows:
         loaded = _subset(loaded, ingestion.n_rows)
-    return loaded, data_card(loaded)
+    card = data_card(loaded)
+    # What a source found out beats what was said of it: "auto" is of no use to new files.
+    stated = {name: value for name, value in ingestion.source.items() if name in _TRAVELLING}
+    return loaded, {**card, "reading": {**stated, **card.get("reading", {})}}
 
 
 def _subset(loaded: Samples, n_rows: int) -> Samples:
@@ -95,12 +102,15 @@ def _subset(loaded: Samples, n_rows: int) -> Samples:
     # Lists of single rows would no longer match.
     about = {name: value for name, value in loaded.about.items() if name not in ("files", "skipped_rows")}
     protocol = f"{loaded.about['protocol']}, random subset of {n_rows} of {total} rows"
+    ids, skipped = select_rows(loaded, rows)
     return loaded._replace(
         samples=loaded.samples[rows],
         labels=loaded.labels[rows],
         split=loaded.split[rows],
         texts=[loaded.texts[row] for row in rows] if loaded.texts else (),
         about={**about, "protocol": protocol},
+        ids=ids,
+        skipped=skipped,
     )
 
 

@@ -1,6 +1,7 @@
 """The user's own data: arrays in files, and folders of images."""
 
 import logging
+from bisect import bisect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -8,9 +9,20 @@ from typing import Any, Literal
 import numpy as np
 
 from deep_clustering.data.sources import image_files
-from deep_clustering.data.sources.array_files import Layout, arrange, class_labels, read_array, read_labels, to_float32
+from deep_clustering.data.sources.array_files import (
+    Layout,
+    arrange,
+    check_finite,
+    class_labels,
+    read_array,
+    read_labels,
+    to_float32,
+)
+from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
-from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.number_tables import read_number_table
+from deep_clustering.data.sources.samples import Samples, Skipped, both
+from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.options import check_range
 
 logger = logging.getLogger(__name__)
@@ -22,16 +34,17 @@ _LISTED_FILES = 1000
 
 @dataclass(frozen=True, kw_only=True)
 class Arrays:
-    """Images or vectors of the user in a `.npy` file, or in an archive `.npz`."""
+    """Images or vectors of the user in a `.npy` file, an archive `.npz`, or a table."""
 
     name: str
     """Name of the data set."""
     samples: str
-    """File of the samples, `.npy` or `.npz`."""
-    labels: str | None
-    """Classes, only for scores: a `.npy` file, the name of an array in the same `.npz`, or null."""
+    """File of the samples: `.npy`, `.npz`, or a table `.csv`, `.tsv`, `.parquet` or `.jsonl`."""
+    labels: str | int | None
+    """Classes, only for scores: a `.npy` file, the name of an array in the same `.npz` or of a column, or null."""
     key: str | None
-    """Name of the array of samples in a `.npz`; null takes the only one that is not `labels`."""
+    """Name of the array of samples in a `.npz`, or of a column of lists; null takes the only one that is not `labels`,
+    or all columns of numbers."""
     layout: Layout
     """Axes of the samples: nchw, nhwc, nhw (images), vectors, or auto: found from the shape."""
     value_range: tuple[float, float] | None
@@ -43,17 +56,25 @@ class Arrays:
 
     def load(self) -> Samples:
         """Read the files; an object array is refused, since it would need pickle."""
-        file = Path(self.samples).resolve()
-        raw = read_array(file, "samples", self.key, besides=self.labels)
+        file = Path(self.samples).expanduser().resolve()
+        stated = None if self.labels is None else str(self.labels)
+        columns: dict[str, list[str]] = {}
+        if plain_suffix(file) in TABLES and file.is_file():
+            raw, columns["columns"] = read_number_table(file, self.key, besides=stated)
+        else:
+            raw = read_array(file, "samples", self.key, besides=stated)
         samples, layout = arrange(raw, self.layout)
         if samples.dtype not in (np.uint8, np.float32):
             samples = to_float32(samples)
-        elif not isinstance(samples, np.memmap):
-            samples = np.ascontiguousarray(samples)
-        if self.labels is None:
+        else:
+            if samples.dtype == np.float32:
+                check_finite(samples)
+            if not isinstance(samples, np.memmap):
+                samples = np.ascontiguousarray(samples)
+        if stated is None:
             labels, class_names = np.full(len(samples), -1, dtype=np.int64), None
         else:
-            labels, class_names = class_labels(read_labels(file, self.labels), len(samples))
+            labels, class_names = class_labels(read_labels(file, stated), len(samples))
         about = {
             "name": self.name,
             "source": file.name,
@@ -62,6 +83,7 @@ class Arrays:
             "value_range": self._range_of(samples),
             "protocol": "all rows",
             "layout": layout,
+            "reading": {"layout": layout, **columns},
         }
         return Samples(samples, labels, both(len(samples)), [], about)
 
@@ -138,9 +160,14 @@ class ImageFolder:
             "n_other_files": len(found.others),
             "other_files": found.others[:_NAMED_FILES],
         }
+        names = [image_files.printable(file) for file in files]
         if len(files) < _LISTED_FILES:
-            about["files"] = [image_files.printable(file) for file in files]
-        return Samples(samples, labels, both(len(samples)), [], about)
+            about["files"] = names
+        skipped = [
+            Skipped(index + bisect(names, file), file, reason)
+            for index, (file, reason) in enumerate(sorted(unreadable.items()))
+        ]
+        return Samples(samples, labels, both(len(samples)), [], about, ids=names, skipped=skipped)
 
     def _report(self, root: Path, n_read: int, unreadable: dict[str, str]) -> None:
         if not unreadable:

@@ -10,6 +10,17 @@ from scipy import sparse
 FITTED, ASSIGNED = 1, 2
 
 
+class Skipped(NamedTuple):
+    """A row of the source that did not become a sample."""
+
+    place: int
+    """Its number among all rows of the source, from 0."""
+    name: str
+    """File or id; empty: its number."""
+    reason: str
+    """Why it was left out."""
+
+
 class Samples(NamedTuple):
     """What a source gives."""
 
@@ -27,6 +38,10 @@ class Samples(NamedTuple):
     """Weight of each term, shape (n_terms,), float64, with which new texts become rows; None if it is not known."""
     texts: Sequence[str] = ()
     """The texts themselves, one for each sample; empty for other data, and where only their terms are known."""
+    ids: Sequence[str] = ()
+    """File or id of each sample; empty: its number among all rows of the source."""
+    skipped: Sequence[Skipped] = ()
+    """Rows that were left out, in their order."""
 
 
 class Source(Protocol):

@@ -13,7 +13,7 @@ from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import check_marks, find_dialect
 from deep_clustering.data.sources.prepared import existing, read_sparse
-from deep_clustering.data.sources.samples import Samples, both
+from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.terms import Analyzer, choose_analyzer
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 
 # Characters of a column's name in a message.
 _NAME = 40
+_NO_TEXT = "no text"
 _ENCODING_HINT = "set 'encoding' to the encoding the file was saved in, for instance latin-1 or cp1252"
 
 
@@ -55,20 +56,19 @@ class TextTable:
     """Whether the first line of CSV and TSV names the columns; without, they are numbered from 0; auto: found."""
     analyzer: Literal["auto"] | Analyzer = "auto"
     """What terms are: word; char, runs of one to three characters, for languages that write without spaces; or auto."""
+    id_column: str | None = None
+    """Column that names the rows in tables of results, or null: they have their numbers in the file."""
 
     def __post_init__(self) -> None:
         check_choice("ending of path", plain_suffix(self.path), SUFFIXES)
         check_marks(self.separator, self.quote)
-        try:
-            "x".encode(self.encoding)
-        except (LookupError, UnicodeError) as error:
-            raise ValueError(f"encoding got '{self.encoding}', which is no text encoding of Python") from error
+        check_encoding(self.encoding)
 
     def load(self) -> Samples:
         """Read the table and make its rows."""
         file = existing(self.path, f"a table ({', '.join(SUFFIXES)})")
         table, reading = self._read(file)
-        texts = self._texts(self._column(table, self.column, file), file)
+        texts = texts_of(self._column(table, self.column, file), f"ingestion: {file}")
         kept = [index for index, text in enumerate(texts) if text is not None]
         documents = [text for text in texts if text is not None]
         skipped = [index for index, text in enumerate(texts) if text is None]
@@ -94,7 +94,17 @@ class TextTable:
             "n_rows_without_terms": n_blank,
             "reading": {**reading, "analyzer": analyzer},
         }
-        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents)
+        names = self._ids(table, file)
+        ids = [names[index] for index in kept] if names else ()
+        empty = [Skipped(index, names[index] if names else "", _NO_TEXT) for index in skipped]
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents, ids, empty)
+
+    def _ids(self, table: "pd.DataFrame", file: Path) -> list[str]:
+        """What `id_column` says of each row, its number where that is empty; nothing without the option."""
+        if self.id_column is None:
+            return []
+        cells = self._column(table, self.id_column, file)
+        return ["" if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)]
 
     def _read(self, file: Path) -> tuple["pd.DataFrame", dict[str, Any]]:
         """The whole table, and how it was read."""
@@ -126,18 +136,6 @@ class TextTable:
         known = closest(str(name), [each if len(each) <= _NAME else f"{each[:_NAME]}..." for each in names])
         raise ValueError(f"ingestion: {file}: no column '{name}' ({known})")
 
-    def _texts(self, column: "pd.Series", file: Path) -> list[str | None]:
-        """The texts; None where there is none."""
-        missing = column.isna()
-        texts: list[str | None] = []
-        for index, (value, is_missing) in enumerate(zip(column, missing, strict=True)):
-            if not (is_missing or isinstance(value, str)):
-                raise ValueError(
-                    f"ingestion: {file}: column '{self.column}' must hold texts, got {value!r:.80} in row {index}"
-                )
-            texts.append(value if not is_missing and value.strip() else None)
-        return texts
-
     def _handle_empty(self, skipped: list[int], n_rows: int, file: Path) -> None:
         if not skipped:
             return
@@ -145,6 +143,43 @@ class TextTable:
         if self.on_empty == "error":
             raise ValueError(f"ingestion: {file}: {what} (from 0); set on_empty: skip to leave them out")
         logger.warning("%s: left out %s", file, what)
+
+
+def check_encoding(encoding: str) -> None:
+    """Refuse what is no text encoding.
+
+    Args:
+        encoding: Name of an encoding.
+
+    Raises:
+        ValueError: if Python does not have it.
+    """
+    try:
+        "x".encode(encoding)
+    except (LookupError, UnicodeError) as error:
+        raise ValueError(f"encoding got '{encoding}', which is no text encoding of Python") from error
+
+
+def texts_of(column: "pd.Series", where: str, first: int = 0) -> list[str | None]:
+    """The texts of a column.
+
+    Args:
+        column: Texts; a null or blank cell holds none.
+        where: Who asks and of which file, for the message.
+        first: Number of the first row, for the message.
+
+    Returns:
+        The texts; None where there is none.
+
+    Raises:
+        ValueError: if a cell holds something else.
+    """
+    texts: list[str | None] = []
+    for index, (value, is_missing) in enumerate(zip(column, column.isna(), strict=True), first):
+        if not (is_missing or isinstance(value, str)):
+            raise ValueError(f"{where}: column '{column.name}' must hold texts, got {value!r:.80} in row {index}")
+        texts.append(value if not is_missing and value.strip() else None)
+    return texts
 
 
 def encode_classes(column: "pd.Series", where: str) -> tuple[np.ndarray, list[str]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 def load_samples(
     ingestion: dict[str, Any],
-) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any], list[str], dict[str, Any]]:
+) -> tuple[Any, np.ndarray, np.ndarray, dict[str, Any], list[str], Any, dict[str, Any]]:
     """Read a data set from its source.
 
     Args:
@@ -20,10 +20,13 @@ def load_samples(
         vocabulary: "terms", one for each column of a text's rows, empty for other data; "idf", the weight of each
             term, or None.
         texts: the texts themselves, one for each sample; empty for other data.
+        row_ids: a pandas.DataFrame with a line for each row of the source, see `deep_clustering.data.sources.row_ids`.
         data_card: what the data is, with its sha256.
     """
     from deep_clustering.data.sources import load_source
+    from deep_clustering.data.sources.row_ids import row_ids
 
     loaded, data_card = load_source(ingestion)
     vocabulary = {"terms": loaded.vocabulary, "idf": None if loaded.idf is None else loaded.idf.tolist()}
-    return loaded.samples, loaded.labels.astype(np.int64), loaded.split, vocabulary, list(loaded.texts), data_card
+    texts, rows = list(loaded.texts), row_ids(loaded)
+    return loaded.samples, loaded.labels.astype(np.int64), loaded.split, vocabulary, texts, rows, data_card

@@ -82,6 +82,7 @@ def report(
     map_: dict[str, np.ndarray],
     gallery: dict[str, np.ndarray],
     data_card: dict[str, Any],
+    cluster_names: list[str],
     options: dict[str, Any],
 ) -> str:
     """Write the page of a run.
@@ -91,6 +92,7 @@ def report(
         map_: The two-dimensional map.
         gallery: Members of each cluster.
         data_card: What the data is.
+        cluster_names: Name of each cluster.
         options: The method's hyper-parameters.
 
     Returns:
@@ -98,14 +100,54 @@ def report(
     """
     from deep_clustering.reporting.page import write_report
 
-    return write_report(scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options)
+    return write_report(
+        scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options, cluster_names=cluster_names
+    )
 
 
-def compare_methods(**scores: dict[str, Any]) -> tuple[Any, str]:
+def recommend(
+    features: np.ndarray,
+    split: np.ndarray,
+    neighbours: np.ndarray,
+    space: dict[str, Any],
+    recommendation: dict[str, Any],
+    failures: dict[str, str] | None = None,
+    **of_methods: Any,  # noqa: ANN401
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Recommend one of several partitions, and say how sure that is.
+
+    Args:
+        features: Rows, shape (n_samples, ...), float32.
+        split: What each row is for; the fitted ones are scored.
+        neighbours: Nearest of the fitted rows to each of them, which methods may have seen as views.
+        space: Options of the neighbours.
+        recommendation: Options, see `deep_clustering.scores.recommendation.RecommendationOptions`.
+        failures: What went wrong with methods that are missing, by name.
+        **of_methods: `<name>_assignments`, the cluster of each row, and `<name>_options` of each method.
+
+    Returns:
+        recommendation: plain JSON values, see `deep_clustering.scores.recommending.make_recommendation`.
+        recommended_assignments: the cluster of each row under the method that is recommended.
+    """
+    from deep_clustering.data.sources import select_fitted
+    from deep_clustering.scores.recommending import Candidates, make_recommendation
+
+    assignments, options = _parts(of_methods, "assignments"), _parts(of_methods, "options")
+    fitted = {name: select_fitted(clusters, split) for name, clusters in assignments.items()}
+    candidates = Candidates(select_fitted(features, split), neighbours, fitted, options)
+    described = {**make_recommendation(candidates, space, recommendation), "failures": failures or {}}
+    return described, assignments[described["method"]]
+
+
+def compare_methods(
+    recommendation: dict[str, Any], failures: dict[str, str] | None = None, **scores: dict[str, Any]
+) -> tuple[Any, str]:
     """Put the scores of several methods side by side.
 
     Args:
-        **scores: The scores of each method, by name.
+        recommendation: The method that is recommended, and how methods compare without labels.
+        failures: What went wrong with methods that are missing, by name.
+        **scores: `<name>_scores` of each method.
 
     Returns:
         table: a pandas.DataFrame with one row per method.
@@ -115,5 +157,11 @@ def compare_methods(**scores: dict[str, Any]) -> tuple[Any, str]:
 
     from deep_clustering.reporting.comparison import write_comparison
 
-    table = pd.DataFrame([{"method": name, **one["metrics"]} for name, one in scores.items()])
-    return table, write_comparison(table=table, all_scores=scores)
+    named = _parts(scores, "scores")
+    table = pd.DataFrame([{"method": name, **one["metrics"]} for name, one in named.items()])
+    return table, write_comparison(table=table, all_scores=named)
+
+
+def _parts(of_methods: dict[str, Any], what: str) -> dict[str, Any]:
+    """What is called `<name>_<what>`, by name."""
+    return {key.removesuffix(f"_{what}"): value for key, value in of_methods.items() if key.endswith(f"_{what}")}

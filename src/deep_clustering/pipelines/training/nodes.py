@@ -1,5 +1,6 @@
 """Nodes of the training pipeline."""
 
+import logging
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,11 @@ import numpy as np
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.inference.predictor import Predictor
 from deep_clustering.methods import Model
+
+logger = logging.getLogger(__name__)
+
+# Clusters whose names a log line has.
+_NAMED = 20
 
 
 def fit(
@@ -51,12 +57,16 @@ def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np
 
     Returns:
         assignments: cluster of each row, shape (n_samples,), int64.
-        representation: "latent" (n_samples, latent_dim) and "responsibilities" (n_samples, n_clusters), float32.
+        representation: "latent" (n_samples, latent_dim) and "responsibilities" (n_samples, n_clusters), float32;
+            of a method with densities also "log_density" (n_samples,), in nats.
     """
     from deep_clustering.methods import load_method
 
     described = load_method(model).describe(features)
-    return described.assignments, {"latent": described.latent, "responsibilities": described.responsibilities}
+    representation = {"latent": described.latent, "responsibilities": described.responsibilities}
+    if described.log_density is not None:
+        representation["log_density"] = described.log_density
+    return described.assignments, representation
 
 
 def bundle(
@@ -85,3 +95,71 @@ def bundle(
 
     chosen = build(PredictorOptions, options, "predictor")
     return make_predictor(model, preparation, history, features, split, chosen)
+
+
+def name_clusters(
+    assignments: np.ndarray,
+    representation: dict[str, np.ndarray],
+    samples: np.ndarray,
+    vocabulary: dict[str, Any],
+    row_ids: Any,  # noqa: ANN401 - pandas is imported when it is needed
+) -> list[str]:
+    """Name each cluster, without labels.
+
+    Args:
+        assignments: Cluster of each sample.
+        representation: Latent and responsibilities of each sample.
+        samples: The samples.
+        vocabulary: Terms of a text's columns.
+        row_ids: A line for each row of the source.
+
+    Returns:
+        A name for each cluster, see `deep_clustering.reporting.cluster_names`.
+    """
+    from deep_clustering.reporting import cluster_names
+
+    names = cluster_names.name_clusters(
+        assignments,
+        representation["latent"],
+        n_clusters=representation["responsibilities"].shape[1],
+        ids=row_ids.loc[row_ids["sample"] >= 0, "id"].tolist(),
+        samples=samples,
+        terms=vocabulary["terms"],
+    )
+    sizes = np.bincount(assignments, minlength=len(names))
+    listed = "; ".join(f"{cluster}: {name} ({sizes[cluster]})" for cluster, name in enumerate(names[:_NAMED]))
+    logger.info("clusters, with their sizes: %s%s", listed, "; ..." if len(names) > _NAMED else "")
+    return names
+
+
+def tabulate(
+    assignments: np.ndarray,
+    representation: dict[str, np.ndarray],
+    names: list[str],
+    row_ids: Any,  # noqa: ANN401
+    predictor: Predictor,
+) -> tuple[Any, Any]:
+    """Put the result into a table, without labels.
+
+    Args:
+        assignments: Cluster of each sample.
+        representation: Responsibilities of each sample, and log density if the method has densities.
+        names: Name of each cluster.
+        row_ids: A line for each row of the source.
+        predictor: Knows below which density a sample is an outlier.
+
+    Returns:
+        shown: a pandas.DataFrame for a CSV file, safe to open in a spreadsheet.
+        table: the same with all digits, see `deep_clustering.reporting.assignment_table`.
+    """
+    from deep_clustering.reporting import assignment_table
+
+    table = assignment_table.tabulate(
+        row_ids,
+        assignments,
+        representation["responsibilities"],
+        names=names,
+        log_density=representation.get("log_density"),
+        threshold=predictor.threshold,
+    )
+    return assignment_table.for_spreadsheets(table), table

@@ -2,31 +2,42 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.pipelines.training.nodes import assign, bundle, fit
+from deep_clustering.pipelines.training.nodes import assign, bundle, fit, name_clusters, tabulate
 
 
 def create_pipeline(name: str) -> Pipeline:
-    """`features` to a fitted model and what it says of every row.
+    """`features` to a fitted model, what it says of every row, and a table of that.
 
     Args:
         name: Namespace of the nodes; `params:<name>` names the method and holds its options.
 
     Returns:
-        The nodes `<name>.fit`, `<name>.assign` and `<name>.bundle`, which never see labels. What evaluation reads
-        leaves the namespace under a flat name: `<name>_history`, `<name>_assignments` and `<name>_representation`.
+        The nodes `<name>.fit`, `<name>.assign`, `<name>.bundle`, `<name>.name_clusters` and `<name>.tabulate`, which
+        never see labels. What evaluation or the user reads leaves the namespace under a flat name, as
+        `<name>_assignments`.
     """
     inputs = ["features", "split", "neighbours"]
+    said = ["assignments", "representation"]
+    tables = ["assignments_csv", "assignments_parquet"]
     fitted = ["model", "preparation", "history", "features", "split", "params:predictor"]
     nodes = [
         Node(fit, [*inputs, "params:options", "params:checkpoints"], ["model", "history"], name="fit", tags="train"),
-        Node(assign, ["model", "features"], ["assignments", "representation"], name="assign", tags="predict"),
+        Node(assign, ["model", "features"], said, name="assign", tags="predict"),
         Node(bundle, fitted, "predictor", name="bundle", tags="predict"),
+        Node(
+            name_clusters,
+            [*said, "samples", "vocabulary", "row_ids"],
+            "cluster_names",
+            name="name_clusters",
+            tags="predict",
+        ),
+        Node(tabulate, [*said, "cluster_names", "row_ids", "predictor"], tables, name="tabulate", tags="predict"),
     ]
     return Pipeline(
         nodes,
         namespace=name,
-        inputs={*inputs, "preparation"},
-        outputs={output: f"{name}_{output}" for output in ("history", "assignments", "representation")},
+        inputs={*inputs, "preparation", "samples", "vocabulary", "row_ids"},
+        outputs={output: f"{name}_{output}" for output in ("history", *said, "cluster_names", *tables)},
         parameters={
             "params:options": f"params:{name}",
             "params:checkpoints": "params:checkpoints",

@@ -107,7 +107,11 @@ def _model_files(output: Output) -> ModelFiles:
     return ModelFiles(
         path=output.find_file(),
         input_example=example_rows(preparation),
-        metadata={"method": output.data.model.method, "rows": expected_rows(preparation)},
+        metadata={
+            "method": output.data.model.method,
+            "rows": expected_rows(preparation),
+            "reading": preparation.reading,
+        },
     )
 
 

@@ -1,0 +1,212 @@
+"""Tables of numbers: a column for each number, or one whose cells are lists of numbers."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deep_clustering.data.sources.compression import plain_suffix
+from deep_clustering.data.sources.dialects import find_dialect
+from deep_clustering.data.sources.tables import open_table
+from deep_clustering.options import closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+# Cells that are looked at to see what a column holds, evenly spaced.
+_CELLS = 1000
+# Columns that a message names.
+_NAMED = 5
+_HINT = "save it as UTF-8"
+
+
+def read_number_table(file: Path, key: str | None = None, besides: str | None = None) -> tuple[np.ndarray, list[str]]:
+    """The numbers of a table.
+
+    Args:
+        file: A table, see `open_table`.
+        key: Name of the only column that is meant, or None.
+        besides: Name of a column that is not meant, such as that of the classes.
+
+    Returns:
+        rows: shape (n_rows, n_values).
+        columns: those that were taken.
+
+    Raises:
+        ValueError: if the table is damaged, has no such column or no numbers, or a cell holds none.
+    """
+    table = read_whole(file, besides if key is None else key)
+    columns = choose_columns(table, key, besides, f"ingestion: {file}")
+    return numbers_of(table, columns, f"ingestion: {file}"), columns
+
+
+def read_whole(file: Path, named: str | None) -> "pd.DataFrame":
+    """A table with its cells as numbers where they can be.
+
+    Args:
+        file: The table.
+        named: Name of a column; one that is no number says that the first line of CSV and TSV is a header.
+
+    Returns:
+        The table; its columns are named by text.
+    """
+    form: dict[str, Any] = {}
+    if plain_suffix(file) in (".csv", ".tsv"):
+        form = find_dialect(file)._asdict()
+        form["header"] = form["header"] or not (named is None or named.isdecimal())
+    (table,) = open_table(file, "ingestion", text_column=None, hint=_HINT, **form)
+    table.columns = [str(name) for name in table.columns]
+    return table
+
+
+def choose_columns(table: "pd.DataFrame", key: str | None, besides: str | None, where: str) -> list[str]:
+    """Names of the columns that hold the numbers of the rows.
+
+    Args:
+        table: All rows.
+        key: The only one that is meant, or None: the one whose cells are lists, or else all of numbers.
+        besides: One that is not meant.
+        where: Who asks and of which file, for the messages.
+
+    Returns:
+        At least one name. Columns of texts, of nothing, and the numbers that pandas gives to rows are left out, which
+        is logged.
+
+    Raises:
+        ValueError: if there is none, more than one of lists, or not that one.
+    """
+    names = [str(name) for name in table.columns]
+    if key is not None:
+        if key not in names:
+            raise ValueError(f"{where}: no column '{key}' ({closest(key, names)})")
+        return [key]
+    rest = [name for name in names if name != besides]
+    lists = [name for name in rest if _holds_lists(table[name])]
+    if len(lists) > 1:
+        raise ValueError(f"{where}: columns {_some(lists)} hold lists of numbers; name one with 'key'")
+    chosen = lists or [name for name in rest if _holds_numbers(table[name]) and not _counts_rows(table[name])]
+    if not chosen:
+        raise ValueError(f"{where}: no column of numbers, got {_some(rest) or 'none'}")
+    if len(chosen) < len(rest):
+        left_out = [name for name in rest if name not in chosen]
+        logger.info(
+            "%s: left out %d columns that are no numbers of the rows: %s", where, len(left_out), _some(left_out)
+        )
+    return chosen
+
+
+def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first: int = 0) -> np.ndarray:
+    """The numbers in some columns.
+
+    Args:
+        table: All rows, or a piece of them.
+        columns: What `choose_columns` gave.
+        where: Who asks and of which file, for the messages.
+        first: Number of the first row, for the messages.
+
+    Returns:
+        Shape (n_rows, n_values); of a column of lists their numbers.
+
+    Raises:
+        ValueError: if a column is missing, or a cell holds no finite number or a list of another length than the first;
+            naming row, from 0, and column.
+    """
+    names = {str(name): place for place, name in enumerate(table.columns)}
+    missing = [name for name in columns if name not in names]
+    if missing:
+        raise ValueError(f"{where}: no column '{missing[0]}' ({closest(missing[0], names)})")
+    chosen = {name: table.iloc[:, names[name]] for name in columns}
+    if len(columns) == 1 and _holds_lists(chosen[columns[0]]):
+        return _stacked(chosen[columns[0]], f"{where}: column '{columns[0]}'", first)
+    arrays = [_as_numbers(cells, f"{where}: column '{name}'", first) for name, cells in chosen.items()]
+    return np.stack(arrays, axis=1)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(f"'{name}'" for name in names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
+
+
+def _spaced(cells: "pd.Series") -> "pd.Series":
+    known = cells.dropna()
+    return known.iloc[:: max(1, -(-len(known) // _CELLS))]
+
+
+def _holds_lists(cells: "pd.Series") -> bool:
+    """Whether most cells are lists, or lists written down as [0.1, 0.2]."""
+    if cells.dtype.kind in "buifM":
+        return False
+    some = _spaced(cells)
+    n_lists = sum(
+        isinstance(cell, list | tuple | np.ndarray) or (isinstance(cell, str) and cell.lstrip().startswith("["))
+        for cell in some
+    )
+    return 2 * n_lists > len(some)
+
+
+def _holds_numbers(cells: "pd.Series") -> bool:
+    """Whether most cells are numbers: a few that are not are faults, which `numbers_of` names."""
+    import pandas as pd
+
+    if cells.dtype.kind in "biuf":
+        return bool(cells.notna().any())
+    if cells.dtype.kind in "mM":
+        return False
+    some = _spaced(cells)
+    return 2 * int(pd.to_numeric(_with_points(some), errors="coerce").notna().sum()) > len(some)
+
+
+def _counts_rows(cells: "pd.Series") -> bool:
+    """Whether a column is the numbers of rows that pandas writes without a name beside a table."""
+    is_unnamed = not str(cells.name) or str(cells.name).startswith("Unnamed: ")
+    return is_unnamed and cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) == 1).all())
+
+
+def _with_points(cells: "pd.Series") -> "pd.Series":
+    """Numbers that have a comma before their decimals, as of a spreadsheet, with a point."""
+    texts = cells.astype("str")
+    return texts.str.replace(",", ".", regex=False) if texts.str.fullmatch(r"\s*-?\d+,\d+\s*").any() else cells
+
+
+def _as_numbers(cells: "pd.Series", where: str, first: int) -> np.ndarray:
+    import pandas as pd
+
+    if cells.dtype.kind in "biu":
+        return cells.to_numpy(dtype=np.float64)
+    numbers = pd.to_numeric(_with_points(cells), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        cell = cells.iloc[int(wrong[0])]
+        raise ValueError(
+            f"{where}: expected finite numbers, got {str(cell)[:80]!r} first in row {first + int(wrong[0])}"
+        )
+    return numbers
+
+
+def _stacked(cells: "pd.Series", where: str, first: int) -> np.ndarray:
+    rows: list[np.ndarray] = []
+    for index, cell in enumerate(cells, first):
+        row = _list_of(cell)
+        if row is None or row.ndim != 1 or not np.isfinite(row).all():
+            raise ValueError(f"{where}: expected a list of finite numbers, got {str(cell)[:80]!r} in row {index}")
+        if rows and len(row) != len(rows[0]):
+            raise ValueError(f"{where}: expected lists of {len(rows[0])} numbers, got {len(row)} in row {index}")
+        rows.append(row)
+    return np.stack(rows)
+
+
+def _list_of(cell: Any) -> np.ndarray | None:  # noqa: ANN401 - a cell of a table
+    """A list as an array; None for anything else."""
+    if isinstance(cell, str):
+        # As of JSON, or as numpy prints short arrays.
+        cell = cell.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()
+    elif not isinstance(cell, list | tuple | np.ndarray):
+        return None
+    try:
+        row = np.asarray(cell)
+        return row if row.dtype.kind in "biuf" else row.astype(np.float64)
+    except (ValueError, TypeError):
+        return None

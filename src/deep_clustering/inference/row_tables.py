@@ -1,0 +1,109 @@
+"""New rows in tables: in which column the texts stand, or else numbers, and how the file is written."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from deep_clustering.data.preparation import Preparation
+from deep_clustering.data.sources.compression import plain_suffix
+from deep_clustering.data.sources.dialects import are_numbered, is_numbers
+from deep_clustering.data.sources.tables import open_table
+from deep_clustering.data.sources.text import texts_of
+from deep_clustering.inference.raw_rows import check_shape, expected_rows, text_columns
+from deep_clustering.options import closest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_NAMED_COLUMNS = 5
+_NO_TEXT = "no text"
+_FORM = ("encoding", "separator", "quote", "header")
+_HINT = "save it as UTF-8, or set predict.encoding"
+
+
+class TablePiece(NamedTuple):
+    """Some rows of a table."""
+
+    n_rows: int
+    rows: Any
+    """Texts, or a table of numbers; without the rows that are skipped."""
+    skipped: Mapping[int, str]
+    """Places of those, with the reason."""
+
+
+def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterator[TablePiece]:
+    """The rows of a table, piece by piece.
+
+    A table is read as the training's was; where the column of its texts is not found so, its separator and quote are
+    found out anew, and the column may also be called `text`.
+
+    Args:
+        path: The table.
+        preparation: What rows the model takes, and how they were read.
+        n_rows: Most rows in a piece.
+
+    Returns:
+        The pieces in order; the first has been read.
+
+    Raises:
+        ValueError: if the file is damaged, empty, or lacks the column, or its rows have another number of cells.
+    """
+    tables, column = _find_texts(path, preparation, n_rows)
+    first = next(tables, None)
+    if first is None or not len(first):
+        raise ValueError(f"predict: {path}: no rows; expected at least one, {expected_rows(preparation)}")
+    if column is not None:
+        return _texts(chain([first], tables), column, path, preparation)
+    if preparation.reading.get("header", True):
+        _refuse_missing_header(first, path)
+    check_shape(preparation, (1, len(first.columns)))
+    return (TablePiece(len(table), table, {}) for table in chain([first], tables))
+
+
+def _find_texts(path: Path, preparation: Preparation, n_rows: int) -> "tuple[Iterator[pd.DataFrame], str | None]":
+    """A table with the column of its texts, or one of numbers and None."""
+    stated = {name: preparation.reading[name] for name in _FORM if name in preparation.reading}
+    found_out = {name: value for name, value in stated.items() if name == "encoding"}
+    forms = [stated] if stated == found_out else [stated, found_out]
+    names: list[str] = []
+    for column in text_columns(preparation):
+        for form in forms:
+            tables = open_table(path, "predict", text_column=column, n_rows=n_rows, hint=_HINT, **form)
+            first = next(tables, None)
+            if first is None:
+                return iter(()), None
+            if column in first.columns:
+                return chain([first], tables), column
+            names = names or [str(name) for name in first.columns]
+    is_wide = len(names) == preparation.row_shape[0]
+    if preparation.reads_texts or (preparation.takes_texts and not is_wide):
+        column = text_columns(preparation)[0]
+        raise ValueError(
+            f"predict: {path}: no column '{column}' ({closest(column, names[:_NAMED_COLUMNS])}); expected "
+            f"{expected_rows(preparation)}, or predict.column with its name"
+        )
+    return open_table(path, "predict", text_column=None, n_rows=n_rows, hint=_HINT, **stated), None
+
+
+def _texts(tables: "Iterable[pd.DataFrame]", column: str, path: Path, preparation: Preparation) -> Iterator[TablePiece]:
+    done = 0
+    for table in tables:
+        texts = texts_of(table[column], f"predict: {path}", done)
+        empty = [place for place, text in enumerate(texts) if text is None]
+        if empty and preparation.reading.get("on_empty") == "error":
+            raise ValueError(
+                f"predict: {path}: no text in row {done + empty[0]} (from 0) of column '{column}'; set "
+                "predict.on_empty=skip to give such rows no cluster"
+            )
+        yield TablePiece(len(texts), [text for text in texts if text is not None], dict.fromkeys(empty, _NO_TEXT))
+        done += len(texts)
+
+
+def _refuse_missing_header(table: "pd.DataFrame", path: Path) -> None:
+    """Refuse a first line of numbers, which would be lost; columns numbered in order are a header."""
+    names = [str(name) for name in table.columns]
+    if plain_suffix(path) in (".csv", ".tsv") and is_numbers(names) and not are_numbered(names):
+        raise ValueError(
+            f"predict: {path}: the first line holds numbers; expected the names of the columns, or predict.header=false"
+        )

@@ -1,0 +1,115 @@
+"""Names of clusters: the terms that set one apart, or the sample nearest to its centre."""
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import PurePosixPath
+
+import numpy as np
+from scipy import sparse
+
+from deep_clustering.reporting.terms import describe_clusters
+
+NAME_TERMS = 3
+
+# Terms that a name may grow by until it is the only one of its kind.
+_MOST_TERMS = 10
+
+
+def name_clusters(
+    assignments: np.ndarray,
+    latent: np.ndarray,
+    *,
+    n_clusters: int,
+    ids: Sequence[str],
+    samples: np.ndarray | sparse.csr_matrix,
+    terms: Sequence[str] = (),
+) -> list[str]:
+    """A name for each cluster, each another one.
+
+    Of documents the terms that set the cluster apart, else the file, id or number of the sample nearest to the mean of
+    its members.
+
+    Args:
+        assignments: Cluster of each sample, shape (n_samples,).
+        latent: Where distances are measured, shape (n_samples, latent_dim).
+        n_clusters: Number of clusters, empty ones included.
+        ids: File, id or number of each sample.
+        samples: The samples, read only for their terms.
+        terms: Term of each column of documents; empty for other data.
+
+    Returns:
+        One name each; of an empty cluster "empty" and its number.
+
+    Raises:
+        ValueError: if assignments, latent and ids do not describe the same samples.
+    """
+    if not len(assignments) == len(latent) == len(ids):
+        raise ValueError(
+            f"name_clusters: got {len(assignments)} assignments, {len(latent)} latent rows and {len(ids)} ids"
+        )
+    said = [""] * n_clusters
+    if len(terms) and sparse.issparse(samples):
+        said = describe_clusters(samples, assignments, n_clusters, terms, _MOST_TERMS)
+    candidates = []
+    for cluster, (text, row) in enumerate(zip(said, nearest_to_centre(assignments, latent, n_clusters), strict=True)):
+        if row < 0:
+            candidates.append([f"empty {cluster}"])
+        else:
+            candidates.append(_of_terms(text.split(", ")) if text else _of_sample(ids[row]))
+    return distinct(candidates)
+
+
+def nearest_to_centre(assignments: np.ndarray, latent: np.ndarray, n_clusters: int) -> list[int]:
+    """The member of each cluster that is nearest to the mean of its members; the first of several.
+
+    Args:
+        assignments: Cluster of each sample, shape (n_samples,).
+        latent: Shape (n_samples, latent_dim).
+        n_clusters: Number of clusters.
+
+    Returns:
+        A row for each cluster, -1 for an empty one.
+    """
+    rows = []
+    for cluster in range(n_clusters):
+        members = np.flatnonzero(assignments == cluster)
+        own = latent[members].astype(np.float64)
+        rows.append(int(members[((own - own.mean(axis=0)) ** 2).sum(axis=1).argmin()]) if len(members) else -1)
+    return rows
+
+
+def distinct(candidates: Iterable[Sequence[str]]) -> list[str]:
+    """One of several names for each, so that no two are the same but for case.
+
+    Args:
+        candidates: Names for each, the best first, at least one.
+
+    Returns:
+        The first that is not taken yet, or else the last with a number.
+    """
+    taken: set[str] = set()
+    names = []
+    for options in candidates:
+        numbered = (f"{options[-1]} ({number})" for number in range(2, len(taken) + 3))
+        name = next(one for one in (*options, *numbered) if one.casefold() not in taken)
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def _of_terms(terms: Sequence[str]) -> list[str]:
+    """The first few terms, then more of them; what is a part of one before it says nothing new."""
+    chosen: list[str] = []
+    for term in (" ".join(term.split()) for term in terms):
+        if term and not any(term in other or other in term for other in chosen):
+            chosen.append(term)
+    least = min(NAME_TERMS, len(chosen))
+    return [", ".join(chosen[:n]) for n in range(least, len(chosen) + 1)] if chosen else list(terms[:1])
+
+
+def _of_sample(name: str) -> list[str]:
+    """A file without its folders and ending, then with them; of a number, which row it is of."""
+    if re.fullmatch(r"\d+", name):
+        return [f"row {name}"]
+    path = PurePosixPath(name)
+    return [path.stem or name, name] if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", path.suffix) else [name]

@@ -1,0 +1,291 @@
+"""Which of several partitions of the same rows to take, without labels: what each says of pairs of near rows.
+
+A partition is scored by the log-likelihood, in nats for each pair, of rows and near ones under its hard clusters, of
+the shares that they have:
+
+    p(second in cluster j | first in cluster k) = (1 - e) [j = k] + e s_j,     score = mean log p(j | k) / s_j
+
+at the share of noise e that is best, which is `methods.shared_information.pair_log_likelihood`. It is 0 for clusters
+that say nothing of near rows and at most the entropy of the shares. Methods are compared on the same pairs, and their
+differences by resampled rows; the pairs are none that a method has seen as views.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, NamedTuple
+
+import numpy as np
+from annotated_types import Ge, Gt, Lt
+from scipy import sparse
+from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
+
+# Ranks of near rows that are scored where training takes no neighbours, and the rows that each rank asks for: in few
+# rows the tenth nearest is far away.
+_RANKS = 10
+_ROWS_PER_RANK = 20
+# Permutations that a score must exceed: by chance it does so once in so many and one.
+_PERMUTATIONS = 19
+# Halvings of the interval that holds the best share of noise.
+_HALVINGS = 50
+_INTERVAL = (2.5, 97.5)
+# Adjusted Rand index from which a second fit is called the same partition, and much the same.
+SURE, _FAIRLY_SURE = 0.9, 0.7
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecommendationOptions:
+    """The parameter block `recommendation`."""
+
+    max_rows: Annotated[int, Ge(10)]
+    """Rows that are scored at most, evenly spaced, each with the nearest among them."""
+    resamples: Annotated[int, Ge(20)]
+    """Resamples of the rows, for the intervals."""
+    refits: Annotated[int, Ge(0)]
+    """Further fits of the recommended method, each with a seed of its own on a part of the rows; 0 for none."""
+    refit_share: Annotated[float, Gt(0), Lt(1)]
+    """Share of the rows in each of them."""
+
+
+class Pairs(NamedTuple):
+    """Rows and others near to them."""
+
+    rows: np.ndarray
+    """Indices of the rows, shape (n_scored,)."""
+    near: np.ndarray
+    """Indices of near ones of each, shape (n_scored, n_ranks)."""
+
+
+class NeighbourScores(NamedTuple):
+    """Scores of partitions, and what they are in each resample of the rows."""
+
+    score: dict[str, float]
+    """In nats for each pair."""
+    resampled: dict[str, np.ndarray]
+    """Shape (n_resamples,); the resamples of all partitions are of the same rows."""
+    chance: dict[str, float]
+    """The greatest score of 19 permutations of the rows."""
+    same: dict[str, float]
+    """Share of the pairs in one cluster."""
+
+    def interval(self, name: str, over: str | None = None) -> tuple[float, float]:
+        """95 % interval of a partition's score, or of what it has more than another one."""
+        values = self.resampled[name] - (self.resampled[over] if over is not None else 0.0)
+        low, high = np.percentile(values, _INTERVAL)
+        return float(low), float(high)
+
+
+def held_out_pairs(features: np.ndarray | sparse.csr_matrix, trained: np.ndarray, max_rows: int) -> Pairs:
+    """The nearest rows of each, by Euclidean distance, without those that were views of it in training.
+
+    Args:
+        features: Rows, shape (n_samples, ...); vectors may be CSR.
+        trained: Neighbours of each row that methods were given, shape (n_samples, k), -1 for none.
+        max_rows: Rows that are scored at most.
+
+    Returns:
+        The pairs; as many ranks as there were neighbours in training, else 10, and fewer of less than 200 rows.
+
+    Raises:
+        ValueError: if there are less than two rows.
+    """
+    n_samples, n_trained = trained.shape
+    if n_samples < 2:
+        raise ValueError(f"recommendation: expected at least two rows, got {n_samples}")
+    rows = np.arange(n_samples) if n_samples <= max_rows else np.linspace(0, n_samples - 1, max_rows).astype(np.int64)
+    n_ranks = min(n_trained or _RANKS, max(1, n_samples // _ROWS_PER_RANK))
+    points = features[rows] if len(rows) < n_samples else features
+    points = points if sparse.issparse(points) else points.reshape(len(rows), -1)
+    index = NearestNeighbors(n_neighbors=min(n_trained + n_ranks, len(rows) - 1), algorithm="brute").fit(points)
+    found = rows[index.kneighbors(return_distance=False)]
+    was_view = (found[:, :, None] == trained[rows][:, None, :]).any(axis=2)
+    order = np.argsort(was_view, axis=1, kind="stable")[:, :n_ranks]
+    return Pairs(rows, np.take_along_axis(found, order, axis=1))
+
+
+def neighbour_scores(assignments: Mapping[str, np.ndarray], pairs: Pairs, n_resamples: int) -> NeighbourScores:
+    """Score partitions of the same rows by the pairs, see the head of this file.
+
+    Args:
+        assignments: Cluster of each row under each name, shape (n_samples,), int64.
+        pairs: Rows and near ones.
+        n_resamples: Resamples of the rows that are drawn, with replacement.
+
+    Returns:
+        The scores.
+    """
+    generator = np.random.default_rng(0)  # one draw for all runs: scores of two runs differ by their partitions alone
+    n_scored = len(pairs.rows)
+    draws = [generator.integers(n_scored, size=n_scored) for _ in range(n_resamples)]
+    counts = np.array([np.bincount(draw, minlength=n_scored) for draw in draws], dtype=np.float64)
+    counts = counts.reshape(n_resamples, n_scored)
+    orders = [generator.permutation(n_scored) for _ in range(_PERMUTATIONS)]
+    once = np.ones((1, n_scored))
+    result = NeighbourScores({}, {}, {}, {})
+    for name, clusters in assignments.items():
+        first, second = clusters[pairs.rows], clusters[pairs.near]
+        result.score[name] = float(_pair_log_likelihoods(first, second, once)[0])
+        result.resampled[name] = _pair_log_likelihoods(first, second, counts)
+        result.chance[name] = max(float(_pair_log_likelihoods(first, second[order], once)[0]) for order in orders)
+        result.same[name] = float((first[:, None] == second).mean())
+    return result
+
+
+def _pair_log_likelihoods(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """`methods.shared_information.pair_log_likelihood` of many resamples of the rows at once.
+
+    Args:
+        first: Cluster of each row, shape (n,).
+        second: Clusters of near ones, shape (n, n_ranks).
+        counts: How often each resample has each row, shape (n_resamples, n).
+
+    Returns:
+        Shape (n_resamples,).
+    """
+    n, n_ranks = second.shape
+    n_clusters = int(max(first.max(), second.max())) + 1
+    is_same = (first[:, None] == second).sum(axis=1)
+    rows, ranks = np.arange(n), np.ones(n_ranks)
+    shape = (n, n_clusters)
+    sames = sparse.csr_matrix((is_same, (rows, first)), shape).T @ counts.T
+    ones = sparse.csr_matrix((np.full(n, n_ranks), (rows, first)), shape).T @ counts.T
+    others = sparse.csr_matrix((np.tile(ranks, n), (np.repeat(rows, n_ranks), second.ravel())), shape).T @ counts.T
+    n_pairs = counts.sum(axis=1) * n_ranks
+    return _best_log_likelihood((sames / n_pairs).T, ((ones + others) / (2 * n_pairs)).T)
+
+
+def _best_log_likelihood(same: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Log-likelihood of pairs, relative to independence, at the share of noise that is best.
+
+    Args:
+        same: Share of the pairs that lie both in each cluster, shape (..., n_clusters).
+        shares: Share of the rows of pairs in each cluster, same shape.
+
+    Returns:
+        In nats for each pair, shape (...).
+    """
+    excess = np.where(same > 0, 1 / np.where(same > 0, shares, 1.0) - 1, 0.0)
+    differing = np.maximum(1 - same.sum(axis=-1), 0)
+    # Concave in the noise: its slope falls, and the best noise is where it passes 0, or an end of [0, 1].
+    low, high = np.zeros_like(differing), np.ones_like(differing)
+    for _ in range(_HALVINGS):
+        noise = (low + high) / 2
+        slope = differing / noise - (same * excess / (1 + (1 - noise[..., None]) * excess)).sum(axis=-1)
+        low, high = np.where(slope > 0, noise, low), np.where(slope > 0, high, noise)
+    noise = (low + high) / 2
+    kept = (same * np.log1p((1 - noise[..., None]) * excess)).sum(axis=-1)
+    return kept + np.where(differing > 0, differing * np.log(noise), 0.0)
+
+
+class Choice(NamedTuple):
+    """The method that is recommended, and why."""
+
+    method: str
+    sentence: str
+    """Names the method first."""
+    gain: dict[str, Any] | None
+    """Of the best neural method over the best baseline: names, difference and its interval; None without either."""
+
+
+def choose(scores: NeighbourScores, baselines: Sequence[str]) -> Choice:
+    """Recommend the partition that says most of near rows; a neural one only where it certainly says more.
+
+    Args:
+        scores: Scores of the partitions.
+        baselines: Names of those that are baselines.
+
+    Returns:
+        The choice. A neural method must exceed the best baseline with a 95 % interval above 0.
+    """
+    ranked = sorted(scores.score, key=lambda name: -scores.score[name])  # stable: of equal scores the first
+    baseline = next((name for name in ranked if name in baselines), None)
+    neural = next((name for name in ranked if name not in baselines), None)
+    if baseline is None or neural is None:
+        method = ranked[0]
+        return Choice(method, _alone(method, ranked) + _by_chance(scores, method), None)
+    low, high = scores.interval(neural, over=baseline)
+    difference = scores.score[neural] - scores.score[baseline]
+    gain = {"method": neural, "over": baseline, "difference": difference, "interval": [low, high]}
+    figures = f"{neural} {difference:+.3f} nats, 95 % interval {low:+.3f} to {high:+.3f}"
+    if low > 0:
+        text = f"Recommended: {neural}. It explains the neighbours of a row better than the best baseline {baseline} ("
+        return Choice(neural, f"{text}{figures}).{_by_chance(scores, neural)}", gain)
+    text = f"Recommended: {baseline}. No neural partition explains the neighbours of a row better than it ({figures})."
+    return Choice(baseline, text + _by_chance(scores, baseline), gain)
+
+
+def _alone(method: str, ranked: Sequence[str]) -> str:
+    if len(ranked) == 1:
+        return f"Recommended: {method}. There is no other partition to compare it with."
+    return f"Recommended: {method}. Of {len(ranked)} partitions it explains the neighbours of a row best."
+
+
+def _by_chance(scores: NeighbourScores, method: str) -> str:
+    if scores.score[method] > scores.chance[method]:
+        return ""
+    return " But near rows share its clusters no more than by chance: there may be nothing to find."
+
+
+def describe_stability(agreements: Sequence[float], share: float) -> str:
+    """How sure a recommendation is, in words.
+
+    Args:
+        agreements: Adjusted Rand index of each further fit with the recommended partition, on the rows of both.
+        share: Share of the rows in each fit.
+
+    Returns:
+        A sentence; empty without a further fit.
+    """
+    if not agreements:
+        return ""
+    lowest = min(agreements)
+    verdict = "sure" if lowest >= SURE else "fairly sure" if lowest >= _FAIRLY_SURE else "unsure"
+    listed = ", ".join(f"{value:.2f}".replace("0.", ".", 1) for value in agreements)
+    fits = "A second fit" if len(agreements) == 1 else f"{len(agreements)} further fits"
+    verb = "agrees" if len(agreements) == 1 else "agree"
+    return f"{fits} on {share:.0%} of the rows {verb} with ARI {listed}: {verdict}.".replace("%", " %")
+
+
+def describe_recommendation(
+    choice: Choice,
+    scores: NeighbourScores,
+    assignments: Mapping[str, np.ndarray],
+    baselines: Sequence[str],
+    pairs: Pairs,
+) -> dict[str, Any]:
+    """All that is known of a recommendation but its stability, as plain JSON values.
+
+    Args:
+        choice: What is recommended.
+        scores: Scores of the partitions.
+        assignments: Cluster of each row under each name.
+        baselines: Names of those that are baselines.
+        pairs: What was scored.
+
+    Returns:
+        "method", "sentence", "beats_baseline" (None without a baseline and a neural method), "gain", "scores" of each
+        method, best first, "agreement" of the others with it (adjusted Rand index), "n_rows" and "n_ranks".
+    """
+    each = {
+        name: {
+            "score": scores.score[name],
+            "interval": list(scores.interval(name)),
+            "chance": scores.chance[name],
+            "same_cluster": scores.same[name],
+            "n_clusters": len(np.unique(assignments[name])),
+            "is_baseline": name in baselines,
+        }
+        for name in sorted(scores.score, key=lambda name: -scores.score[name])
+    }
+    taken = assignments[choice.method]
+    others = {name: clusters for name, clusters in assignments.items() if name != choice.method}
+    return {
+        "method": choice.method,
+        "sentence": choice.sentence,
+        "beats_baseline": None if choice.gain is None else choice.gain["interval"][0] > 0,
+        "gain": choice.gain,
+        "scores": each,
+        "agreement": {name: float(adjusted_rand_score(taken, clusters)) for name, clusters in others.items()},
+        "n_rows": len(pairs.rows),
+        "n_ranks": pairs.near.shape[1],
+    }

@@ -1,0 +1,135 @@
+"""Embeddings in tables: columns of numbers or of lists, labels beside them, and faults named by row and column."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from deep_clustering.data.sources import load_source
+from deep_clustering.data.sources.number_tables import numbers_of
+
+ROWS = np.random.default_rng(0).normal(size=(6, 3)).round(4)
+TABLE = pd.DataFrame(ROWS, columns=["a", "b", "c"])
+LISTS = pd.DataFrame({"name": list("uvwxyz"), "vector": [row.tolist() for row in ROWS], "n": range(6)})
+
+
+def load(path: Path, **changes):
+    options = {"name": "mine", "samples": str(path), "labels": None, "key": None, "layout": "auto", "value_range": None}
+    return load_source({"source": {"kind": "arrays", **options, **changes}, "n_rows": 0})
+
+
+def assert_rows(loaded, rows=ROWS):
+    np.testing.assert_array_equal(loaded.samples, rows.astype(np.float32))
+
+
+WRITERS = {
+    "a.csv": lambda table, path: table.to_csv(path, index=False),
+    "index.csv": lambda table, path: table.to_csv(path),
+    "bare.csv": lambda table, path: table.to_csv(path, index=False, header=False),
+    "a.tsv": lambda table, path: table.to_csv(path, index=False, sep="\t"),
+    "comma.csv": lambda table, path: table.to_csv(path, index=False, sep=";", decimal=","),
+    "a.csv.gz": lambda table, path: table.to_csv(path, index=False),
+    "a.csv.zip": lambda table, path: table.to_csv(path, index=False),
+    "a.parquet": lambda table, path: table.to_parquet(path),
+    "a.jsonl": lambda table, path: table.to_json(path, orient="records", lines=True),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_columns_of_numbers_are_rows(tmp_path, name):
+    WRITERS[name](TABLE, tmp_path / name)
+    loaded, card = load(tmp_path / name)
+    assert_rows(loaded)
+    assert card["reading"]["columns"] == (["0", "1", "2"] if name == "bare.csv" else ["a", "b", "c"])
+    assert json.loads(json.dumps(card, allow_nan=False)) == card
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
+@pytest.mark.parametrize("key", [None, "vector"])
+def test_a_column_of_lists_is_rows(tmp_path, name, key):
+    WRITERS[name](LISTS, tmp_path / name)
+    loaded, card = load(tmp_path / name, key=key)
+    assert_rows(loaded)
+    assert card["reading"]["columns"] == ["vector"]
+
+
+def test_lists_as_numpy_prints_them_are_read(tmp_path):
+    LISTS.assign(vector=[str(row) for row in ROWS]).to_csv(tmp_path / "a.csv", index=False)
+    assert_rows(load(tmp_path / "a.csv")[0])
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected", "names"),
+    [
+        (["ant", "bee", "", "ant", "cow", "bee"], [0, 1, -1, 0, 2, 1], ["ant", "bee", "cow"]),
+        ([7, 3, None, 3, 7, 7], [1, 0, -1, 0, 1, 1], ["3", "7"]),
+        ([0, 1, 2, 2, 1, 0], [0, 1, 2, 2, 1, 0], ["0", "1", "2"]),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.csv", "a.parquet"])
+def test_labels_may_be_a_column_of_the_same_table(tmp_path, name, cells, expected, names):
+    WRITERS[name](TABLE.assign(kind=cells), tmp_path / name)
+    loaded, card = load(tmp_path / name, labels="kind")
+    assert_rows(loaded)
+    assert loaded.labels.tolist() == expected
+    assert card["class_names"] == names
+
+
+def test_a_table_without_a_header_has_its_labels_in_a_numbered_column(tmp_path):
+    TABLE.assign(kind=[4, 4, 5, 5, 4, 5]).to_csv(tmp_path / "a.csv", index=False, header=False)
+    loaded, _ = load(tmp_path / "a.csv", labels=3)
+    assert_rows(loaded)
+    assert loaded.labels.tolist() == [0, 0, 1, 1, 0, 1]
+
+
+def test_texts_and_empty_columns_are_left_out(tmp_path):
+    TABLE.assign(id=list("uvwxyz"), nothing=np.nan).to_csv(tmp_path / "a.csv", index=False)
+    loaded, card = load(tmp_path / "a.csv")
+    assert_rows(loaded)
+    assert card["reading"]["columns"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("cell", ["inf", "", "n/a?", "-inf"])
+def test_one_wild_cell_far_behind_the_head_is_named_by_row_and_column(tmp_path, cell):
+    lines = ["left,right"] + [f"{index % 7},{index % 11}" for index in range(5000)]
+    lines[1 + 4500] = f"3,{cell}"
+    (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ValueError, match=r"a\.csv: column 'right': expected finite numbers, got .* first in row 4500$"):
+        load(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ([1.0], "column 'vector': expected lists of 3 numbers, got 1 in row 4"),
+        (None, "column 'vector': expected a list of finite numbers, got 'None' in row 4"),
+        ([1.0, float("nan"), 2.0], "expected a list of finite numbers, got .* in row 4"),
+    ],
+)
+def test_a_wrong_list_is_named(tmp_path, wrong, message):
+    vectors = [row.tolist() for row in ROWS]
+    pd.DataFrame({"vector": [*vectors[:4], wrong, vectors[5]]}).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "a.parquet")
+
+
+@pytest.mark.parametrize(
+    ("table", "changes", "message"),
+    [
+        (LISTS.assign(more=LISTS["vector"]), {}, "columns 'vector', 'more' hold lists of numbers; name one with 'key'"),
+        (LISTS, {"key": "vectr"}, r"no column 'vectr' \(did you mean 'vector'\?\)"),
+        (LISTS, {"labels": "nam"}, r"no column 'nam' \(did you mean 'name'\?\)"),
+        (LISTS[["name"]], {}, "no column of numbers, got 'name'"),
+    ],
+)
+def test_what_is_not_there_is_told(tmp_path, table, changes, message):
+    table.to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "a.parquet", **changes)
+
+
+def test_a_piece_counts_its_rows_from_where_it_begins():
+    with pytest.raises(ValueError, match="here: column 'b': .* got 'nan' first in row 102$"):
+        numbers_of(pd.DataFrame({"b": [1.0, 2.0, np.nan]}), ["b"], "here", 100)

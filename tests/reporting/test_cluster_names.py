@@ -1,0 +1,63 @@
+"""Names of clusters: what they are made of, and that no two are the same."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from deep_clustering.reporting.cluster_names import distinct, name_clusters, nearest_to_centre
+
+LATENT = np.float32([[0, 0], [1, 0], [5, 0], [9, 9], [9, 8]])
+ASSIGNMENTS = np.array([0, 0, 0, 2, 2])
+
+
+def name(ids, latent=LATENT, assignments=ASSIGNMENTS, n_clusters=3, samples=LATENT, terms=()):
+    return name_clusters(assignments, latent, n_clusters=n_clusters, ids=ids, samples=samples, terms=terms)
+
+
+def test_the_nearest_to_the_centre_is_found_in_each_cluster():
+    # the mean of the first three is (2, 0); both of the last are as near to theirs
+    assert nearest_to_centre(ASSIGNMENTS, LATENT, 3) == [1, -1, 3]
+
+
+def test_samples_give_their_number_or_file():
+    assert name(list("01234")) == ["row 1", "empty 1", "row 3"]
+    assert name(["x.png", "deep/cat.png", "x", "d.tar.gz", "y"]) == ["cat", "empty 1", "d.tar"]
+    assert name(["x", "Smith v. Jones", "x", "A-3", "y"]) == ["Smith v. Jones", "empty 1", "A-3"]
+
+
+def test_files_of_one_name_in_two_folders_are_told_apart():
+    assert name(["", "a/1.png", "", "b/1.png", ""]) == ["1", "empty 1", "b/1.png"]
+
+
+def test_documents_give_the_terms_that_set_their_cluster_apart():
+    terms = ["red", "apple", "plum", "all", "blue"]
+    rows = sparse.csr_matrix(np.float32([[3, 2, 0, 1, 0], [3, 2, 0, 1, 0], [0, 0, 3, 1, 2], [0, 0, 3, 1, 2]]))
+    names = name(list("0123"), np.zeros((4, 1)), np.array([0, 0, 1, 1]), 2, rows, terms)
+    assert names == ["red, apple", "plum, blue"]
+
+
+def test_a_term_within_another_is_not_said_again():
+    terms = ["机器学", "机器", "猫"]
+    rows = sparse.csr_matrix(np.float32([[3, 2, 1], [0, 0, 0]]))
+    assert name(["0", "1"], np.zeros((2, 1)), np.array([0, 1]), 2, rows, terms) == ["机器学, 猫", "row 1"]
+
+
+def test_clusters_of_the_same_first_terms_are_told_apart_by_more_of_them():
+    terms = list("abcdef")
+    rows = sparse.csr_matrix(np.float32([[9, 8, 7, 1, 0, 0], [9, 8, 7, 0, 1, 0], [0, 0, 0, 0, 0, 9]]))
+    names = name(list("012"), np.zeros((3, 1)), np.arange(3), 3, rows, terms)
+    assert names == ["a, b, c", "a, b, c, e", "f"]
+
+
+@given(st.lists(st.lists(st.sampled_from(["a", "A", "b", "a (2)", "a (3)", ""]), min_size=1, max_size=3), max_size=8))
+def test_no_two_names_are_the_same_but_for_case(candidates):
+    names = distinct(candidates)
+    assert len({name.casefold() for name in names}) == len(candidates)
+    assert all(name.startswith(options[-1]) or name in options for name, options in zip(names, candidates, strict=True))
+
+
+def test_arrays_of_other_lengths_are_refused():
+    with pytest.raises(ValueError, match="got 5 assignments, 5 latent rows and 2 ids"):
+        name(["a", "b"])

@@ -1,0 +1,222 @@
+"""Which partition is recommended: scores from their definition, intervals, the rule, the words."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.spatial.distance import cdist
+
+from deep_clustering.methods import METHODS, is_baseline
+from deep_clustering.methods.shared_information import pair_log_likelihood
+from deep_clustering.scores.recommendation import (
+    NeighbourScores,
+    Pairs,
+    choose,
+    describe_recommendation,
+    describe_stability,
+    held_out_pairs,
+    neighbour_scores,
+)
+
+
+def score_by_definition(first, second):
+    """Greatest mean of log ((1 - e) [j = k] / s_k + e) over e, pairs in both orders."""
+    ones, others = np.concatenate([first, second]), np.concatenate([second, first])
+    shares = np.bincount(ones) / len(ones)
+
+    def loss(noise):
+        return -np.mean(np.log((1 - noise) * (ones == others) / shares[ones] + noise))
+
+    return -minimize_scalar(loss, bounds=(1e-12, 1), method="bounded", options={"xatol": 1e-10}).fun
+
+
+def blobs(n_each, n_clusters, seed=0, n_features=4):
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(n_clusters), n_each)
+    centres = generator.normal(scale=20, size=(n_clusters, n_features))
+    return (centres[labels] + generator.normal(size=(len(labels), n_features))).astype(np.float32), labels
+
+
+def none_trained(n_rows):
+    return np.zeros((n_rows, 0), dtype=np.int32)
+
+
+class TestPairs:
+    def test_without_training_neighbours_they_are_the_ten_nearest(self):
+        rows = np.random.default_rng(0).normal(size=(220, 3)).astype(np.float32)
+        pairs = held_out_pairs(rows, none_trained(220), max_rows=1000)
+        nearest = cdist(rows, rows).argsort(axis=1)[:, 1:11]
+        np.testing.assert_array_equal(pairs.rows, np.arange(220))
+        np.testing.assert_array_equal(pairs.near, nearest)
+
+    def test_what_training_saw_is_left_out(self):
+        rows = np.random.default_rng(0).normal(size=(220, 3)).astype(np.float32)
+        order = cdist(rows, rows).argsort(axis=1)
+        pairs = held_out_pairs(rows, order[:, 1:5].astype(np.int32), max_rows=1000)
+        np.testing.assert_array_equal(pairs.near, order[:, 5:9])
+
+    def test_of_many_rows_some_are_scored_evenly_spaced_with_the_nearest_among_them(self):
+        rows = np.random.default_rng(0).normal(size=(500, 3)).astype(np.float32)
+        trained = cdist(rows, rows).argsort(axis=1)[:, 1:6].astype(np.int32)
+        pairs = held_out_pairs(rows, trained, max_rows=100)
+        assert len(pairs.rows) == 100
+        assert set(np.diff(pairs.rows)) == {5, 6} or set(np.diff(pairs.rows)) == {5}
+        assert np.isin(pairs.near, pairs.rows).all()
+        assert not (pairs.near == pairs.rows[:, None]).any()
+        assert not any(np.isin(near, trained[row]).any() for row, near in zip(pairs.rows, pairs.near, strict=True))
+
+    def test_few_rows_have_fewer_ranks_and_at_least_one(self):
+        rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+        assert held_out_pairs(rows, none_trained(60), max_rows=1000).near.shape == (60, 3)
+        assert held_out_pairs(rows[:5], none_trained(5), max_rows=1000).near.shape == (5, 1)
+        every = np.stack([np.delete(np.arange(5), i) for i in range(5)])
+        assert held_out_pairs(rows[:5], every, max_rows=1000).near.shape == (5, 1)
+
+    def test_images_and_one_column_are_rows_too(self):
+        column = np.arange(40, dtype=np.float32)[:, None] ** 2
+        near = held_out_pairs(column, none_trained(40), max_rows=100).near
+        np.testing.assert_array_equal(near[2:, 0], np.arange(1, 39))  # the squares lie ever wider apart
+        images = np.random.default_rng(0).normal(size=(40, 1, 2, 3)).astype(np.float32)
+        flat = images.reshape(40, 6)
+        both = [held_out_pairs(rows, none_trained(40), max_rows=100).near for rows in (images, flat)]
+        np.testing.assert_array_equal(*both)
+
+
+class TestScores:
+    def test_they_are_the_definition(self):
+        rows, labels = blobs(30, 4)
+        generator = np.random.default_rng(1)
+        noisy = np.where(generator.random(120) < 0.3, generator.integers(4, size=120), labels)
+        pairs = held_out_pairs(rows, none_trained(120), max_rows=1000)
+        scores = neighbour_scores({"true": labels, "noisy": noisy}, pairs, 20)
+        for name, clusters in (("true", labels), ("noisy", noisy)):
+            first = np.repeat(clusters[pairs.rows], pairs.near.shape[1])
+            second = clusters[pairs.near].ravel()
+            assert scores.score[name] == pytest.approx(score_by_definition(first, second), abs=1e-6)
+            assert scores.same[name] == pytest.approx(np.mean(first == second))
+            oracle = pair_log_likelihood(torch.from_numpy(first), torch.from_numpy(second), 4)
+            assert scores.score[name] == pytest.approx(float(oracle), abs=1e-7)  # counts in float32
+
+    def test_a_resample_is_the_score_of_its_rows(self):
+        rows, labels = blobs(30, 4)
+        noisy = np.where(np.arange(120) % 5 == 0, (labels + 1) % 4, labels)
+        pairs = held_out_pairs(rows, none_trained(120), max_rows=1000)
+        resampled = neighbour_scores({"noisy": noisy}, pairs, 3).resampled["noisy"]
+        generator = np.random.default_rng(0)
+        for found in resampled:
+            draw = generator.integers(120, size=120)
+            again = neighbour_scores({"noisy": noisy}, Pairs(pairs.rows[draw], pairs.near[draw]), 0)
+            assert found == pytest.approx(again.score["noisy"], abs=1e-9)
+
+    def test_clusters_that_near_rows_always_share_score_their_entropy(self):
+        rows, labels = blobs(30, 4)
+        scores = neighbour_scores({"true": labels}, held_out_pairs(rows, none_trained(120), 1000), 20)
+        assert scores.score["true"] == pytest.approx(np.log(4), abs=1e-6)
+        assert scores.same["true"] == 1
+
+    def test_names_of_clusters_do_not_matter(self):
+        rows, labels = blobs(30, 4)
+        pairs = held_out_pairs(rows, none_trained(120), 1000)
+        renamed = np.array([9, 2, 7, 0])[labels]
+        scores = neighbour_scores({"one": labels, "other": renamed}, pairs, 20)
+        np.testing.assert_allclose(scores.resampled["one"], scores.resampled["other"])
+        assert scores.interval("one", over="other") == pytest.approx((0, 0))
+
+    def test_clusters_that_know_nothing_stay_within_chance_19_times_in_20(self):
+        rows = np.random.default_rng(0).normal(size=(300, 4)).astype(np.float32)
+        pairs = held_out_pairs(rows, none_trained(300), 1000)
+        drawn = {str(i): np.random.default_rng(i).integers(3, size=300) for i in range(100)}
+        scores = neighbour_scores(drawn, pairs, 20)
+        above = sum(scores.score[name] > scores.chance[name] for name in drawn)
+        assert above <= 14  # of Binomial(100, 1/20) more than 14 has probability 5e-5
+
+    def test_the_interval_covers_the_score_of_the_population(self):
+        """Pairs that agree with probability .8 in four clusters of equal shares: the score is known."""
+        agree = 0.8
+        noise = (1 - agree) / 0.75  # of the others 3 in 4 differ
+        expected = agree * np.log((1 - noise) / 0.25 + noise) + (1 - agree) * np.log(noise)
+        covered = 0
+        for seed in range(60):
+            generator = np.random.default_rng(seed)
+            first = generator.integers(4, size=400)
+            other = (first + generator.integers(1, 4, size=400)) % 4
+            second = np.where(generator.random(400) < agree, first, other)
+            pairs = Pairs(np.arange(400), np.arange(400, 800)[:, None])
+            scores = neighbour_scores({"it": np.concatenate([first, second])}, pairs, 200)
+            low, high = scores.interval("it")
+            covered += low <= expected <= high
+        assert covered >= 50  # of Binomial(60, .95) fewer than 50 has probability 2e-4
+
+
+def made_up(score, spread=None, chance=0.0):
+    """Scores with resamples that lie around them."""
+    noise = np.random.default_rng(0).normal(size=200)
+    spread = spread or {}
+    resampled = {name: value + spread.get(name, 0.0) * noise for name, value in score.items()}
+    return NeighbourScores(dict(score), resampled, dict.fromkeys(score, chance), dict.fromkeys(score, 0.5))
+
+
+class TestChoice:
+    def test_a_neural_method_that_certainly_says_more_is_recommended(self):
+        choice = choose(made_up({"net": 1.5, "other": 1.2, "base": 1.0, "poor": 0.2}), ["base", "poor"])
+        assert choice.method == "net"
+        assert choice.sentence.startswith("Recommended: net. It explains the neighbours of a row better than")
+        assert choice.gain["over"] == "base"
+        assert choice.gain["difference"] == pytest.approx(0.5)
+
+    def test_the_baseline_is_recommended_where_the_interval_holds_0(self):
+        choice = choose(made_up({"net": 1.1, "base": 1.0}, spread={"net": 0.2}), ["base"])
+        assert choice.method == "base"
+        start = "Recommended: base. No neural partition explains the neighbours of a row better than it"
+        assert choice.sentence.startswith(start)
+
+    def test_the_comparison_is_paired(self):
+        """Both scores vary widely, in the same resamples: their difference hardly does."""
+        choice = choose(made_up({"net": 1.1, "base": 1.0}, spread={"net": 0.3, "base": 0.3}), ["base"])
+        assert choice.method == "net"
+
+    @pytest.mark.parametrize("baselines", [[], ["one", "other"]])
+    def test_without_one_kind_the_best_is_recommended(self, baselines):
+        choice = choose(made_up({"one": 0.3, "other": 0.4}), baselines)
+        assert (choice.method, choice.gain) == ("other", None)
+        assert choice.sentence == "Recommended: other. Of 2 partitions it explains the neighbours of a row best."
+
+    def test_one_method_alone(self):
+        assert "no other partition" in choose(made_up({"one": 0.3}), ["one"]).sentence
+
+    def test_what_is_no_more_than_chance_is_said(self):
+        assert "no more than by chance" in choose(made_up({"one": 0.01}, chance=0.02), ["one"]).sentence
+
+    def test_all_is_described_best_first(self):
+        rows, labels = blobs(30, 4)
+        pairs = held_out_pairs(rows, none_trained(120), 1000)
+        partitions = {"base": labels // 2, "net": labels}
+        scores = neighbour_scores(partitions, pairs, 20)
+        told = describe_recommendation(choose(scores, ["base"]), scores, partitions, ["base"], pairs)
+        assert list(told["scores"]) == ["net", "base"]
+        assert [one["n_clusters"] for one in told["scores"].values()] == [4, 2]
+        assert [one["is_baseline"] for one in told["scores"].values()] == [False, True]
+        assert told["beats_baseline"] is True
+        # The adjusted Rand index of four equal groups of 30 and pairs of them: (a - e) / (m - e) over pairs of rows.
+        inside, joined, all_pairs = 4 * 435, 2 * 1770, 7140
+        expected = inside * joined / all_pairs
+        assert told["agreement"] == {"base": pytest.approx((inside - expected) / ((inside + joined) / 2 - expected))}
+
+
+@pytest.mark.parametrize(
+    ("agreements", "sentence"),
+    [
+        ([], ""),
+        ([0.934], "A second fit on 80 % of the rows agrees with ARI .93: sure."),
+        ([1.0], "A second fit on 80 % of the rows agrees with ARI 1.00: sure."),
+        ([0.75], "A second fit on 80 % of the rows agrees with ARI .75: fairly sure."),
+        ([-0.01], "A second fit on 80 % of the rows agrees with ARI -.01: unsure."),
+        ([0.95, 0.2], "2 further fits on 80 % of the rows agree with ARI .95, .20: unsure."),
+    ],
+)
+def test_certainty_in_words(agreements, sentence):
+    assert describe_stability(agreements, 0.8) == sentence
+
+
+def test_the_baselines_are_those_without_a_network():
+    assert {name for name in METHODS if is_baseline(name)} == {"kmeans", "gmm", "ward", "tsne_gmm"}
