@@ -63,14 +63,9 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
     environment = _planned(draft, plan, budget)
     written = write_environment(environment, conf, replace=request.force)
     classes = f"{seen.n_classes} classes" if seen.n_classes else "none: not needed, they only serve to score a result"
-    lines = [
-        *seen.preview,
-        ("labels", classes),
-        ("clusters", f"{n_clusters} ({why})"),
-        *settings.why,
-        *_times(plan, extraction, budget),
-        ("written", ", ".join(path.as_posix() for path in written)),
-    ]
+    chosen = [("labels", classes), ("clusters", f"{n_clusters} ({why})"), *settings.why]
+    times = _times(plan, extraction, budget)
+    lines = [*seen.preview, *chosen, *times, ("written", ", ".join(path.as_posix() for path in written))]
     return "\n".join(
         [
             *(f"{what:<16}{value}" for what, value in lines),

@@ -20,6 +20,7 @@ _ROWS, _ROWS_OF_IMAGES, _ROWS_OF_TREE, _ROWS_OF_MAP = 1024, 512, 1500, 250
 # Iterations until k-means and mixtures stand still, as far as one can say beforehand, and those that are timed.
 _ITERATIONS_OF_KMEANS, _ITERATIONS_OF_MIXTURE, _TIMED_ITERATIONS = 25, 40, 8
 _SHORTEST_MAP = 250
+_ROWS_OF_USUAL_MAP = 2000
 # scikit-learn's t-SNE of a clustering, and of the maps of reports.
 _ITERATIONS_OF_MAP, _ITERATIONS_OF_REPORT = 1000, 500
 # Views of all rows that are looked at behind a training, in passes of the network, and plain passes of later nodes.
@@ -149,6 +150,7 @@ class Clock:
 
         timed = min(_ROWS_OF_MAP, self._rows.n_samples)
         usual = tsne_needs(timed, 50, perplexity=30, barnes_hut_rows=barnes_hut_rows)[1]
+        usual *= math.log(max(2, timed)) / math.log(_ROWS_OF_USUAL_MAP)  # the tree of few points is less deep
         speed = self._time("tsne", fit, _ROWS_OF_MAP) * _ITERATIONS_OF_MAP / _SHORTEST_MAP / usual
         n_rows = min(n_rows, self._rows.n_samples)
         return speed * tsne_needs(n_rows, self._rows.width, perplexity=30, barnes_hut_rows=barnes_hut_rows)[1]
