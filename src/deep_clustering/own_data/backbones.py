@@ -1,6 +1,5 @@
 """A pretrained network for somebody's photographs: which layer, which weights, and how long it takes."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from deep_clustering.data.pretrained.extraction import make_extractor
 from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file, load_timm
 from deep_clustering.data.pretrained.weights import load_weights, locate_weights, read_weights
 from deep_clustering.options import build
+from deep_clustering.own_data.estimates import Watch
 from deep_clustering.training.precision import resolve_precision
 from deep_clustering.training.rows import resolve_device
 
@@ -103,6 +103,6 @@ def try_backbone(features: Mapping[str, Any], row_shape: tuple[int, ...], base: 
     extractor = make_extractor(options, [0.0, 255.0], weights, precision, device)
     images = np.random.default_rng(0).integers(0, 256, (_TIMED, *row_shape), dtype=np.uint8)
     extractor(images[:2])
-    start = time.perf_counter()
+    watch = Watch()
     width = extractor(images).shape[1]
-    return width, (time.perf_counter() - start) / _TIMED
+    return width, watch.seconds / _TIMED

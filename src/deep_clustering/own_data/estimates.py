@@ -87,7 +87,7 @@ class Rows:
         return rows
 
 
-class _Watch:
+class Watch:
     """Seconds since it was made, as if nobody else used the machine: on the wall, or of all threads if that is less."""
 
     def __init__(self) -> None:
@@ -183,7 +183,7 @@ class Clock:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it has not converged is meant
                 fit(rows[: max(2, len(rows) // 4)])  # threads and libraries wake up
-                watch = _Watch()
+                watch = Watch()
                 fit(rows)
             self._known[name] = watch.seconds
         return self._known[name]
@@ -265,13 +265,13 @@ def _measure_steps(options: Mapping[str, Any], rows: Rows) -> _Timed:
         model.build(rows.row_shape)
         data = make_data(model, drawn, neighbours)
         training = model.training(data)
-        watch = _Watch()
+        watch = Watch()
         training.begin(None)
         begin = watch.seconds
         for network in training.networks.values():
             network.train()
         step = _time_steps(training, data, options["batch_size"])
-        watch = _Watch()
+        watch = Watch()
         training.assign()
         return _Timed(begin=begin, step=step, row=watch.seconds / n_rows)
 
@@ -282,7 +282,7 @@ def _time_steps(training: Any, data: Any, batch_size: int) -> float:  # noqa: AN
     began = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - began < _STEPS_TIME:
         for batch in data.rows.batches(batch_size, data.generator):
-            watch = _Watch()
+            watch = Watch()
             terms = training.step(data.pairs(batch.place), batch.index, None)
             next(iter(terms.values())).item()  # waits for the device
             times.append(watch.seconds)
