@@ -92,11 +92,15 @@ def _one_message(command: str) -> Iterator[Path]:
 @cli.command("new-data")
 @click.argument("name")
 @click.option("--images", type=click.Path(path_type=Path), help="Folder of images; sub-folders are searched too.")
-@click.option("--array", type=click.Path(path_type=Path), help="Images or vectors in .npy or .npz, or a sparse .npz.")
+@click.option(
+    "--array",
+    type=click.Path(path_type=Path),
+    help="Images or vectors in .npy or .npz, a sparse .npz, or a table of numbers.",
+)
 @click.option("--text", type=click.Path(path_type=Path), help="Table of texts: .csv, .tsv, .parquet or .jsonl.")
 @click.option("--column", help="Of --text: column of the texts.")
 @click.option("--labels", help="Classes, only for scores: 'folders', a .npy file or array of the .npz, a column.")
-@click.option("--key", help="Of --array: name of the array in a .npz with several.")
+@click.option("--key", help="Of --array: name of the array in a .npz with several, or of a column of lists.")
 @click.option("--layout", default="auto", show_default=True, help="Of --array: auto, nchw, nhwc, nhw or vectors.")
 @click.option("--encoding", default="utf-8", show_default=True, help="Of --text: encoding of the characters.")
 @click.option("--separator", default="auto", show_default=True, help="Of --text: character between the cells.")

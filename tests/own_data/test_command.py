@@ -1,11 +1,13 @@
 """`kedro new-data`: what it writes for each kind of data, what it shows, what it refuses, and that the result runs."""
 
 import itertools
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -19,9 +21,10 @@ from scipy import sparse
 
 from deep_clustering.cli import cli
 from deep_clustering.datasets import JSONDataset
-from deep_clustering.methods.starts import make_start
 from deep_clustering.own_data.environments import Environment, check_name, write_environment
-from deep_clustering.own_data.suggestions import start_settings
+from deep_clustering.own_data.suggestions import term_settings
+from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.pipelines.parameters import option_schemas, wrong_options
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 from pipelines.small_project import copy_project, run, versions
 
@@ -32,6 +35,7 @@ N_ROWS = 24
 def project(tmp_path, monkeypatch) -> Path:
     root = copy_project(tmp_path / "project")
     monkeypatch.chdir(root)
+    monkeypatch.setattr("deep_clustering.own_data.estimates._STEPS_TIME", 0.01)
     return root
 
 
@@ -55,9 +59,9 @@ def paint_folder(folder: Path, mode: str = "RGB") -> None:
         Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(kind / f"{index:02}.png")
 
 
-def write_table(file: Path) -> None:
+def write_table(file: Path, n_rows: int = N_ROWS) -> None:
     kinds = (("goal match team player", "sport"), ("bank market price stock", "money"))
-    lines = [f'"{kinds[index % 2][0]} number{index % 5}",{kinds[index % 2][1]}' for index in range(N_ROWS)]
+    lines = [f'"{kinds[index % 2][0]} number{index % 5}",{kinds[index % 2][1]}' for index in range(n_rows)]
     file.write_text("\n".join(["words,topic", *lines]) + "\n")
 
 
@@ -81,7 +85,7 @@ def test_a_folder_of_images_becomes_an_environment_that_runs(project):
     (project / "data/01_raw/pets/dark/empty.png").write_bytes(b"")
     (project / "data/01_raw/pets/list.txt").write_text("x")
     shown = new_data("pets", "--images", "data/01_raw/pets", "--labels", "folders")
-    assert shown.splitlines()[-1] == "kedro run --env=pets --pipelines=dcan"
+    assert shown.splitlines()[-1] == "kedro run --env=pets"
     for seen in ("25 files", "bright/01.png", "1 of 25", "dark/empty.png (not an image)", "list.txt", "3 x 30 x 30"):
         assert seen in shown
     source = parameters(project, "pets")["ingestion"]["source"]
@@ -97,7 +101,7 @@ def test_an_array_becomes_an_environment_that_runs(project):
     rows = np.random.default_rng(0).normal(size=(N_ROWS, 6))
     np.savez("data.npz", vectors=rows, kinds=np.array(["a", "b", "c"]).repeat(8))
     shown = new_data("mine", "--array", "data.npz", "--key", "vectors", "--labels", "kinds")
-    for seen in ("float64 24 x 6", "layout vectors", f"{rows.min():g} to {rows.max():g}", "3 classes", "noise"):
+    for seen in ("float64 24 x 6", "layout vectors", f"{rows.min():g} to {rows.max():g}", "3 classes", "neighbours"):
         assert seen in shown
     assignments = assign(project, "mine", "neural_mixture")
     assert assignments.shape == (N_ROWS,)
@@ -120,7 +124,7 @@ def test_texts_without_a_word_in_common_are_pointed_out(project):
     lines = [one + other for one in first for other in second]  # no spaces: each line is one word
     (project / "notes.csv").write_text("\n".join(["words", *lines, lines[0]]) + "\n", encoding="utf-8")
     shown = new_data("notes", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
-    assert "24 of 26 texts share no word with another" in shown
+    assert "runs of one to three characters" in shown
     write_table(project / "usual.csv")
     assert "attention" not in new_data("usual", "--text", "usual.csv", "--column", "words", "--n-clusters", "2")
 
@@ -132,11 +136,11 @@ def test_many_texts_are_clustered_on_latent_semantic_analysis(project, method):
     lines = [" ".join(rng.choice(words[index % 2], 8)) for index in range(240)]
     (project / "notes.csv").write_text("\n".join(["words", *lines]) + "\n")
     shown = new_data("notes", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
-    assert "neighbours\n" in shown
+    assert "neighbours: a row and one of the 5 nearest" in shown
     written = parameters(project, "notes")
     assert (written["features"]["encoder"], written["features"]["postprocess"]) == ("lsa", "centre_l2")
     assert written["features"]["lsa"] == 60  # half of the 120 terms
-    assert written["neighbours"]["k"] == 20
+    assert written["neighbours"]["k"] == 5
     assert written[method]["views"]["kind"] == "neighbours"
     assignments = assign(project, "notes", method)
     assert set(np.unique(assignments)) <= {0, 1}
@@ -157,7 +161,134 @@ def test_a_sparse_matrix_becomes_an_environment_that_keeps_it_sparse(project):
     np.testing.assert_array_equal(features.toarray(), matrix.astype(np.float32).toarray())
 
 
+def test_one_command_compares_what_the_environment_names(project):
+    rng = np.random.default_rng(0)
+    rows = np.concatenate([rng.normal(6 * place, 1, size=(40, 4)) for place in range(3)])
+    np.savez("rows.npz", rows=rows, kinds=np.arange(3).repeat(40))
+    shown = new_data("mine", "--array", "rows.npz", "--key", "rows", "--labels", "kinds")
+    command = shown.splitlines()[-1]
+    assert command == "kedro run --env=mine"
+    written = parameters(project, "mine")
+    assert {"kmeans", "dcan"} <= set(written["comparison"]["methods"])
+    run(project, "__default__", env="mine", ingestion={"n_rows": 0}, dcan=SMALL, neural_mixture=SMALL)
+    scored = {path.parts[-4] for path in versions(project, "scores.json")}
+    assert scored == set(written["comparison"]["methods"])
+    table = pd.read_csv(versions(project, "comparison.csv")[-1])
+    assert set(table["method"]) == scored
+
+
 # What is written
+
+
+@pytest.mark.parametrize("kind", ["images", "array", "grey_array", "one_column", "text", "many_texts", "sparse"])
+def test_what_is_written_passes_every_schema(project, kind):
+    rng = np.random.default_rng(0)
+    rows = {"array": rng.random((30, 5)), "grey_array": rng.random((30, 9, 9)), "one_column": rng.random((30, 1))}
+    arguments = ["--array", "rows.npy"]
+    if kind in rows:
+        np.save("rows.npy", rows[kind])
+    elif kind == "images":
+        paint_folder(project / "pets")
+        arguments = ["--images", "pets"]
+    elif kind == "sparse":
+        sparse.save_npz("rows.npz", sparse.random(30, 40, 0.2, "csr", rng=rng))
+        arguments = ["--array", "rows.npz"]
+    else:
+        write_table(project / "notes.csv", 300 if kind == "many_texts" else N_ROWS)
+        arguments = ["--text", "notes.csv", "--column", "words"]
+    new_data("written", *arguments, "--n-clusters", "2")
+    written = parameters(project, "written")
+    names = {*option_schemas(), *NAMESPACES} - {"predict"}  # which needs new rows
+    assert wrong_options(names, written) == []
+
+
+def test_the_time_is_said_for_each_method_and_in_all(project):
+    np.save("rows.npy", np.random.default_rng(0).random((60, 5)))
+    lines = dict(line.split(maxsplit=1) for line in new_data("mine", "--array", "rows.npy").splitlines() if line)
+    for method in parameters(project, "mine")["comparison"]["methods"]:
+        assert re.match(r"(about \d+|under 1) (s|minutes)", lines[method])
+    assert re.match(r"about \d+ s on this machine$", lines["run"])
+
+
+def test_a_short_time_leaves_methods_out_and_says_so(project):
+    np.save("rows.npy", np.random.default_rng(0).random((60, 5)))
+    shown = new_data("mine", "--array", "rows.npy", "--budget", "1s")
+    assert "for which there is no time" in shown
+    assert "longer than --budget allows (about 1 s)" in shown
+    written = (project / "conf/mine/parameters.yml").read_text()
+    assert parameters(project, "mine")["comparison"]["methods"] == ["dcan", "kmeans"]
+    assert "# left out: ward (" in written
+
+
+def test_a_tree_is_not_grown_of_more_rows_than_it_holds(project):
+    np.save("rows.npy", np.random.default_rng(0).random((10_001, 2), dtype=np.float32))
+    shown = new_data("mine", "--array", "rows.npy", "--budget", "2h")
+    assert "left out: its tree holds 10000 rows, there are 10001" in shown
+    assert "ward" not in parameters(project, "mine")["comparison"]["methods"]
+
+
+def test_a_wild_cell_far_down_is_pointed_out_and_keeps_the_range_of_the_others(project):
+    rows = np.random.default_rng(0).random((5000, 3))
+    rows[4500, 1] = 1e9
+    np.save("rows.npy", rows)
+    assert "1e+09 in row 4500, column 1" in new_data("mine", "--array", "rows.npy")
+    low, high = parameters(project, "mine")["ingestion"]["source"]["value_range"]
+    assert 0 <= low < high <= 1
+
+
+def test_a_table_of_numbers_is_an_array(project):
+    rows = np.random.default_rng(0).random((N_ROWS, 3))
+    pd.DataFrame(rows, columns=["width", "height", "weight"]).assign(kind=["a", "b"] * 12).to_csv(
+        "rows.csv", index=False
+    )
+    shown = new_data("mine", "--array", "rows.csv", "--labels", "kind")
+    for seen in ("width, height, weight", "24 rows of 3", "2 classes"):
+        assert seen in shown
+    assert parameters(project, "mine")["ingestion"]["source"]["samples"] == "rows.csv"
+
+
+def test_a_table_without_a_head_is_read_as_it_is_told(project):
+    write_table(project / "notes.csv")
+    lines = (project / "notes.csv").read_text().splitlines()[1:]
+    (project / "bare.csv").write_text("\n".join(line.replace(",", "|") for line in lines) + "\n")
+    shown = new_data(
+        "bare", "--text", "bare.csv", "--column", "0", "--labels", "1", "--separator", "|", "--no-header",
+        "--analyzer", "char",
+    )  # fmt: skip
+    for seen in (f"{N_ROWS} rows", "2 classes", "runs of one to three characters"):
+        assert seen in shown
+    source = parameters(project, "bare")["ingestion"]["source"]
+    assert (source["separator"], source["header"], source["analyzer"]) == ("|", False, "char")
+
+
+def test_what_was_found_of_a_table_is_written(project):
+    (project / "notes.csv").write_text("words;topic\n" + "red apple;a\ngreen pear;b\n" * 12)
+    new_data("found", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
+    source = parameters(project, "found")["ingestion"]["source"]
+    assert (source["separator"], source["header"], source["analyzer"]) == (";", True, "word")
+
+
+def test_a_backbone_sees_photographs_with_neighbours_as_views(project):
+    paint_folder(project / "pets")
+    shown = new_data("seen", "--images", "pets", "--backbone", "resnet18", "--backbone-weights", "random")
+    assert "once for the rows of resnet18, which are kept" in shown
+    written = parameters(project, "seen")
+    assert (written["features"]["backbone"], written["features"]["layer"]) == ("resnet18", "avgpool")
+    assert written["features"]["postprocess"] == "centre_l2"
+    assert written["dcan"]["views"]["kind"] == written["neural_mixture"]["views"]["kind"] == "neighbours"
+    assert written["neighbours"]["k"] == 5
+
+
+def test_weights_that_are_not_here_are_named(project, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "none"))
+    paint_folder(project / "pets")
+    message = new_data("seen", "--images", "pets", "--backbone", "resnet18", succeeds=False)
+    for part in ("https://download.pytorch.org/models/resnet18-", "data/01_raw/weights/resnet18.pth"):
+        assert part in message
+    (project / "damaged.pth").write_bytes(b"x")
+    arguments = ("--images", "pets", "--backbone", "resnet18", "--backbone-weights", "damaged.pth")
+    assert "expected named tensors" in new_data("seen", *arguments, succeeds=False)
+    assert not (project / "conf/seen").exists()
 
 
 def test_grey_images_get_one_channel_and_a_folder_outside_its_whole_path(project, tmp_path):
@@ -310,21 +441,9 @@ def test_columns_of_different_scales_are_standardised(project):
     rows = np.random.default_rng(0).normal(size=(N_ROWS, 5))
     rows[:, 3] *= 1000
     np.save("rows.npy", rows)
-    assert "column 3 varies far more" in new_data("mixed", "--array", "rows.npy")
+    assert "column 3 varies most" in new_data("mixed", "--array", "rows.npy")
     changed = parameters(project, "mixed")
     assert changed["features"]["postprocess"] == "standardise"
-    assert changed["dcan"]["views"]["scale"] == 0.5
-
-
-@pytest.mark.parametrize(
-    ("encoder", "start"),
-    [({"kind": "mlp", "hidden": [8]}, "kmeans"), ({"kind": "conv", "channels": [4], "hidden": [8]}, "none")],
-)
-def test_rows_of_features_or_terms_start_from_a_partition_and_images_do_not(encoder, start):
-    suggested = start_settings(encoder)
-    assert suggested["start"]["kind"] == start
-    assert (suggested["restarts"] > 1) == (start == "none")
-    make_start(suggested["start"], [start])  # knows its options, and they are in range
 
 
 def test_files_are_listed_in_the_order_they_are_read(tmp_path):
@@ -332,17 +451,18 @@ def test_files_are_listed_in_the_order_they_are_read(tmp_path):
         name="x",
         n_clusters=100,
         source={"kind": "digits"},
-        features={"scaling": "none"},
-        views={"kind": "noise", "scale": 1.0},
-        encoder={"kind": "mlp", "hidden": [8]},
-        n_samples=10,
+        settings=term_settings(10, 100),
         is_sparse=True,
+        methods=("kmeans", "dcan"),
+        map_points=50,
     )
     files = write_environment(environment, tmp_path, replace=False)
     assert [file.name for file in files] == ["globals.yml", "parameters.yml", "catalog.yml"]
     written = [yaml.safe_load(file.read_text()) for file in files]
     assert written[0] == {"data_set": "x", "n_clusters": 100}
     assert written[1]["dcan"]["latent_dim"] == 64
+    assert written[1]["comparison"] == {"methods": ["kmeans", "dcan"]}
+    assert written[1]["reporting"] == {"map_points": 50}
     assert set(written[2]) == {"samples", "features"}
 
 
@@ -368,6 +488,13 @@ def test_letters_digits_and_lines_make_a_name(name):
         (["--images", ".", "--array", "x.npy"], "got --images and --array"),
         (["--text", "x.csv"], "--text needs --column"),
         (["--array", "x.npy", "--column", "c"], "--column belongs to --text"),
+        (["--array", "x.npy", "--no-header"], "--no-header belongs to --text"),
+        (["--array", "x.npy", "--backbone", "resnet18"], "--backbone belongs to --images"),
+        (["--images", "conf", "--backbone-weights", "x.pth"], "--backbone-weights needs --backbone"),
+        (["--images", "conf", "--encoder", "lsa"], "--encoder belongs to --text"),
+        (["--text", "notes.csv", "--column", "words", "--encoder", "onnx:nowhere"], "no such folder"),
+        (["--text", "notes.csv", "--column", "words", "--analyzer", "chars"], "did you mean 'char'"),
+        (["--array", "eye.npy", "--budget", "soon"], "--budget must be a time such as"),
         (["--images", ".", "--labels", "x.npy"], "must be folders or none"),
         (["--images", "nowhere"], "ingestion: no folder of images"),
         (["--images", "conf"], "no readable images"),
@@ -401,12 +528,13 @@ def test_outside_a_project_nothing_is_written(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["eye.npy"]
 
 
-def test_the_command_needs_no_torch(project):
-    np.save("eye.npy", np.eye(5))
+def test_a_refusal_needs_no_torch(project):
+    np.save("nan.npy", np.full((5, 2), np.nan))
     code = (
         "import sys; from deep_clustering.cli import cli;"
-        "cli.main(['new-data', 'mine', '--array', 'eye.npy'], standalone_mode=False);"
-        "sys.exit(','.join({'torch', 'mlflow', 'matplotlib'} & set(sys.modules)) or 0)"
+        "from click.testing import CliRunner;"
+        "result = CliRunner().invoke(cli, ['new-data', 'mine', '--array', 'nan.npy']);"
+        "sys.exit(','.join({'torch', 'mlflow', 'matplotlib'} & set(sys.modules)) or result.exit_code - 1)"
     )
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -7,11 +7,12 @@ from hypothesis import strategies as st
 
 from deep_clustering.own_data.suggestions import (
     image_shape,
+    n_neighbours,
     schedule,
-    text_settings,
-    uneven_column,
+    text_features,
+    uneven_columns,
     value_range_of,
-    vector_settings,
+    vector_scaling,
 )
 
 
@@ -35,27 +36,43 @@ def test_the_size_of_images_follows_theirs(sizes, shape):
 def test_few_texts_or_words_are_taken_as_they_are():
     words = [f"word{number}" for number in range(300)]
     many = [" ".join(words[index : index + 5]) for index in range(250)]
-    assert text_settings(many)["lsa"] == 100
-    assert text_settings(many[:199]) is None
-    assert text_settings(4 * many[:100]) is None  # copies are no further texts
-    assert text_settings(4 * many[:220])["lsa"] == 100
-    assert text_settings(["all the same words"] * 300) is None
-    assert text_settings(words) is None  # each stands in one text
+    assert text_features(many)["lsa"] == 100
+    assert text_features(many[:199]) is None
+    assert text_features(4 * many[:100]) is None  # copies are no further texts
+    assert text_features(4 * many[:220])["lsa"] == 100
+    assert text_features(["all the same words"] * 300) is None
+    assert text_features(words) is None  # each stands in one text
 
 
-def test_the_noise_is_half_the_spread_of_a_column():
-    rows = np.tile([[-1.0], [1.0]], (50, 3))
-    assert vector_settings(rows, is_standardised=False)[0] == {"kind": "noise", "scale": 0.5}
-    assert vector_settings(8 * rows, is_standardised=False)[0] == {"kind": "noise", "scale": 4.0}
-    assert vector_settings(8 * rows, is_standardised=True)[0] == {"kind": "noise", "scale": 0.5}
-    assert vector_settings(np.eye(5), is_standardised=False)[0]["kind"] == "dropout"
+def test_columns_of_unequal_scales_are_told_from_like_ones():
+    like = np.ones(10)
+    assert not uneven_columns(like)
+    assert not uneven_columns(np.r_[like, 0.0, 0.0])  # a constant column has no say
+    assert uneven_columns(np.r_[np.ones(30), 21.0])  # one column among many
+    assert uneven_columns(np.r_[np.ones(8), 4.0, 4.0])  # a tenth of them
+    assert not uneven_columns(np.r_[np.ones(8), 2.9, 2.9])
+    assert not uneven_columns(np.zeros(3))
 
 
-def test_a_column_that_decides_alone_is_named():
-    rows = np.random.default_rng(0).normal(size=(100, 5))
-    assert uneven_column(rows) is None
-    rows[:, 3] *= 1000
-    assert uneven_column(rows) == 3
+@pytest.mark.parametrize(
+    ("scale", "shift", "n_columns", "postprocess"),
+    [(1.0, 0.0, 64, "centre_l2"), (1.0, 9.0, 64, "none"), (1.0, 0.0, 4, "none"), (None, 0.0, 4, "standardise")],
+)
+def test_the_scale_of_vectors_follows_from_their_columns(scale, shift, n_columns, postprocess):
+    scales = np.geomspace(1, 1000, n_columns) if scale is None else np.full(n_columns, scale)
+    rows = np.random.default_rng(0).normal(size=(500, n_columns)) * scales + shift
+    assert vector_scaling(rows, rows.std(axis=0))[0] == postprocess
+
+
+def test_rows_of_length_one_are_centred_and_brought_back_to_it():
+    rows = np.random.default_rng(0).normal(size=(50, 3)) * [1, 10, 100]
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    assert vector_scaling(rows, rows.std(axis=0))[0] == "centre_l2"
+
+
+@given(n_samples=st.integers(2, 10**6))
+def test_neighbours_are_fewer_than_the_other_rows(n_samples):
+    assert 1 <= n_neighbours(n_samples) <= min(20, n_samples - 1)
 
 
 @pytest.mark.parametrize(

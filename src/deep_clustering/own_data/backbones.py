@@ -1,6 +1,5 @@
 """A pretrained network for somebody's photographs: which layer, which weights, and how long it takes."""
 
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from torchvision import models
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.pretrained.backbone import make_backbone
 from deep_clustering.data.pretrained.extraction import make_extractor
-from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file
+from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file, load_timm
 from deep_clustering.data.pretrained.weights import load_weights, locate_weights, read_weights
 from deep_clustering.options import build
+from deep_clustering.own_data.estimates import Watch
 from deep_clustering.training.precision import resolve_precision
 from deep_clustering.training.rows import resolve_device
 
@@ -70,10 +70,10 @@ def _weights_here(name: str) -> str:
         if (_FOLDER / f"{short}{suffix}").is_file():
             return (_FOLDER / f"{short}{suffix}").as_posix()
     if name.startswith(TIMM):
+        page = load_timm().get_pretrained_cfg(short).hf_hub_id
         raise FileNotFoundError(
-            f"new-data: no weights of {name} here; download model.safetensors from the page of timm/{short} on the "
-            f"Hugging Face hub (https://huggingface.co/timm) and save it as {_FOLDER / short}.safetensors, or name the "
-            "file by --backbone-weights"
+            f"new-data: no weights of {name} here; download model.safetensors from https://huggingface.co/{page} and "
+            f"save it as {_FOLDER / short}.safetensors, or name the file by --backbone-weights"
         )
     url = models.get_model_weights(name)["DEFAULT"].url
     file = Path(urlparse(url).path).name
@@ -103,6 +103,6 @@ def try_backbone(features: Mapping[str, Any], row_shape: tuple[int, ...], base: 
     extractor = make_extractor(options, [0.0, 255.0], weights, precision, device)
     images = np.random.default_rng(0).integers(0, 256, (_TIMED, *row_shape), dtype=np.uint8)
     extractor(images[:2])
-    start = time.perf_counter()
+    watch = Watch()
     width = extractor(images).shape[1]
-    return width, (time.perf_counter() - start) / _TIMED
+    return width, watch.seconds / _TIMED

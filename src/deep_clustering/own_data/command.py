@@ -1,6 +1,5 @@
 """What `kedro new-data` does: look at data, write an environment that suits it, and say what to type next."""
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +12,7 @@ from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
 from deep_clustering.own_data.environments import Environment, environment_files, write_environment
-from deep_clustering.own_data.estimates import Clock, Estimate, Rows, estimate
+from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, estimate
 from deep_clustering.own_data.look import Look, look
 from deep_clustering.own_data.request import Request, parse_budget
 from deep_clustering.own_data.suggestions import Settings
@@ -63,14 +62,9 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
     environment = _planned(draft, plan, budget)
     written = write_environment(environment, conf, replace=request.force)
     classes = f"{seen.n_classes} classes" if seen.n_classes else "none: not needed, they only serve to score a result"
-    lines = [
-        *seen.preview,
-        ("labels", classes),
-        ("clusters", f"{n_clusters} ({why})"),
-        *settings.why,
-        *_times(plan, extraction, budget),
-        ("written", ", ".join(path.as_posix() for path in written)),
-    ]
+    chosen = [("labels", classes), ("clusters", f"{n_clusters} ({why})"), *settings.why]
+    times = _times(plan, extraction, budget)
+    lines = [*seen.preview, *chosen, *times, ("written", ", ".join(path.as_posix() for path in written))]
     return "\n".join(
         [
             *(f"{what:<16}{value}" for what, value in lines),
@@ -169,12 +163,12 @@ def _seconds_of_lsa(seen: Look) -> float:
     analyzer = seen.source.get("analyzer", "word")
     if analyzer == "auto":
         analyzer = choose_analyzer(some)
-    start = time.perf_counter()
+    watch = Watch()
     counts = make_counter(analyzer).fit_transform(some)
-    counting = time.perf_counter() - start
-    start = time.perf_counter()
+    counting = watch.seconds
+    watch = Watch()
     counts @ np.ones((counts.shape[1], 110), dtype=np.float32)
-    product = time.perf_counter() - start
+    product = watch.seconds
     return (3 * counting + 16 * product) * len(seen.texts) / len(some)
 
 
@@ -188,9 +182,9 @@ def _try_encoder(seen: Look, features: Mapping[str, Any]) -> tuple[int, float]:
     encoder = open_encoder(options.encoders[0], options)
     some = seen.texts[:: max(1, len(seen.texts) // _TRIED_TEXTS)][:_TRIED_TEXTS]
     next(iter(encoder.batches(some[:1])))
-    start = time.perf_counter()
+    watch = Watch()
     width = next(iter(encoder.batches(some)))[1].shape[1]
-    return width, (time.perf_counter() - start) * len(seen.texts) / len(some)
+    return width, watch.seconds * len(seen.texts) / len(some)
 
 
 def _planned(draft: Environment, plan: Plan, budget: float) -> Environment:

@@ -20,6 +20,7 @@ _ROWS, _ROWS_OF_IMAGES, _ROWS_OF_TREE, _ROWS_OF_MAP = 1024, 512, 1500, 250
 # Iterations until k-means and mixtures stand still, as far as one can say beforehand, and those that are timed.
 _ITERATIONS_OF_KMEANS, _ITERATIONS_OF_MIXTURE, _TIMED_ITERATIONS = 25, 40, 8
 _SHORTEST_MAP = 250
+_ROWS_OF_USUAL_MAP = 2000
 # scikit-learn's t-SNE of a clustering, and of the maps of reports.
 _ITERATIONS_OF_MAP, _ITERATIONS_OF_REPORT = 1000, 500
 # Views of all rows that are looked at behind a training, in passes of the network, and plain passes of later nodes.
@@ -86,7 +87,7 @@ class Rows:
         return rows
 
 
-class _Watch:
+class Watch:
     """Seconds since it was made, as if nobody else used the machine: on the wall, or of all threads if that is less."""
 
     def __init__(self) -> None:
@@ -149,6 +150,7 @@ class Clock:
 
         timed = min(_ROWS_OF_MAP, self._rows.n_samples)
         usual = tsne_needs(timed, 50, perplexity=30, barnes_hut_rows=barnes_hut_rows)[1]
+        usual *= math.log(max(2, timed)) / math.log(_ROWS_OF_USUAL_MAP)  # the tree of few points is less deep
         speed = self._time("tsne", fit, _ROWS_OF_MAP) * _ITERATIONS_OF_MAP / _SHORTEST_MAP / usual
         n_rows = min(n_rows, self._rows.n_samples)
         return speed * tsne_needs(n_rows, self._rows.width, perplexity=30, barnes_hut_rows=barnes_hut_rows)[1]
@@ -181,7 +183,7 @@ class Clock:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that it has not converged is meant
                 fit(rows[: max(2, len(rows) // 4)])  # threads and libraries wake up
-                watch = _Watch()
+                watch = Watch()
                 fit(rows)
             self._known[name] = watch.seconds
         return self._known[name]
@@ -263,13 +265,13 @@ def _measure_steps(options: Mapping[str, Any], rows: Rows) -> _Timed:
         model.build(rows.row_shape)
         data = make_data(model, drawn, neighbours)
         training = model.training(data)
-        watch = _Watch()
+        watch = Watch()
         training.begin(None)
         begin = watch.seconds
         for network in training.networks.values():
             network.train()
         step = _time_steps(training, data, options["batch_size"])
-        watch = _Watch()
+        watch = Watch()
         training.assign()
         return _Timed(begin=begin, step=step, row=watch.seconds / n_rows)
 
@@ -280,7 +282,7 @@ def _time_steps(training: Any, data: Any, batch_size: int) -> float:  # noqa: AN
     began = time.perf_counter()
     while len(times) < 3 or time.perf_counter() - began < _STEPS_TIME:
         for batch in data.rows.batches(batch_size, data.generator):
-            watch = _Watch()
+            watch = Watch()
             terms = training.step(data.pairs(batch.place), batch.index, None)
             next(iter(terms.values())).item()  # waits for the device
             times.append(watch.seconds)

@@ -18,9 +18,12 @@ from deep_clustering.data.sources.array_files import (
     read_labels,
     to_float32,
 )
+from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
+from deep_clustering.data.sources.number_tables import read_number_table
 from deep_clustering.data.sources.samples import Samples
+from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.suggestions import (
     Settings,
@@ -191,7 +194,7 @@ def _first(bad: dict[str, str]) -> str:
 
 def _look_at_array(request: Request, file: Path) -> Look:
     """The range of all values in one pass, and the rest from evenly spaced rows."""
-    raw = read_array(file.resolve(), "samples", request.key, besides=request.labels)
+    raw, columns = _read_array_or_table(request, file.resolve())
     whole, layout = arrange(raw, request.layout)
     if not whole.size:
         raise ValueError(f"new-data: {file} is empty, got shape {raw.shape}")
@@ -202,18 +205,9 @@ def _look_at_array(request: Request, file: Path) -> Look:
     value_range = value_range_of(samples, low, high)
     if value_range is None and values.n_wild:
         value_range = [low, high]  # what lies outside keeps its value, and the other rows keep their differences
-    labels = request.labels
-    source = {
-        "kind": "arrays",
-        "name": request.name,
-        "samples": project_path(file),
-        "labels": labels if labels is None or not Path(labels).is_file() else project_path(Path(labels)),
-        "key": request.key,
-        "layout": layout,
-        "value_range": value_range,
-    }
     preview = [
         ("array", f"{raw.dtype} {' x '.join(map(str, raw.shape))}, layout {layout}"),
+        *([("columns", f"{', '.join(columns[:8])}{', ...' if len(columns) > 8 else ''}")] if columns else []),
         ("values", f"{values.low:g} to {values.high:g}"),
         ("samples", f"{samples.dtype}, {len(raw)} rows of {' x '.join(map(str, samples.shape[1:]))}"),
         *values.attention(),
@@ -227,10 +221,10 @@ def _look_at_array(request: Request, file: Path) -> Look:
         return vector_settings(some, values.deviations, len(raw), n_clusters)
 
     n_classes = None
-    if labels is not None:
-        n_classes = len(class_labels(read_labels(file.resolve(), labels), len(raw))[1])
+    if request.labels is not None:
+        n_classes = len(class_labels(read_labels(file.resolve(), request.labels), len(raw))[1])
     return Look(
-        source=source,
+        source=_array_source(request, file, layout, value_range),
         suggest=suggest,
         n_samples=len(raw),
         row_shape=tuple(samples.shape[1:]),
@@ -238,6 +232,26 @@ def _look_at_array(request: Request, file: Path) -> Look:
         n_classes=n_classes,
         preview=preview,
     )
+
+
+def _array_source(request: Request, file: Path, layout: str, value_range: list[float] | None) -> dict[str, Any]:
+    labels = request.labels
+    return {
+        "kind": "arrays",
+        "name": request.name,
+        "samples": project_path(file),
+        "labels": labels if labels is None or not Path(labels).is_file() else project_path(Path(labels)),
+        "key": request.key,
+        "layout": layout,
+        "value_range": value_range,
+    }
+
+
+def _read_array_or_table(request: Request, file: Path) -> tuple[np.ndarray, list[str]]:
+    """The array as it is stored, and its columns if it is a table's."""
+    if plain_suffix(file) in TABLES and file.is_file():
+        return read_number_table(file, request.key, besides=request.labels)
+    return read_array(file, "samples", request.key, besides=request.labels), []
 
 
 def _look_at_sparse(request: Request, file: Path) -> Look:
