@@ -6,7 +6,7 @@ from deep_clustering.pipelines.ingestion.nodes import key_rows, load_samples
 
 
 def create_pipeline() -> Pipeline:
-    """Raw data to `samples`, `labels`, `split`, `vocabulary`, `texts`, `data_card`, and keys, ids and weights of the rows.
+    """Raw data to `samples`, `labels`, `split`, `vocabulary`, `texts`, `data_card`, and what is known of each row.
 
     Returns:
         Two nodes in the namespace `data`, whose outputs keep their flat names.
