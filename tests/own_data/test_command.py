@@ -410,25 +410,3 @@ def test_the_command_needs_no_torch(project):
     )
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-
-
-def test_weights_of_a_table_reach_the_rows_that_are_fitted(project):
-    lines = [f"word{row % 3} thing number{row},{row % 4}" for row in range(N_ROWS)]
-    (project / "texts.csv").write_text("\n".join(["text,w", *lines]))
-    new_data("mine", "--text", "texts.csv", "--column", "text", "--weights", "w", "--n-clusters", 2)
-    assert parameters(project, "mine")["ingestion"]["source"]["weights"] == "w"
-    run(project, "kmeans", env="mine", nodes=["data.load_samples"], ingestion={"n_rows": 0})
-    weights = np.load(versions(project, "row_weights.npy")[-1])
-    np.testing.assert_array_equal(weights, np.arange(N_ROWS) % 4)
-    split = np.load(versions(project, "split.npy")[-1])
-    np.testing.assert_array_equal(split, np.where(weights > 0, 3, 2))
-
-
-def test_weights_of_arrays_are_a_file_and_those_of_images_are_refused(project):
-    np.save("rows.npy", np.random.default_rng(0).normal(size=(N_ROWS, 3)))
-    np.save("w.npy", np.ones(N_ROWS))
-    new_data("mine", "--array", "rows.npy", "--weights", "w.npy", "--n-clusters", 2)
-    assert parameters(project, "mine")["ingestion"]["source"]["weights"] == "w.npy"
-    paint_folder(project / "pictures")
-    said = new_data("other", "--images", "pictures", "--weights", "w.npy", succeeds=False)
-    assert "--weights belongs to --text and to a dense --array" in said
