@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
-from deep_clustering.reporting.cluster_names import distinct, name_clusters, nearest_to_centre
+from deep_clustering.reporting.cluster_names import distinct, name_clusters, nearest_to_centre, with_given
 
 LATENT = np.float32([[0, 0], [1, 0], [5, 0], [9, 9], [9, 8]])
 ASSIGNMENTS = np.array([0, 0, 0, 2, 2])
@@ -61,3 +61,8 @@ def test_no_two_names_are_the_same_but_for_case(candidates):
 def test_arrays_of_other_lengths_are_refused():
     with pytest.raises(ValueError, match="got 5 assignments, 5 latent rows and 2 ids"):
         name(["a", "b"])
+
+
+def test_a_given_name_goes_before_one_that_was_found():
+    assert with_given(["a", "b", "c"], ["", "A", "x"]) == ["a (2)", "A", "x"]
+    assert with_given(["a", "b"], []) == ["a", "b"]

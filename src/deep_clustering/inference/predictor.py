@@ -12,7 +12,7 @@ from deep_clustering.data import tensor_files
 from deep_clustering.data.preparation import Preparation, RowArray, finish_rows, has_no_terms, open_eyes
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
-from deep_clustering.methods import Model, label_free_score, load_method
+from deep_clustering.methods import Model, cluster_names, label_free_score, load_method
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -78,9 +78,11 @@ def make_predictor(
     """
     densities = load_method(model).describe(select_fitted(features, split)).log_density
     rule = label_free_score(model.method)
-    score = None if rule is None else Score(*rule, float(history[f"final_{rule[0]}"]))
+    # Clusters that were changed since are of no training, and have no score of one.
+    is_scored = rule is not None and f"final_{rule[0]}" in history
+    score = Score(*rule, float(history[f"final_{rule[0]}"])) if rule is not None and is_scored else None
     threshold = None if densities is None else float(np.quantile(densities, options.outlier_quantile))
-    return Predictor(model, preparation, threshold, options.max_rows, score, options.data_set)
+    return Predictor(model.without_rows(), preparation, threshold, options.max_rows, score, options.data_set)
 
 
 class Assigner:
@@ -116,7 +118,7 @@ class Assigner:
         Returns:
             A row for each: `cluster`, int64; `probability`, its responsibility; `log_density`, in nats, NaN for a
             method without densities; `is_outlier`, whether that lies below the predictor's threshold, or nothing is
-            known of the row.
+            known of the row; `name` of the cluster, empty where it has none, if a person named any.
 
         Raises:
             ValueError: if the rows are not what the method was fitted to.
@@ -131,7 +133,7 @@ class Assigner:
         clusters, responsibilities, _, found = self._method.describe(features)
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
-        return pd.DataFrame(
+        table = pd.DataFrame(
             {
                 "cluster": clusters,
                 "probability": np.where(is_blank, 1 / responsibilities.shape[1], responsibilities.max(axis=1)).astype(
@@ -141,6 +143,9 @@ class Assigner:
                 "is_outlier": (densities < threshold) | is_blank,
             }
         )
+        if names := cluster_names(self._predictor.model):
+            table["name"] = [names.get(cluster, "") for cluster in clusters.tolist()]
+        return table
 
 
 def to_bytes(predictor: Predictor) -> bytes:
@@ -148,6 +153,7 @@ def to_bytes(predictor: Predictor) -> bytes:
     plain = {
         "method": predictor.model.method,
         "options": predictor.model.options,
+        "clusters": dict(predictor.model.clusters),
         "preparation": predictor.preparation.to_plain(),
         "threshold": predictor.threshold,
         "max_rows": predictor.max_rows,
@@ -181,7 +187,7 @@ def from_bytes(content: bytes) -> Predictor:
         part, _, rest = name.partition("/")
         parts[part][rest] = array
     return Predictor(
-        Model(plain["method"], plain["options"], parts["model"]),
+        Model(plain["method"], plain["options"], parts["model"], plain.get("clusters", {})),
         Preparation.from_plain(plain["preparation"], parts["preparation"]),
         plain["threshold"],
         plain["max_rows"],

@@ -2,7 +2,7 @@
 
 A method is a keyword-only dataclass whose fields are its hyper-parameters, with
 
-    fit(features, neighbours, checkpoints) -> self  never sees ground truth
+    fit(features, neighbours, checkpoints, weights) -> self  never sees ground truth
     describe(features) -> Described    all that is said of rows in one pass; predict(features) is its assignments
     history_                           a column per diagnostic with a value per epoch, and what `is_curve` tells apart
 
@@ -19,6 +19,7 @@ import numpy as np
 from deep_clustering.options import build, closest
 
 if TYPE_CHECKING:
+    from deep_clustering.methods.corrections import Corrected
     from deep_clustering.training.checkpoints import Checkpoints
     from deep_clustering.training.described import Described
 
@@ -52,6 +53,10 @@ _YOUNGER: dict[str, dict[str, Any]] = {
 }
 
 
+# What names of arrays begin with that are of the rows of a fit.
+_OF_ROWS = "rows/"
+
+
 def is_curve(name: str) -> bool:
     """Whether an entry of a history has a value per epoch, and is no snapshot, candidate, final figure or the like."""
     return not name.startswith(("snapshot_", "candidate_", "selection_", "final_", "under_", "cost_"))
@@ -63,11 +68,16 @@ class Clusterer(Protocol):
     history_: dict[str, np.ndarray]
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: "Checkpoints | None" = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: "Checkpoints | None" = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Learn the clusters of the rows.
 
-        A method may use `neighbours` (n_samples, k), where -1 means none, and keep its state in `checkpoints`.
+        A method may use `neighbours` (n_samples, k), where -1 means none, and keep its state in `checkpoints`. A row
+        of weight 2 counts as the row twice; `weights` (n_samples,) are above 0, and None are all alike.
         """
 
     def describe(self, features: np.ndarray) -> "Described":
@@ -89,6 +99,37 @@ class Model(NamedTuple):
     method: str
     options: dict[str, Any]
     arrays: dict[str, np.ndarray]
+    clusters: Mapping[str, Any] = {}
+    """What was changed of its clusters, "steps" and "names" of `methods.corrections`, and what `note_rows` noted beside
+    its arrays. Empty: nothing was, or it is older."""
+
+    def without_rows(self) -> "Model":
+        """The same without what `note_rows` noted, for new rows."""
+        arrays = {name: array for name, array in self.arrays.items() if not name.startswith(_OF_ROWS)}
+        return self._replace(arrays=arrays)
+
+
+def note_rows(model: Model, *, sha256: str, keys: np.ndarray, clusters: np.ndarray, n_numbers: int) -> Model:
+    """A model with the rows that it was fitted to, by which the numbers of its clusters are found again.
+
+    Args:
+        model: The fitted method.
+        sha256: Fingerprint of the rows.
+        keys: Key of each of them, shape (n_fitted,), uint64.
+        clusters: Cluster of each of them, shape (n_fitted,).
+        n_numbers: Numbers that clusters have had, from 0.
+
+    Returns:
+        The model with arrays "rows/keys" and "rows/clusters", int32, and "rows_sha256" and "n_numbers".
+    """
+    noted = {f"{_OF_ROWS}keys": keys, f"{_OF_ROWS}clusters": clusters.astype(np.int32)}
+    about = {"rows_sha256": sha256, "n_numbers": n_numbers}
+    return model._replace(arrays=model.arrays | noted, clusters={**model.clusters, **about})
+
+
+def cluster_names(model: Model) -> dict[int, str]:
+    """Names that a person gave clusters, by their number."""
+    return {int(number): name for number, name in model.clusters.get("names", {}).items()}
 
 
 def make_method(options: Mapping[str, Any]) -> Clusterer:
@@ -158,22 +199,27 @@ def _class_of(name: str) -> type[Clusterer]:
     return getattr(import_module(module), cls)
 
 
-def save_method(estimator: Clusterer) -> Model:
+def save_method(estimator: "Clusterer | Corrected") -> Model:
     """Turn a fitted estimator into plain data.
 
     Args:
-        estimator: The fitted estimator of any method in `METHODS`.
+        estimator: The fitted estimator of any method in `METHODS`, perhaps with what was changed of its clusters.
 
     Returns:
         Its name, options and learned arrays.
     """
+    from deep_clustering.methods.corrections import Corrected
+
+    if isinstance(estimator, Corrected):
+        model = save_method(estimator.method)
+        return model._replace(arrays=model.arrays | estimator.arrays(), clusters=estimator.to_plain())
     place = f"{type(estimator).__module__}:{type(estimator).__qualname__}"
     name = next(name for name, known in METHODS.items() if known == place)
     options = {item.name: getattr(estimator, item.name) for item in fields(estimator) if item.init}  # type: ignore[arg-type]
     return Model(name, options, estimator.get_arrays())
 
 
-def load_method(model: Model) -> Clusterer:
+def load_method(model: Model) -> "Clusterer | Corrected":
     """Turn plain data into a fitted estimator.
 
     Args:
@@ -185,7 +231,13 @@ def load_method(model: Model) -> Clusterer:
     Raises:
         ValueError: if the method or its options are unknown to this version.
     """
-    return make_method({"method": model.method, **_of_this_version(model)}).set_arrays(model.arrays)
+    own = {name: array for name, array in model.arrays.items() if "/" not in name}
+    estimator = make_method({"method": model.method, **_of_this_version(model)}).set_arrays(own)
+    if "steps" not in model.clusters:
+        return estimator
+    from deep_clustering.methods.corrections import corrected_from
+
+    return corrected_from(estimator, model.clusters, model.arrays)
 
 
 def _of_this_version(model: Model) -> dict[str, Any]:

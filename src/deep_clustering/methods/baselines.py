@@ -23,6 +23,7 @@ from sklearn.mixture import GaussianMixture
 from deep_clustering.checks import check_features
 from deep_clustering.methods.nearest_rows import TrainingRows, dense_rows, dense_rows_like, draw_rows
 from deep_clustering.methods.tsne import tsne_map, tsne_needs
+from deep_clustering.methods.weighted_mixture import fit_weighted
 from deep_clustering.options import check_fields, check_range
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
@@ -30,7 +31,8 @@ from deep_clustering.training.described import Described, Describing
 logger = logging.getLogger(__name__)
 
 
-def _no_history() -> dict[str, np.ndarray]:
+def no_history() -> dict[str, np.ndarray]:
+    """The history of a fit without epochs."""
     return {
         "epoch": np.zeros(0),
         "snapshot_epoch": np.zeros(0, dtype=np.int64),
@@ -41,6 +43,11 @@ def _no_history() -> dict[str, np.ndarray]:
 def _flat(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str) -> np.ndarray:
     check_features(features, n_clusters, where)
     return dense_rows(features)
+
+
+def _say_unweighted(where: str, weights: np.ndarray | None) -> None:
+    if weights is not None:
+        logger.info("%s knows no weights of rows: all of those above 0 count alike", where)
 
 
 def _single(rows: np.ndarray) -> np.ndarray:
@@ -76,19 +83,24 @@ class KMeansClusterer(Describing):
     """Seed of the starts."""
     n_init: Annotated[int, Ge(1)]
     """Number of starts; the one of least inertia is kept."""
-    history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
+    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Find the centres."""
         flat = _flat(features, self.n_clusters, "kmeans")
-        kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(flat)
+        kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(flat, sample_weight=weights)
         self.centroids_ = kmeans.cluster_centers_
-        self.variance_ = np.float32(max(kmeans.inertia_ / flat.size, np.finfo(np.float32).tiny))
+        total = flat.size if weights is None else flat.shape[1] * float(weights.sum())
+        self.variance_ = np.float32(max(kmeans.inertia_ / total, np.finfo(np.float32).tiny))
         return self
 
     def describe(self, features: np.ndarray) -> Described:
@@ -127,17 +139,24 @@ class GaussianMixtureClusterer(Describing):
     """Number of starts; the one of greatest likelihood is kept."""
     max_iterations: Annotated[int, Ge(1)]
     """EM iterations at most."""
-    history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
+    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Find weights, means and covariances."""
         flat = _flat(features, self.n_clusters, "gmm").astype(np.float64)
-        self._mixture = self._empty().fit(flat)
+        if weights is None:
+            self._mixture = self._empty().fit(flat)
+        else:
+            self._mixture = fit_weighted(self._empty(), flat, weights.astype(np.float64))
         return self
 
     def _empty(self) -> GaussianMixture:
@@ -181,16 +200,21 @@ class WardClusterer(Describing):
     """Seed of the draw; without a draw there is no chance."""
     max_rows: int
     """Rows in the tree; of more rows a draw of so many. Memory in bytes: eight times the square of it."""
-    history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
+    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_range("max_rows", self.max_rows, self.n_clusters)
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Build the tree and cut it."""
+        _say_unweighted("ward", weights)
         flat = _flat(features, self.n_clusters, "ward")
         n_samples, n_features = flat.shape
         n_used = min(n_samples, self.max_rows)
@@ -237,16 +261,21 @@ class TSNEMixtureClusterer(Describing):
     """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
     max_rows: int
     """Rows on the map; of more rows a draw of so many."""
-    history_: dict[str, np.ndarray] = field(default_factory=_no_history, init=False, repr=False, compare=False)
+    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         check_fields(self)
         check_range("max_rows", self.max_rows, self.n_clusters)
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Map the rows and fit the mixture on the map."""
+        _say_unweighted("tsne_gmm", weights)
         flat = _flat(features, self.n_clusters, "tsne_gmm")
         n_samples, n_features = flat.shape
         n_used = min(n_samples, self.max_rows)

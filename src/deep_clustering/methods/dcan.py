@@ -50,6 +50,9 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D15 a partition stands in for the assignments of both views in the first epochs          start
     D16 of several trainings the one is kept under whose clusters pairs of fresh views are
         likeliest (13)                                                                       restarts
+    D17 rows may have weights: the rows of an epoch, of the first queue and of the final clustering are a systematic
+        sample in proportion to them, whose expected sums are the weighted ones. Starts, and the scores that
+        trainings compare by, count each row once
 
 The functions behind the equations are in `game`, `whitening`, `latent_mixture`, `shared_information` and `failures`.
 """
@@ -92,7 +95,7 @@ from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import discriminator, load_module, make_encoder, module_arrays
 from deep_clustering.training.optimisers import Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
-from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
+from deep_clustering.training.rows import Rows, describe_in_chunks, index_batches, resolve_device
 from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
 
@@ -215,7 +218,11 @@ class DCAN(Describing):
         self.shown = ("within_share", "agreement", *(["js_divergence"] if self.loss == "adversarial" else []))
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Train encoder and discriminator against each other.
 
@@ -223,6 +230,7 @@ class DCAN(Describing):
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
             neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
             checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
+            weights: How much each row counts, shape (n_samples,), above 0; batches are drawn in proportion.
 
         Returns:
             The fitted estimator.
@@ -244,7 +252,7 @@ class DCAN(Describing):
                 f"(two views of {n_samples} rows, at most queue_size)"
             )
         self.device_ = resolve_device(self.device)
-        self.history_ = fit(self, features, neighbours, checkpoints).arrays()
+        self.history_ = fit(self, features, neighbours, checkpoints, weights).arrays()
         return self
 
     def build(self, row_shape: tuple[int, ...]) -> None:
@@ -335,7 +343,8 @@ class _Training:
         """A queue of latents of the untrained encoder, and the mixture of the partition or of k-means on it."""
         model, rows, generator = self._model, self._data.rows, self._data.generator
         n_queue = min(model.queue_size, 2 * len(rows))
-        index = torch.randperm(len(rows), generator=generator, device=model.device_)[: (n_queue + 1) // 2]
+        (order,) = index_batches(len(rows), len(rows), generator, rows.ends)
+        index = order[: (n_queue + 1) // 2]
         self.networks["encoder"].train()
         views = self._data.pairs(index.to(rows.place))
         self._queue, correction = self._latent(views)  # newest first, (n_queue, latent_dim)
@@ -453,14 +462,16 @@ class _Training:
         model = self._model
         codes = self._data.apply(self.networks["encoder"].eval()).clone()  # no inference tensor may enter the training
         model.settled_, assignments = settle(
-            codes,
+            self._data.rows.in_proportion(codes),
             self._mixture,
             epsilon=model.whitening_epsilon if model.whitening else None,
             iterations=model.final_iterations,
             variance_floor=model.variance_floor,
             generator=stream(model.seed, "settling", model.device_),
         )
-        return assignments
+        if self._data.rows.ends is None:
+            return assignments
+        return log_joint(model.settled_.latent(codes), model.settled_.mixture).argmax(dim=1)
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:

@@ -73,6 +73,9 @@ Deviations from the paper, or choices where it is silent
     N18 a network of one layer has its first weights, its learning rate, decay and prior in units of the rows' root
         mean square length, so that no fit depends on their scale; the prior is Gaussian, on the weights of the last
         layer                                                                                   weight_prior
+    N19 rows may have weights: the rows of an epoch and those of the final normalisers are a systematic sample in
+        proportion to them, whose expected sums are the weighted ones. Starts, and the likelihoods that heads and
+        trainings compare by, count each row once
 
 The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`.
 """
@@ -223,7 +226,11 @@ class NeuralMixture(Describing):
         self.origins = origins(self._start, self.heads)
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Train on the rows by batch-wise EM.
 
@@ -231,6 +238,7 @@ class NeuralMixture(Describing):
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
             neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
             checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
+            weights: How much each row counts, shape (n_samples,), above 0; batches are drawn in proportion.
 
         Returns:
             The fitted estimator.
@@ -249,7 +257,7 @@ class NeuralMixture(Describing):
                 "is normalised over a batch"
             )
         self.device_ = resolve_device(self.device)
-        self.history_ = fit(self, features, neighbours, checkpoints).arrays()
+        self.history_ = fit(self, features, neighbours, checkpoints, weights).arrays()
         return self
 
     def build(self, row_shape: tuple[int, ...]) -> None:
@@ -354,8 +362,9 @@ class NeuralMixture(Describing):
         """Normalisers of the densities over all training rows (N10); returns each head's clusters, (n, heads)."""
         self.encoder_.eval()
         scores = data.apply(lambda views: self.split(self.encoder_(views)))
-        self.score_mean_, self.score_std_ = scores.mean(dim=0), scores.std(dim=0, correction=0)
-        self.log_normaliser_ = log_mean_exp(self._relevance(scores))
+        counted = data.rows.in_proportion(scores)
+        self.score_mean_, self.score_std_ = counted.mean(dim=0), counted.std(dim=0, correction=0)
+        self.log_normaliser_ = log_mean_exp(self._relevance(counted))
         return self._log_joint(scores).argmax(dim=-1)
 
     def _relevance(self, scores: Tensor) -> Tensor:

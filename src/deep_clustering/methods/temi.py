@@ -213,7 +213,11 @@ class TEMI(Describing):
         self.n_outputs = self.n_clusters
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Train the heads on the rows.
 
@@ -221,6 +225,7 @@ class TEMI(Describing):
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
             neighbours: Not used: M5.
             checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
+            weights: How much each row counts, shape (n_samples,), above 0; batches are drawn in proportion.
 
         Returns:
             The fitted estimator.
@@ -236,7 +241,7 @@ class TEMI(Describing):
             )
         self.device_ = resolve_device(self.device)
         own = cosine_neighbours(features, self.n_neighbours)
-        self.history_ = fit(self, features, own, checkpoints).arrays()
+        self.history_ = fit(self, features, own, checkpoints, weights).arrays()
         return self
 
     def build(self, row_shape: tuple[int, ...]) -> None:

@@ -223,7 +223,11 @@ class TURTLE(Describing):
         self.n_outputs = self.n_clusters
 
     def fit(
-        self, features: np.ndarray, neighbours: np.ndarray | None = None, checkpoints: Checkpoints | None = None
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
     ) -> Self:
         """Search for tau.
 
@@ -231,6 +235,7 @@ class TURTLE(Describing):
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
             neighbours: Not used.
             checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
+            weights: How much each row counts, shape (n_samples,), above 0; batches are drawn in proportion.
 
         Returns:
             The fitted estimator.
@@ -242,7 +247,7 @@ class TURTLE(Describing):
         check_features(features, self.n_clusters, "turtle")
         self.device_ = resolve_device(self.device)
         self.epochs = math.ceil(self.steps / n_batches(features.shape[0], self.batch_size))
-        self.history_ = fit(self, features, None, checkpoints).arrays()
+        self.history_ = fit(self, features, None, checkpoints, weights).arrays()
         return self
 
     def build(self, row_shape: tuple[int, ...]) -> None:

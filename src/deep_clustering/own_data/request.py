@@ -53,6 +53,8 @@ class Request:
     """Of the texts; None takes latent semantic analysis where it can."""
     labels: str | None = None
     """`folders`; a file or a name in the same archive; a column."""
+    weights: str | None = None
+    """How much each row counts: a column of the text's table; a file or a name in the archive of the array."""
     key: str | None = None
     """Name of the array in an archive."""
     layout: str = "auto"

@@ -18,6 +18,8 @@ _RUN_LEVEL = {
     "output_folder",
     "model",
     "input",
+    "feedback",
+    "numbers_of",
 }
 
 
@@ -55,6 +57,7 @@ def option_schemas() -> dict[str, type]:
     from deep_clustering.inference.prediction import PredictOptions
     from deep_clustering.inference.predictor import PredictorOptions
     from deep_clustering.pipelines.namespaces import ComparisonOptions
+    from deep_clustering.pipelines.training.clusters import ClusterOptions
     from deep_clustering.reporting.options import ReportingOptions
     from deep_clustering.scores.evaluation import EvaluationOptions
     from deep_clustering.scores.recommendation import RecommendationOptions
@@ -65,6 +68,7 @@ def option_schemas() -> dict[str, type]:
         "features": FeatureOptions,
         "neighbours": NeighbourOptions,
         "checkpoints": CheckpointOptions,
+        "clusters": ClusterOptions,
         "predictor": PredictorOptions,
         "predict": PredictOptions,
         "evaluation": EvaluationOptions,

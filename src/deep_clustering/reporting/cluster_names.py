@@ -59,6 +59,23 @@ def name_clusters(
     return distinct(candidates)
 
 
+def with_given(names: Sequence[str], given: Sequence[str]) -> list[str]:
+    """Names of clusters, of which a person gave some.
+
+    Args:
+        names: A name for each cluster.
+        given: What a person calls each; empty: nothing, and so for all if there are none.
+
+    Returns:
+        The given names as they are, and the others, with a number where one was given to another cluster.
+    """
+    if not len(given):
+        return list(names)
+    order = sorted(range(len(names)), key=lambda cluster: not given[cluster])
+    chosen = dict(zip(order, distinct([given[cluster] or names[cluster]] for cluster in order), strict=True))
+    return [chosen[cluster] for cluster in range(len(names))]
+
+
 def nearest_to_centre(assignments: np.ndarray, latent: np.ndarray, n_clusters: int) -> list[int]:
     """The member of each cluster that is nearest to the mean of its members; the first of several.
 

@@ -146,7 +146,9 @@ def _refuse_mixture(run: RecordedRun, plan: repeating.Plan, finished: Pipeline) 
 def _is_place(name: str) -> bool:
     """Whether a parameter says only where something is computed or kept, or in what pieces."""
     block, _, option = name.partition(".")
-    return block == "checkpoints" or option in ("device", "cache") or name in ("device", "features.batch_size")
+    return (
+        block == "checkpoints" or option in ("device", "cache", "folder") or name in ("device", "features.batch_size")
+    )
 
 
 def _say_plan(

@@ -70,8 +70,9 @@ def score_clustering(
     assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
     responsibilities = representation["responsibilities"][is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
-    values = _label_free(assignments, latent, history, counts, evaluation)
-    warnings = metrics.collapse_warnings(counts, *_explained(values))
+    there = np.delete(counts, representation.get("retired", []))  # a number whose cluster is gone is no empty cluster
+    values = _label_free(assignments, latent, history, there, evaluation)
+    warnings = metrics.collapse_warnings(there, *_explained(values))
     for warning in warnings:
         logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
     known = labels >= 0
@@ -90,7 +91,7 @@ def score_clustering(
         values |= selection_metrics(selection)
     return {
         "n_samples": len(assignments),
-        "n_clusters": n_clusters,
+        "n_clusters": len(there),
         "metrics": values,
         "collapsed": bool(warnings),
         "warnings": warnings,

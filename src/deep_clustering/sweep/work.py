@@ -17,7 +17,7 @@ from deep_clustering.sweep.folder import FAILED, FINISHED, write_json
 from deep_clustering.sweep.grid import OF_DATA
 
 # The data sets that a cell reads; all versions of one preparation carry the same number.
-_READ = ("features", "split", "neighbours", "labels", "data_card")
+_READ = ("features", "split", "neighbours", "row_keys", "row_weights", "labels", "data_card")
 
 
 def prepare(root: str, env: str, runtime_params: dict[str, Any], folder: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deep_clustering.training.checkpoints import Checkpoints, identify
+from deep_clustering.training.checkpoints import Checkpoints, fingerprint, identify
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data, Plan, Training, train
 from deep_clustering.training.networks import Encoder
@@ -83,7 +83,11 @@ class Trainable(Protocol):
 
 
 def fit(
-    model: Trainable, features: np.ndarray, neighbours: np.ndarray | None, checkpoints: Checkpoints | None
+    model: Trainable,
+    features: np.ndarray,
+    neighbours: np.ndarray | None,
+    checkpoints: Checkpoints | None,
+    weights: np.ndarray | None = None,
 ) -> History:
     """Train a model as often as its options say, and leave it as the best training left it.
 
@@ -92,6 +96,7 @@ def fit(
         features: The rows, shape (n_samples, ...), dense or CSR.
         neighbours: Nearest rows of each row, shape (n_samples, k), or None.
         checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
+        weights: How much each row counts, shape (n_samples,), above 0; None: all alike.
 
     Returns:
         What was noted.
@@ -101,14 +106,14 @@ def fit(
         FloatingPointError: if the training stops being finite.
     """
     if model.restarts == 1:
-        return _fit_once(model, features, neighbours, checkpoints, ends_early=False)
+        return _fit_once(model, features, neighbours, weights, checkpoints, ends_early=False)
     best = best_of_restarts(
-        partial(_fit_restart, model, features, neighbours),
+        partial(_fit_restart, model, features, neighbours, weights),
         model.restarts,
         model.name,
         partial(_decide_precision, model, features),
         checkpoints,
-        _identity(model, features, neighbours),
+        _identity(model, features, neighbours, weights),
     )
     model.set_arrays(best.arrays)
     return best.history
@@ -118,13 +123,14 @@ def _fit_restart(
     model: Any,  # noqa: ANN401 - a Trainable that is a dataclass
     features: np.ndarray,
     neighbours: np.ndarray | None,
+    weights: np.ndarray | None,
     restart: int,
     precision: str,
     checkpoints: Checkpoints | None,
 ) -> Trained:
     one = replace(model, seed=derived_seed(model.seed, restart), restarts=1, precision=precision)
     one.device_ = model.device_
-    history = _fit_once(one, features, neighbours, checkpoints, ends_early=True)
+    history = _fit_once(one, features, neighbours, weights, checkpoints, ends_early=True)
     return Trained(one.get_arrays(), history, one.restart_score(history))
 
 
@@ -132,6 +138,7 @@ def _fit_once(
     model: Trainable,
     features: np.ndarray,
     neighbours: np.ndarray | None,
+    weights: np.ndarray | None,
     checkpoints: Checkpoints | None,
     *,
     ends_early: bool,
@@ -139,7 +146,7 @@ def _fit_once(
     """One training; `ends_early` lets a failure end it."""
     with seeded(model.seed, model.device_):
         model.build(features.shape[1:])
-        data = make_data(model, features, neighbours)
+        data = make_data(model, features, neighbours, weights)
         plan = Plan(
             name=model.name,
             epochs=model.epochs,
@@ -155,14 +162,15 @@ def _fit_once(
         def find_partition(precision: str) -> Tensor | None:
             return model.find_partition(features, neighbours, precision, checkpoints)
 
-        return train(
-            model.training(data), data, plan, find_partition, checkpoints, _identity(model, features, neighbours)
-        )
+        identity = _identity(model, features, neighbours, weights)
+        return train(model.training(data), data, plan, find_partition, checkpoints, identity)
 
 
-def make_data(model: Trainable, features: np.ndarray, neighbours: np.ndarray | None) -> Data:
+def make_data(
+    model: Trainable, features: np.ndarray, neighbours: np.ndarray | None, weights: np.ndarray | None = None
+) -> Data:
     """Rows on the device of a model, with its views and a generator of its seed."""
-    rows = Rows(features, model.device_)
+    rows = Rows(features, model.device_, weights)
     return Data(
         rows=rows,
         view=model.view,
@@ -186,7 +194,9 @@ def _identity(
     model: Any,  # noqa: ANN401 - a Trainable that is a dataclass
     features: np.ndarray,
     neighbours: np.ndarray | None,
+    weights: np.ndarray | None,
 ) -> dict[str, Any]:
     # A training may be continued on another device.
     options = {name: getattr(model, name) for name in model.__dataclass_fields__ if name not in ("device", "compile")}
-    return identify(model.name, options, features, neighbours)
+    identity = identify(model.name, options, features, neighbours)
+    return identity if weights is None else {**identity, "weights": fingerprint(weights)}

@@ -65,14 +65,18 @@ class Rows:
     again in a batch.
     """
 
-    def __init__(self, features: np.ndarray | sparse.csr_matrix, device: torch.device) -> None:
+    def __init__(
+        self, features: np.ndarray | sparse.csr_matrix, device: torch.device, weights: np.ndarray | None = None
+    ) -> None:
         """Place the rows.
 
         Args:
             features: Rows, shape (n_samples, ...), float; vectors may be CSR.
             device: Where batches are wanted.
+            weights: How much each row counts, shape (n_samples,), above 0; None: all alike.
         """
         self.device = device
+        self.ends = None if weights is None else _ends(weights, device)
         self.n_samples = features.shape[0]
         self._array: np.ndarray | sparse.csr_matrix | None = None
         self._tensor: Tensor | None = None
@@ -125,9 +129,13 @@ class Rows:
         Yields:
             Batches of min(size, n_samples) rows.
         """
-        indices = list(index_batches(self.n_samples, size, generator))
+        indices = list(index_batches(self.n_samples, size, generator, self.ends))
         places = torch.cat(indices).to(self.place).split(len(indices[0]))
         yield from map(Batch, indices, places)
+
+    def in_proportion(self, of_rows: Tensor) -> Tensor:
+        """As many values as rows, shape (n_samples, ...): each as often as the weight of its row says, to one."""
+        return of_rows if self.ends is None else of_rows[_draw(self.ends, torch.full((1,), 0.5, device=self.device))]
 
     def chunks(self, size: int) -> Iterator[Tensor]:
         """All rows in order, in pieces of at most `size` rows."""
@@ -165,7 +173,24 @@ def _fits(features: np.ndarray, device: torch.device) -> bool:
     return bool(features.size * 4 <= _MEMORY_SHARE * free)
 
 
-def index_batches(n_samples: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+def _ends(weights: np.ndarray, device: torch.device) -> Tensor:
+    """Where the share of each row ends, on the line from 0 to 1; shape (n_samples,)."""
+    ends = np.cumsum(weights, dtype=np.float64)
+    return torch.tensor(ends / ends[-1], dtype=torch.float32 if device.type == "mps" else torch.float64, device=device)
+
+
+def _draw(ends: Tensor, offset: Tensor) -> Tensor:
+    """A systematic sample of as many rows as there are, in proportion to their shares; `offset` in [0, 1), shape (1,).
+
+    For an offset that is uniform, the expected number of each row is its share times n; it is met to less than one.
+    """
+    places = (torch.arange(len(ends), dtype=ends.dtype, device=ends.device) + offset) / len(ends)
+    return torch.searchsorted(ends, places, right=True).clamp_max(len(ends) - 1)
+
+
+def index_batches(
+    n_samples: int, batch_size: int, generator: torch.Generator, ends: Tensor | None = None
+) -> Iterator[Tensor]:
     """One epoch of shuffled index batches of one size, so that shapes stay static.
 
     The remainder of an epoch is left out; the next shuffle brings other rows to it. Fewer rows than a batch make one
@@ -175,11 +200,15 @@ def index_batches(n_samples: int, batch_size: int, generator: torch.Generator) -
         n_samples: Number of rows.
         batch_size: Rows in a batch.
         generator: Source of the shuffle, on the device of the indices.
+        ends: Where the share of each row ends on the line from 0 to 1, shape (n_samples,): an epoch is then a draw
+            with replacement in proportion to the shares; None: each row once.
 
     Yields:
         Indices, shape (min(batch_size, n_samples),), int64.
     """
     order = torch.randperm(n_samples, generator=generator, device=generator.device)
+    if ends is not None:
+        order = _draw(ends, torch.rand(1, generator=generator, device=generator.device))[order]
     size = min(batch_size, n_samples)
     for start in range(0, n_samples - size + 1, size):
         yield order[start : start + size]

@@ -19,11 +19,14 @@ class ModelDataset(FileDataset):
 
     def _encode(self, data: Model, file: IO[bytes]) -> None:
         header = {"method": data.method, "options": json.dumps(data.options)}
+        if data.clusters:
+            header["clusters"] = json.dumps(dict(data.clusters))
         file.write(tensor_files.to_bytes(data.arrays, header))
 
     def _decode(self, file: IO[bytes]) -> Model:
         arrays, header = tensor_files.from_bytes(file.read())
-        return Model(header["method"], json.loads(header["options"]), arrays)
+        clusters = json.loads(header.get("clusters", "{}"))
+        return Model(header["method"], json.loads(header["options"]), arrays, clusters)
 
     def preview(self) -> JSONPreview:
         """Method, options and array shapes, for Kedro-Viz."""

@@ -13,6 +13,7 @@ from scipy import sparse
 from deep_clustering.checks import check_labels, check_rows
 from deep_clustering.data.sources.card import data_card
 from deep_clustering.data.sources.row_ids import select_rows
+from deep_clustering.data.sources.row_weights import weighted
 from deep_clustering.data.sources.samples import Samples, Source
 from deep_clustering.options import build, build_kind
 
@@ -87,6 +88,8 @@ def load_source(options: Mapping[str, Any]) -> tuple[Samples, dict[str, Any]]:
     ingestion = build(IngestionOptions, options, "ingestion")
     loaded = make_source(ingestion.source).load()
     _check(loaded)
+    if loaded.weights is not None:
+        loaded = weighted(loaded, loaded.weights)
     if ingestion.n_rows:
         loaded = _subset(loaded, ingestion.n_rows)
     card = data_card(loaded)
@@ -112,6 +115,7 @@ def _subset(loaded: Samples, n_rows: int) -> Samples:
         labels=loaded.labels[rows],
         split=loaded.split[rows],
         texts=[loaded.texts[row] for row in rows] if loaded.texts else (),
+        weights=None if loaded.weights is None else loaded.weights[rows],
         about={**about, "protocol": protocol},
         ids=ids,
         skipped=skipped,

@@ -21,6 +21,7 @@ from deep_clustering.data.sources.array_files import (
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.number_tables import read_number_table
+from deep_clustering.data.sources.row_weights import as_weights
 from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.options import check_range
@@ -49,6 +50,8 @@ class Arrays:
     """Axes of the samples: nchw, nhwc, nhw (images), vectors, or auto: found from the shape."""
     value_range: tuple[float, float] | None
     """Lowest and highest possible value; null: 0 to 255 for uint8, else what occurs."""
+    weights: str | None = None
+    """How much each row counts in training: a `.npy` file, the name of an array in the same `.npz`, or null."""
 
     def __post_init__(self) -> None:
         if self.value_range is not None and not self.value_range[1] > self.value_range[0]:
@@ -85,7 +88,10 @@ class Arrays:
             "layout": layout,
             "reading": {"layout": layout, **columns},
         }
-        return Samples(samples, labels, both(len(samples)), [], about)
+        weights = None
+        if self.weights is not None:
+            weights = as_weights(read_labels(file, self.weights), self.weights)
+        return Samples(samples, labels, both(len(samples)), [], about, weights=weights)
 
     def _range_of(self, samples: np.ndarray) -> list[float]:
         if self.value_range is not None:

@@ -42,6 +42,8 @@ class Samples(NamedTuple):
     """File or id of each sample; empty: its number among all rows of the source."""
     skipped: Sequence[Skipped] = ()
     """Rows that were left out, in their order."""
+    weights: np.ndarray | None = None
+    """How much each sample counts, shape (n,), float32, at least 0; None: all alike."""
 
 
 class Source(Protocol):

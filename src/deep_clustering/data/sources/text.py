@@ -13,6 +13,7 @@ from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import check_marks, find_dialect
 from deep_clustering.data.sources.prepared import existing, read_sparse
+from deep_clustering.data.sources.row_weights import as_weights
 from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.terms import Analyzer, choose_analyzer
@@ -58,6 +59,8 @@ class TextTable:
     """What terms are: word; char, runs of one to three characters, for languages that write without spaces; or auto."""
     id_column: str | None = None
     """Column that names the rows in tables of results, or null: they have their numbers in the file."""
+    weights: str | None = None
+    """Column that says how much each row counts in training, or null: all alike."""
 
     def __post_init__(self) -> None:
         check_choice("ending of path", plain_suffix(self.path), SUFFIXES)
@@ -83,6 +86,10 @@ class TextTable:
         labels, class_names = np.full(len(kept), -1, dtype=np.int64), None
         if self.labels_column is not None:
             labels, class_names = encode_classes(self._column(table, self.labels_column, file).iloc[kept], str(file))
+        weights = None
+        if self.weights is not None:
+            column = self._column(table, self.weights, file)
+            weights = as_weights(column, f"{file}: column '{self.weights}'")[kept]
         about = {
             "name": self.name,
             "source": file.name,
@@ -97,7 +104,7 @@ class TextTable:
         names = self._ids(table, file)
         ids = [names[index] for index in kept] if names else ()
         empty = [Skipped(index, names[index] if names else "", _NO_TEXT) for index in skipped]
-        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents, ids, empty)
+        return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents, ids, empty, weights)
 
     def _ids(self, table: "pd.DataFrame", file: Path) -> list[str]:
         """What `id_column` says of each row, its number where that is empty; nothing without the option."""

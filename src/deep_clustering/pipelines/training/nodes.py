@@ -19,33 +19,51 @@ def fit(
     features: np.ndarray,
     split: np.ndarray,
     neighbours: np.ndarray,
+    row_keys: np.ndarray,
+    row_weights: np.ndarray,
     options: dict[str, Any],
     checkpoints: dict[str, Any],
+    clusters: dict[str, Any],
 ) -> tuple[Model, dict[str, np.ndarray]]:
-    """Fit a method to the rows.
+    """Fit a method to the rows, or change the clusters of a former fit as somebody's feedback says.
 
     Args:
         features: Rows, shape (n_samples, ...), float32.
         split: What each row is for; only those to be fitted are used.
         neighbours: Nearest of the fitted rows to each of them, shape (n_fitted, k).
+        row_keys: Key of each row's content, shape (n_samples,), uint64.
+        row_weights: How much each row counts, shape (n_samples,), float32.
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
         checkpoints: Options, see `deep_clustering.training.checkpoints.CheckpointOptions`.
+        clusters: Options, see `deep_clustering.pipelines.training.clusters.ClusterOptions`.
 
     Returns:
         model: the fitted method as plain data.
         history: diagnostics per epoch, snapshots of the assignments, and what the fit cost.
     """
     from deep_clustering.data.sources import select_fitted
-    from deep_clustering.methods import make_method, save_method
+    from deep_clustering.methods import make_method, note_rows, save_method
+    from deep_clustering.methods.baselines import no_history
     from deep_clustering.options import build
+    from deep_clustering.pipelines.training.clusters import ClusterOptions, correct_former, settle_numbers
     from deep_clustering.scores.cost import measure_cost
-    from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+    from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints, fingerprint
 
-    estimator, rows = make_method(options), select_fitted(features, split)
+    estimator, chosen = make_method(options), build(ClusterOptions, clusters, "clusters")
+    rows, keys = select_fitted(features, split), select_fitted(row_keys, split)
     kept = Checkpoints(build(CheckpointOptions, checkpoints, "checkpoints"), options["method"])
     with measure_cost() as cost:
-        estimator.fit(rows, neighbours, kept)
-    return save_method(estimator), estimator.history_ | cost
+        if chosen.feedback is None:
+            weights = select_fitted(row_weights, split)
+            is_weighted = bool((weights != weights[0]).any())
+            history = estimator.fit(rows, neighbours, kept, weights if is_weighted else None).history_
+        else:
+            settled, history = correct_former(chosen, estimator, options["method"], features, split, keys), no_history()
+    if chosen.feedback is None:
+        settled = settle_numbers(chosen, estimator, options["method"], rows, keys)
+    model, of_rows = save_method(settled.method), settled._asdict()
+    del of_rows["method"]
+    return note_rows(model, sha256=fingerprint(rows), keys=keys, **of_rows), history | cost
 
 
 def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -58,14 +76,21 @@ def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np
     Returns:
         assignments: cluster of each row, shape (n_samples,), int64.
         representation: "latent" (n_samples, latent_dim) and "responsibilities" (n_samples, n_clusters), float32;
-            of a method with densities also "log_density" (n_samples,), in nats.
+            of a method with densities also "log_density" (n_samples,), in nats; of changed clusters also "retired",
+            numbers of clusters that there are no more, and "names", one for each number, empty where there is none.
     """
     from deep_clustering.methods import load_method
+    from deep_clustering.methods.corrections import Corrected
 
-    described = load_method(model).describe(features)
+    method = load_method(model)
+    described = method.describe(features)
     representation = {"latent": described.latent, "responsibilities": described.responsibilities}
     if described.log_density is not None:
         representation["log_density"] = described.log_density
+    if isinstance(method, Corrected):
+        width = described.responsibilities.shape[1]
+        representation["retired"] = np.setdiff1d(np.arange(width), method.there(width))
+        representation["names"] = np.array([method.names.get(number, "") for number in range(width)], dtype=np.str_)
     return described.assignments, representation
 
 
@@ -114,7 +139,7 @@ def name_clusters(
         row_ids: A line for each row of the source.
 
     Returns:
-        A name for each cluster, see `deep_clustering.reporting.cluster_names`.
+        A name for each cluster, a person's where there is one, see `deep_clustering.reporting.cluster_names`.
     """
     from deep_clustering.reporting import cluster_names
 
@@ -126,6 +151,7 @@ def name_clusters(
         samples=samples,
         terms=vocabulary["terms"],
     )
+    names = cluster_names.with_given(names, representation.get("names", np.zeros(0, dtype=np.str_)).tolist())
     sizes = np.bincount(assignments, minlength=len(names))
     listed = "; ".join(f"{cluster}: {name} ({sizes[cluster]})" for cluster, name in enumerate(names[:_NAMED]))
     logger.info("clusters, with their sizes: %s%s", listed, "; ..." if len(names) > _NAMED else "")

@@ -16,13 +16,14 @@ def create_pipeline(name: str) -> Pipeline:
         never see labels. What evaluation or the user reads leaves the namespace under a flat name, as
         `<name>_assignments`.
     """
-    inputs = ["features", "split", "neighbours"]
+    inputs = ["features", "split", "neighbours", "row_keys", "row_weights"]
+    parameters = ["params:options", "params:checkpoints", "params:clusters"]
     said = ["assignments", "representation"]
     tables = ["assignments_csv", "assignments_parquet"]
     shown = [*said, "cluster_names", "row_ids", "predictor", "features"]
     fitted = ["model", "preparation", "history", "features", "split", "params:predictor"]
     nodes = [
-        Node(fit, [*inputs, "params:options", "params:checkpoints"], ["model", "history"], name="fit", tags="train"),
+        Node(fit, [*inputs, *parameters], ["model", "history"], name="fit", tags="train"),
         Node(assign, ["model", "features"], said, name="assign", tags="predict"),
         Node(bundle, fitted, "predictor", name="bundle", tags="predict"),
         Node(
@@ -42,6 +43,7 @@ def create_pipeline(name: str) -> Pipeline:
         parameters={
             "params:options": f"params:{name}",
             "params:checkpoints": "params:checkpoints",
+            "params:clusters": "params:clusters",
             "params:predictor": "params:predictor",
         },
     )

@@ -1,0 +1,211 @@
+"""What a run keeps or changes of the clusters of a former model."""
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from deep_clustering.options import closest
+
+if TYPE_CHECKING:
+    from deep_clustering.methods import Clusterer, Model
+    from deep_clustering.methods.corrections import Corrected
+
+logger = logging.getLogger(__name__)
+
+_LATEST, _FILE = "latest", "model.safetensors"
+# Options that say where and how, not what.
+_FREE = ("device", "compile", "precision")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions:
+    """The parameter block `clusters`."""
+
+    feedback: str | None
+    """A CSV file about the clusters of a former model, which are changed without training; null: train."""
+    model: str
+    """The model that feedback is about: latest, a version, or a file `model.safetensors`."""
+    numbers_of: str | None
+    """A former model whose clusters give a new fit their numbers and names where they are still there: latest, a
+    version, or a file `model.safetensors`; null: the numbers are the fit's own."""
+    folder: str
+    """Where the versions of models are: one folder for each method."""
+
+    def __post_init__(self) -> None:
+        if self.feedback is None:
+            return
+        if self.numbers_of is not None:
+            raise ValueError("feedback keeps the numbers of its model anyway; leave out numbers_of")
+        from deep_clustering.methods.feedback import read_feedback
+
+        read_feedback(Path(self.feedback))
+
+    def read(self, which: str, method: str) -> "Model":
+        """Read a former model.
+
+        Args:
+            which: latest, a version, or a file.
+            method: The method that it is of.
+
+        Raises:
+            ValueError: if there is none, or it is of another method.
+        """
+        from deep_clustering.data.datasets import ModelDataset
+
+        file = Path(which) if which.endswith(".safetensors") else self._version(which, method)
+        if not file.is_file():
+            raise ValueError(f"clusters: there is no model {file}; expected latest, a version, or a file {_FILE}")
+        model = ModelDataset(filepath=str(file)).load()
+        if model.method != method:
+            raise ValueError(f"clusters: {file} is a model of {model.method}; expected one of {method}")
+        logger.info("clusters: of %s", file)
+        return model
+
+    def _version(self, which: str, method: str) -> Path:
+        folder = Path(self.folder) / method / _FILE
+        versions = sorted(file.parent.name for file in folder.glob(f"*/{_FILE}"))
+        if not versions:
+            raise ValueError(f"clusters: there is no model in {folder} yet; run --pipelines={method} first")
+        if which != _LATEST and which not in versions:
+            raise ValueError(f"clusters: {folder} has no version {which} ({closest(which, versions)})")
+        return folder / (versions[-1] if which == _LATEST else which) / _FILE
+
+
+class Settled(NamedTuple):
+    """A fitted method whose clusters have the numbers that they are to keep."""
+
+    method: "Clusterer | Corrected"
+    clusters: np.ndarray
+    """Cluster of each fitted row, shape (n_fitted,), int64."""
+    n_numbers: int
+    """Numbers that clusters have had, from 0."""
+
+
+def correct_former(
+    chosen: ClusterOptions,
+    unfitted: "Clusterer",
+    name: str,
+    features: np.ndarray,
+    split: np.ndarray,
+    keys: np.ndarray,
+) -> Settled:
+    """Change the clusters of a former model as a file of feedback says.
+
+    Args:
+        chosen: Which file and which model.
+        unfitted: The method with the options of this run.
+        name: Its name.
+        features: The rows, shape (n_samples, ...).
+        split: What each row is for, shape (n_samples,).
+        keys: Key of each row that is fitted, shape (n_fitted,).
+
+    Returns:
+        The former method with its changes.
+
+    Raises:
+        ValueError: if the model was fitted with other options or to other rows, or the file cannot be applied.
+    """
+    from deep_clustering.data.sources import select_fitted
+    from deep_clustering.data.sources.samples import FITTED
+    from deep_clustering.methods import load_method
+    from deep_clustering.methods.corrections import as_corrected
+    from deep_clustering.methods.feedback import apply_feedback, read_feedback
+
+    model = chosen.read(chosen.model, name)
+    former = as_corrected(load_method(model))
+    rows = select_fitted(features, split)
+    differences = [*_other_options(former.method, unfitted), *_other_rows(model, rows, keys)]
+    if differences:
+        raise ValueError(
+            "clusters: feedback changes a model that was fitted to these rows with these options, but "
+            + "; ".join(differences)
+        )
+    said, feedback = former.describe(features), read_feedback(Path(str(chosen.feedback)))
+    corrected = apply_feedback(feedback, former, said, (split & FITTED) > 0, int(getattr(unfitted, "seed", 0)))
+    clusters = corrected.steps[-1].apply(said).assignments
+    return Settled(corrected, select_fitted(clusters, split), corrected.steps[-1].n_numbers)
+
+
+def settle_numbers(
+    chosen: ClusterOptions, fitted: "Clusterer", name: str, rows: np.ndarray, keys: np.ndarray
+) -> Settled:
+    """Give the clusters of a new fit the numbers and names of a former model's that are still there, if one is named.
+
+    Args:
+        chosen: Which former model, if any.
+        fitted: The new fit.
+        name: Its method.
+        rows: The rows that it was fitted to, shape (n_fitted, ...).
+        keys: Key of each of them, shape (n_fitted,).
+
+    Returns:
+        The new fit, with other numbers perhaps.
+
+    Raises:
+        ValueError: if the former model has no row in common with the fit, or its rows are not known.
+    """
+    from deep_clustering.methods import cluster_names
+    from deep_clustering.methods.corrections import Step, as_corrected
+    from deep_clustering.methods.numbering import match_numbers, rows_in_common
+
+    clusters, n_clusters = _clusters_of(fitted, rows)
+    if chosen.numbers_of is None:
+        return Settled(fitted, clusters, n_clusters)
+    model = chosen.read(chosen.numbers_of, name)
+    if "rows/keys" not in model.arrays:
+        raise ValueError("clusters: numbers_of names a model that does not know its rows, as those before 0.4.0")
+    theirs, mine = rows_in_common(model.arrays["rows/keys"], keys)
+    if not len(theirs):
+        raise ValueError("clusters: numbers_of names a model that has no row in common with this data")
+    former, n_former = model.arrays["rows/clusters"].astype(np.int64)[theirs], model.clusters["n_numbers"]
+    numbers, kept = match_numbers(former, clusters[mine], n_former=n_former, n_clusters=n_clusters)
+    new = ", ".join(str(number) for number in numbers if number >= n_former) or "none"
+    logger.info(
+        "clusters: %d rows in common; %d of %d clusters keep a former number, new numbers: %s",
+        *(len(theirs), len(kept), n_clusters, new),
+    )
+    names = {number: called for number, called in cluster_names(model).items() if number in kept}
+    step = Step(numbers, {}, {}, max(n_former, 1 + max(numbers)))
+    return Settled(as_corrected(fitted).then(step, names), np.asarray(numbers)[clusters], step.n_numbers)
+
+
+def _clusters_of(fitted: "Clusterer", rows: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cluster of each row of a fit, and their number; what training has noted is not computed again."""
+    snapshots = fitted.history_["snapshot_assignments"]
+    clusters = snapshots[-1].astype(np.int64) if len(snapshots) else fitted.predict(rows)
+    return clusters, fitted.describe(rows[:1]).responsibilities.shape[1]
+
+
+def _other_options(former: Any, unfitted: Any) -> list[str]:  # noqa: ANN401 - dataclasses of options
+    """Options that differ, each with both values."""
+    found = []
+    for name in unfitted.__dataclass_fields__:
+        theirs, mine = getattr(former, name), getattr(unfitted, name)
+        if unfitted.__dataclass_fields__[name].init and name not in _FREE and _plain(theirs) != _plain(mine):
+            found.append(f"{name} was {theirs!r:.80} and is {mine!r:.80}")
+    return found
+
+
+def _plain(value: Any) -> str:  # noqa: ANN401
+    return json.dumps(value, sort_keys=True, default=dict)
+
+
+def _other_rows(model: "Model", rows: np.ndarray, keys: np.ndarray) -> list[str]:
+    """What is different about the rows that are fitted, if anything is."""
+    from deep_clustering.training.checkpoints import fingerprint
+
+    if "rows/keys" not in model.arrays:
+        logger.warning("clusters: the model does not know its rows; make sure that they are these")
+        return []
+    theirs = model.arrays["rows/keys"]
+    if not np.array_equal(theirs, keys):
+        n_common = len(np.intersect1d(theirs, keys))
+        what = f"it was fitted to {len(theirs)} rows and these are {len(keys)}, {n_common} of them in both"
+        return [f"{what} (to fit to other rows and keep the numbers, use numbers_of)"]
+    if model.clusters["rows_sha256"] != fingerprint(rows):
+        return ["the samples became other rows: the options of features differ"]
+    return []
