@@ -563,7 +563,7 @@ class TestComparison:
             "scores": {"plain": {**one, "is_baseline": True}, "net": {**one, "score": 0.5, "is_baseline": False}},
             "agreement": {"net": 0.375},
             "n_rows": 120,
-            "n_ranks": 5,
+            "n_pairs": 5,
         }
 
     def test_the_first_line_is_the_recommendation_and_how_sure(self):

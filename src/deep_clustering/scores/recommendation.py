@@ -7,7 +7,11 @@ the shares that they have:
 
 at the share of noise e that is best, which is `methods.shared_information.pair_log_likelihood`. It is 0 for clusters
 that say nothing of near rows and at most the entropy of the shares. Methods are compared on the same pairs, and their
-differences by resampled rows; the pairs are none that a method has seen as views.
+differences by resampled rows.
+
+Near are rows that are among each other's nearest. What is near to a row that lies apart says little of it: rows of
+which that is not mutual count less, and on the sets of `docs/recommendation.md` such pairs rank partitions better than
+the nearest rows as they are. Where `neighbours.held_out` says so, the pairs are none that a method has seen as views.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,12 +22,9 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
-from sklearn.neighbors import NearestNeighbors
 
-# Ranks of near rows that are scored where training takes no neighbours, and the rows that each rank asks for: in few
-# rows the tenth nearest is far away.
-_RANKS = 10
-_ROWS_PER_RANK = 20
+from deep_clustering.data.neighbours import is_held_out
+
 # Permutations that a score must exceed: by chance it does so once in so many and one.
 _PERMUTATIONS = 19
 # Halvings of the interval that holds the best share of noise.
@@ -48,12 +49,12 @@ class RecommendationOptions:
 
 
 class Pairs(NamedTuple):
-    """Rows and others near to them."""
+    """Near rows."""
 
-    rows: np.ndarray
-    """Indices of the rows, shape (n_scored,)."""
-    near: np.ndarray
-    """Indices of near ones of each, shape (n_scored, n_ranks)."""
+    first: np.ndarray
+    """Index of the first row of each pair, shape (n_pairs,)."""
+    second: np.ndarray
+    """Index of the second."""
 
 
 class NeighbourScores(NamedTuple):
@@ -75,32 +76,24 @@ class NeighbourScores(NamedTuple):
         return float(low), float(high)
 
 
-def held_out_pairs(features: np.ndarray | sparse.csr_matrix, trained: np.ndarray, max_rows: int) -> Pairs:
-    """The nearest rows of each, by Euclidean distance, without those that were views of it in training.
+def mutual_pairs(table: np.ndarray, held_out: float) -> Pairs:
+    """Rows that are among each other's nearest, and that no method was given as views of each other.
 
     Args:
-        features: Rows, shape (n_samples, ...); vectors may be CSR.
-        trained: Neighbours of each row that methods were given, shape (n_samples, k), -1 for none.
-        max_rows: Rows that are scored at most.
+        table: Nearest rows of each row, shape (n_samples, k), all of them.
+        held_out: Share of the pairs that methods were not given; 0 if they were given all: then all are pairs.
 
     Returns:
-        The pairs; as many ranks as there were neighbours in training, else 10, and fewer of less than 200 rows.
-
-    Raises:
-        ValueError: if there are less than two rows.
+        Each pair in both orders. If few rows have no pair of this kind, all near rows are pairs.
     """
-    n_samples, n_trained = trained.shape
-    if n_samples < 2:
-        raise ValueError(f"recommendation: expected at least two rows, got {n_samples}")
-    rows = np.arange(n_samples) if n_samples <= max_rows else np.linspace(0, n_samples - 1, max_rows).astype(np.int64)
-    n_ranks = min(n_trained or _RANKS, max(1, n_samples // _ROWS_PER_RANK))
-    points = features[rows] if len(rows) < n_samples else features
-    points = points if sparse.issparse(points) else points.reshape(len(rows), -1)
-    index = NearestNeighbors(n_neighbors=min(n_trained + n_ranks, len(rows) - 1), algorithm="brute").fit(points)
-    found = rows[index.kneighbors(return_distance=False)]
-    was_view = (found[:, :, None] == trained[rows][:, None, :]).any(axis=2)
-    order = np.argsort(was_view, axis=1, kind="stable")[:, :n_ranks]
-    return Pairs(rows, np.take_along_axis(found, order, axis=1))
+    n_samples, k = table.shape
+    place = (np.repeat(np.arange(n_samples), k), table.ravel())
+    graph = sparse.csr_matrix((np.ones(n_samples * k, dtype=bool), place), shape=(n_samples, n_samples))
+    first, second = graph.multiply(graph.T).nonzero()
+    if held_out > 0:
+        is_held = is_held_out(first, second, held_out)
+        first, second = first[is_held], second[is_held]
+    return Pairs(first, second) if len(first) else Pairs(*place)
 
 
 def neighbour_scores(assignments: Mapping[str, np.ndarray], pairs: Pairs, n_resamples: int) -> NeighbourScores:
@@ -108,50 +101,55 @@ def neighbour_scores(assignments: Mapping[str, np.ndarray], pairs: Pairs, n_resa
 
     Args:
         assignments: Cluster of each row under each name, shape (n_samples,), int64.
-        pairs: Rows and near ones.
-        n_resamples: Resamples of the rows that are drawn, with replacement.
+        pairs: Near rows.
+        n_resamples: Resamples of the rows that are drawn, with replacement: each counts the pairs that it is first in.
 
     Returns:
         The scores.
     """
     generator = np.random.default_rng(0)  # one draw for all runs: scores of two runs differ by their partitions alone
-    n_scored = len(pairs.rows)
-    draws = [generator.integers(n_scored, size=n_scored) for _ in range(n_resamples)]
-    counts = np.array([np.bincount(draw, minlength=n_scored) for draw in draws], dtype=np.float64)
-    counts = counts.reshape(n_resamples, n_scored)
-    orders = [generator.permutation(n_scored) for _ in range(_PERMUTATIONS)]
-    once = np.ones((1, n_scored))
+    rows, owner = np.unique(pairs.first, return_inverse=True)
+    draws = [generator.integers(len(rows), size=len(rows)) for _ in range(n_resamples)]
+    counts = np.array([np.bincount(draw, minlength=len(rows)) for draw in draws], dtype=np.float64)
+    counts = counts.reshape(n_resamples, len(rows))
+    once = np.ones((1, len(rows)))
     result = NeighbourScores({}, {}, {}, {})
+    orders = [generator.permutation(len(next(iter(assignments.values())))) for _ in range(_PERMUTATIONS)]
     for name, clusters in assignments.items():
-        first, second = clusters[pairs.rows], clusters[pairs.near]
-        result.score[name] = float(_pair_log_likelihoods(first, second, once)[0])
-        result.resampled[name] = _pair_log_likelihoods(first, second, counts)
-        result.chance[name] = max(float(_pair_log_likelihoods(first, second[order], once)[0]) for order in orders)
-        result.same[name] = float((first[:, None] == second).mean())
+        first, second = clusters[pairs.first], clusters[pairs.second]
+        result.score[name] = float(_pair_log_likelihoods(owner, first, second, once)[0])
+        result.resampled[name] = _pair_log_likelihoods(owner, first, second, counts)
+        shuffled = (clusters[order][pairs.second] for order in orders)
+        result.chance[name] = max(float(_pair_log_likelihoods(owner, first, other, once)[0]) for other in shuffled)
+        result.same[name] = float((first == second).mean())
     return result
 
 
-def _pair_log_likelihoods(first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _pair_log_likelihoods(owner: np.ndarray, first: np.ndarray, second: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """`methods.shared_information.pair_log_likelihood` of many resamples of the rows at once.
 
     Args:
-        first: Cluster of each row, shape (n,).
-        second: Clusters of near ones, shape (n, n_ranks).
-        counts: How often each resample has each row, shape (n_resamples, n).
+        owner: Which row each pair belongs to, shape (n_pairs,).
+        first: Cluster of its first row, same shape.
+        second: Cluster of its second row.
+        counts: How often each resample has each row, shape (n_resamples, n_rows).
 
     Returns:
         Shape (n_resamples,).
     """
-    n, n_ranks = second.shape
     n_clusters = int(max(first.max(), second.max())) + 1
-    is_same = (first[:, None] == second).sum(axis=1)
-    rows, ranks = np.arange(n), np.ones(n_ranks)
-    shape = (n, n_clusters)
-    sames = sparse.csr_matrix((is_same, (rows, first)), shape).T @ counts.T
-    ones = sparse.csr_matrix((np.full(n, n_ranks), (rows, first)), shape).T @ counts.T
-    others = sparse.csr_matrix((np.tile(ranks, n), (np.repeat(rows, n_ranks), second.ravel())), shape).T @ counts.T
-    n_pairs = counts.sum(axis=1) * n_ranks
-    return _best_log_likelihood((sames / n_pairs).T, ((ones + others) / (2 * n_pairs)).T)
+    shape = (counts.shape[1], n_clusters)
+
+    def count(of: np.ndarray, clusters: np.ndarray) -> np.ndarray:
+        """Pairs in each cluster, shape (n_resamples, n_clusters)."""
+        values = np.ones(len(of))
+        return np.asarray((sparse.csr_matrix((values, (of, clusters)), shape).T @ counts.T).T)
+
+    is_same = first == second
+    same = count(owner[is_same], first[is_same])
+    either = count(owner, first) + count(owner, second)
+    n_pairs = (counts @ np.bincount(owner, minlength=counts.shape[1]))[:, None]
+    return _best_log_likelihood(same / n_pairs, either / (2 * n_pairs))
 
 
 def _best_log_likelihood(same: np.ndarray, shares: np.ndarray) -> np.ndarray:
@@ -264,7 +262,8 @@ def describe_recommendation(
 
     Returns:
         "method", "sentence", "beats_baseline" (None without a baseline and a neural method), "gain", "scores" of each
-        method, best first, "agreement" of the others with it (adjusted Rand index), "n_rows" and "n_ranks".
+        method, best first, "agreement" of the others with it (adjusted Rand index), "n_rows" that are in pairs,
+        and "n_pairs".
     """
     each = {
         name: {
@@ -286,6 +285,6 @@ def describe_recommendation(
         "gain": choice.gain,
         "scores": each,
         "agreement": {name: float(adjusted_rand_score(taken, clusters)) for name, clusters in others.items()},
-        "n_rows": len(pairs.rows),
-        "n_ranks": pairs.near.shape[1],
+        "n_rows": len(np.unique(pairs.first)),
+        "n_pairs": len(pairs.first) // 2,
     }

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.neighbours import find_neighbours, search_neighbours
 from deep_clustering.methods import is_baseline
 from deep_clustering.options import build
 from deep_clustering.scores import recommendation
@@ -15,14 +16,15 @@ from deep_clustering.scores.refits import refit_agreements
 
 logger = logging.getLogger(__name__)
 
+# Nearest rows that are looked at where methods are given none.
+_NEIGHBOURS = 20
+
 
 class Candidates(NamedTuple):
     """Partitions of the same rows, and what they were made of."""
 
     features: np.ndarray | sparse.csr_matrix
     """Rows, shape (n_samples, ...)."""
-    neighbours: np.ndarray
-    """Nearest rows of each that methods may have seen as views, shape (n_samples, k)."""
     assignments: Mapping[str, np.ndarray]
     """Cluster of each row under each name, shape (n_samples,), int64."""
     options: Mapping[str, Mapping[str, Any]]
@@ -34,7 +36,7 @@ def make_recommendation(candidates: Candidates, space: Mapping[str, Any], option
 
     Args:
         candidates: The partitions.
-        space: Options of the neighbours, for fitting again.
+        space: Options of the neighbours: those that are compared by, and those for fitting again.
         options: Fields of `RecommendationOptions`.
 
     Returns:
@@ -49,7 +51,7 @@ def make_recommendation(candidates: Candidates, space: Mapping[str, Any], option
     if not assignments:
         raise ValueError("recommendation: expected the assignments of at least one method, got none")
     baselines = [name for name in assignments if is_baseline(candidates.options[name]["method"])]
-    pairs = recommendation.held_out_pairs(candidates.features, candidates.neighbours, chosen.max_rows)
+    pairs = _near_rows(candidates.features, space, chosen.max_rows)
     scores = recommendation.neighbour_scores(assignments, pairs, chosen.resamples)
     choice = recommendation.choose(scores, baselines)
     logger.info("%s", choice.sentence)
@@ -63,6 +65,19 @@ def make_recommendation(candidates: Candidates, space: Mapping[str, Any], option
         "certainty": sentence,
         "is_sure": min(agreements) >= recommendation.SURE if agreements else None,
     }
+
+
+def _near_rows(
+    features: np.ndarray | sparse.csr_matrix, space: Mapping[str, Any], max_rows: int
+) -> recommendation.Pairs:
+    """Pairs of rows that are near each other in the space where methods find them, or would."""
+    n_samples = features.shape[0]
+    if space["k"] > 0:
+        return recommendation.mutual_pairs(find_neighbours(features, space), space["held_out"])
+    rows = np.unique(np.linspace(0, n_samples - 1, min(n_samples, max_rows)).astype(np.int64))
+    table = search_neighbours(features[rows], {**space, "k": min(_NEIGHBOURS, len(rows) - 1)})
+    pairs = recommendation.mutual_pairs(table, 0.0)
+    return recommendation.Pairs(rows[pairs.first], rows[pairs.second])
 
 
 def _stability(

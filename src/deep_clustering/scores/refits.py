@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 
-from deep_clustering.data.neighbours import search_neighbours
+from deep_clustering.data.neighbours import leave_out, search_neighbours
 from deep_clustering.methods import make_method
 
 logger = logging.getLogger(__name__)
@@ -46,7 +46,8 @@ def refit_agreements(
         rows = np.sort(np.random.default_rng(seed).permutation(n_samples)[: max(1, round(share * n_samples))])
         logger.info("%s: fit %d of %d again, seed %d, %d rows", options["method"], number, n_refits, seed, len(rows))
         drawn = features[rows]
-        near = search_neighbours(drawn, {**neighbours, "k": min(neighbours["k"], len(rows) - 1)})
+        found = search_neighbours(drawn, {**neighbours, "k": min(neighbours["k"], len(rows) - 1)})
+        near = leave_out(found, neighbours["held_out"])
         estimator = make_method({**options, "seed": seed}).fit(drawn, near)
         agreements.append(float(adjusted_rand_score(assignments[rows], estimator.predict(drawn))))
     return agreements

@@ -43,9 +43,9 @@ def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any])
         neighbours: Options, see `deep_clustering.data.neighbours.NeighbourOptions`.
 
     Returns:
-        Indices into the fitted rows, shape (n_fitted, k), int32; -1 where there is none.
+        Indices into the fitted rows, shape (n_fitted, k), int32; -1 where there is none, or it is held out.
     """
-    from deep_clustering.data.neighbours import find_neighbours
+    from deep_clustering.data.neighbours import find_neighbours, leave_out
     from deep_clustering.data.sources import select_fitted
 
-    return find_neighbours(select_fitted(features, split), neighbours)
+    return leave_out(find_neighbours(select_fitted(features, split), neighbours), neighbours["held_out"])

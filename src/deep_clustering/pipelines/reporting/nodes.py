@@ -108,7 +108,6 @@ def report(
 def recommend(
     features: np.ndarray,
     split: np.ndarray,
-    neighbours: np.ndarray,
     space: dict[str, Any],
     recommendation: dict[str, Any],
     failures: dict[str, str] | None = None,
@@ -119,7 +118,6 @@ def recommend(
     Args:
         features: Rows, shape (n_samples, ...), float32.
         split: What each row is for; the fitted ones are scored.
-        neighbours: Nearest of the fitted rows to each of them, which methods may have seen as views.
         space: Options of the neighbours.
         recommendation: Options, see `deep_clustering.scores.recommendation.RecommendationOptions`.
         failures: What went wrong with methods that are missing, by name.
@@ -134,7 +132,7 @@ def recommend(
 
     assignments, options = _parts(of_methods, "assignments"), _parts(of_methods, "options")
     fitted = {name: select_fitted(clusters, split) for name, clusters in assignments.items()}
-    candidates = Candidates(select_fitted(features, split), neighbours, fitted, options)
+    candidates = Candidates(select_fitted(features, split), fitted, options)
     described = {**make_recommendation(candidates, space, recommendation), "failures": failures or {}}
     return described, assignments[described["method"]]
 

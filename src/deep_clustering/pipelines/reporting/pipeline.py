@@ -52,7 +52,7 @@ def create_comparison(names: list[str]) -> Pipeline:
     """
     assigned = {f"{name}_assignments": f"{name}_assignments" for name in names}
     scores = {f"{name}_scores": f"{name}_scores" for name in names}
-    rows = {name: name for name in ("features", "split", "neighbours")}
+    rows = {name: name for name in ("features", "split")}
     options = {f"{name}_options": f"params:{name}" for name in names}
     options |= {"space": "params:neighbours", "recommendation": "params:recommendation"}
     tables = {f"{name}_table": f"{name}_assignments_parquet" for name in names}
