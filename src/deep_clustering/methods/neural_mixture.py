@@ -87,7 +87,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from deep_clustering.checks import check_features, check_rows
+from deep_clustering.checks import check_features, check_rows, count_distinct
 from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.heads import (
     agreement_of_best,
@@ -291,6 +291,7 @@ class NeuralMixture(Describing):
         sizes = sorted(set(self.candidates))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
             n_components = self._start.n_components(max(sizes), min(self.batch_size, features.shape[0]))
+            n_components = count_distinct(features, n_components)  # as many as there are different rows
             changes: dict[str, Any] = {"n_clusters": n_components, "precision": precision}
             several = replace(self, heads=1, auxiliary_clusters=0, **changes)
             many = fit_before(self._start, several, features, neighbours, checkpoints)
