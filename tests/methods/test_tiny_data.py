@@ -1,4 +1,4 @@
-"""Every method on few, equal or one-dimensional rows: it gives a partition, or says before any training what is amiss."""
+"""Every method on few, equal or one-dimensional rows gives a partition, or says beforehand what is amiss."""
 
 import re
 

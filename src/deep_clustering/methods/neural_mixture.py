@@ -209,16 +209,14 @@ class NeuralMixture(Describing):
         check_fields(self)
         if self.auxiliary_clusters and self.mixing != "uniform":
             raise ValueError(f"auxiliary_clusters: more than 0 needs mixing = uniform, got {self.mixing}")
-        self.candidates = head_sizes(self.n_clusters, self.heads, self.mixing)
+        self._start = make_start(self.start, tuple(STARTS))
+        self.candidates = head_sizes(self.n_clusters, self.heads, self.mixing, str(self.start["kind"]))
         self.sizes = self.candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
         self.view, self.network = make_view(self.views), make_encoder(self.encoder)
         self.n_outputs = len(self.sizes) * max(self.sizes)
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
-        self._start = make_start(self.start, tuple(STARTS))
         check_drawn_rows(self._start, max(self.candidates))
-        if isinstance(self._start, Consensus) and not isinstance(self.n_clusters, int):
-            raise ValueError(f"start: kind consensus needs one number of clusters, got the range {self.n_clusters}")
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.origins = origins(self._start, self.heads)
 
