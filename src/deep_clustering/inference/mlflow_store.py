@@ -43,7 +43,7 @@ def sqlite_uri(file: Path) -> str:
     """URI of an SQLite file, as SQLAlchemy reads it.
 
     Where a folder's name holds what is not itself in a URI, the file is named from here if that avoids it: MLflow makes
-    the folder of the escaped name as well.
+    the folder of the escaped name as well. It keeps an engine for each URI, so a process works in one such project.
     """
     path = file.as_posix()
     if not _is_plain(path):
