@@ -299,8 +299,8 @@ def resume_command(run_id: str | None) -> None:
 
 @cli.command("export-clusters")
 @click.argument("run", required=False)
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder; it must not exist or be empty.")
 @click.option("--method", help="Which method; default: the only one, or the recommended one.")
+@click.option("--to", required=True, type=_Typed(path_type=Path), help="Folder; it must not exist or be empty.")
 @click.option("--copy/--link", default=False, show_default=True, help="Copies of images, or links to them.")
 @click.option("--env", help="Without RUN: environment or data set of the newest run to take.")
 def export_clusters_command(**options: Any) -> None:  # noqa: ANN401
