@@ -1,10 +1,19 @@
 """`kedro run` as a person types it: what works, what each slip is answered with, what is shown meanwhile."""
 
 import re
+from contextlib import chdir
+from pathlib import Path
 
+import click
+import numpy as np
 import pytest
+import yaml
+from click.testing import CliRunner
+from kedro.framework.startup import bootstrap_project
 
 from command_line import checksums, command, error_of, kedro_run, params
+from deep_clustering.cli import cli, run
+from deep_clustering.pipelines.parameters import split_params
 from pipelines.small_project import copy_project, versions
 
 MAX_COLUMNS = 120
@@ -68,6 +77,107 @@ def test_a_slip_is_answered_with_one_message_and_leaves_nothing_behind(project, 
     found = error_of(kedro_run(project, *options))
     assert re.search(message, found), found
     assert checksums(project) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("seed=3,kmeans.n_init=2", {"seed": 3, "kmeans": {"n_init": 2}}),
+        (" seed=3 , device = cpu,", {"seed": 3, "device": "cpu"}),
+        ("input=a,b/x.npy,seed=3", {"input": "a,b/x.npy", "seed": 3}),
+        ("input=/a, b/x.npy", {"input": "/a, b/x.npy"}),
+        ('input="a,b=c/x.npy",seed=3', {"input": "a,b=c/x.npy", "seed": 3}),
+        ("input='a,b=c,d.npy'", {"input": "a,b=c,d.npy"}),
+        ("input=my #1 project/x.npy", {"input": "my #1 project/x.npy"}),
+        ("input=a: b.npy", {"input": "a: b.npy"}),
+        ("input=*.npy", {"input": "*.npy"}),
+        ("dcan.encoder.channels=[4, 8],seed=1", {"dcan": {"encoder": {"channels": [4, 8]}}, "seed": 1}),
+        ('dcan.start={"kind": "kmeans", "n_init": 2}', {"dcan": {"start": {"kind": "kmeans", "n_init": 2}}}),
+        ("a.rate=1e-3,b=null,c=true", {"a": {"rate": 0.001}, "b": None, "c": True}),
+    ],
+)
+def test_values_of_params_may_hold_commas_and_what_yaml_has_a_meaning_for(text, expected):
+    option = next(param for param in run.params if param.name == "params")
+    assert option.callback(click.Context(run), option, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("seed", "--params: expected name=value, got 'seed'"),
+        ("=3", "--params: expected name=value, got '=3'"),
+        ("seed=3,input='a,b", "--params: the quote or bracket that begins the value does not end, got input='a,b"),
+        ("x=[1,2", "--params: the quote or bracket that begins the value does not end, got x=[1,2"),
+    ],
+)
+def test_params_that_cannot_be_read_are_refused(project, text, message):
+    assert error_of(kedro_run(project, "--pipelines=kmeans", f"--params={text}")) == message
+
+
+def test_an_option_inside_a_list_is_refused_with_the_list_to_give(project):
+    (project / "conf/local").mkdir(exist_ok=True)
+    (project / "conf/local/parameters.yml").write_text(
+        "neural_mixture: ${copy_of:${globals:presets.neural_mixture_on_features}}"
+    )
+    before = checksums(project)
+    option = "--params=neural_mixture.start.others.0.n_init=3"
+    found = error_of(kedro_run(project, "--pipelines=neural_mixture", option))
+    assert found.startswith(
+        "--params: 'neural_mixture.start.others.0' names a part of the list 'neural_mixture.start.others'; expected "
+        "the whole list, quoted for the shell: --params='neural_mixture.start.others=[{"
+    )
+    assert checksums(project) == before
+    given = found.partition("--params='")[2].partition("' with")[0]
+    assert split_params(given) == [given]  # what it tells to type is read as one option
+
+
+def test_a_run_in_a_sub_folder_is_that_of_the_project(project):
+    there, data = project / "data/01_raw", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    for folder in (there / "mine", project / "notes/deep"):
+        folder.mkdir(parents=True)
+    np.save(there / "mine/samples.npy", data)
+    (project / "conf/local").mkdir(exist_ok=True)
+    (project / "conf/local/parameters.yml").write_text(
+        "ingestion: {source: {kind: arrays, name: mine, samples: data/01_raw/mine/samples.npy, labels: null, key: null,"
+        " layout: auto, value_range: null}}"
+    )
+    small = params(ingestion__n_rows=0, n_clusters=3, neighbours__k=3)
+    with chdir(project):
+        bootstrap_project(project)
+    with chdir(project / "notes/deep"):
+        result = CliRunner().invoke(cli, ["run", "--pipelines=dcan", "--to-nodes=dcan.assign", small])
+        assert "images of shape" in error_of(result)  # the samples were found
+        result = CliRunner().invoke(cli, ["run", "--pipelines=kmeans", "--to-nodes=kmeans.assign", small])
+        assert result.exit_code == 0, result.output
+        assert Path.cwd() == project / "notes/deep"
+        assert not list(Path.cwd().iterdir())
+        # what is typed is of the place where it is typed
+        np.save("own.npy", data[:30])
+        typed = small + ",ingestion.source.samples=own.npy,output_folder=results"
+        result = CliRunner().invoke(cli, ["run", "--pipelines=kmeans", "--to-nodes=kmeans.assign", typed])
+        assert result.exit_code == 0, result.output
+    shapes = sorted(np.load(path).shape for path in versions(project, "assignments.npy"))
+    assert shapes == [(60,)]
+    (own,) = (project / "notes/deep/results").glob("**/assignments.npy/*/assignments.npy")
+    assert np.load(own).shape == (30,)
+
+
+def test_the_other_commands_in_a_sub_folder_are_those_of_the_project(project):
+    (project / "notes").mkdir()
+    with chdir(project):
+        bootstrap_project(project)
+    with chdir(project / "notes"):
+        np.save("rows.npy", np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32))
+        result = CliRunner().invoke(cli, ["new-data", "own_rows", "--array=rows.npy", "--n-clusters=3"])
+        assert result.exit_code == 0, result.output
+        written = yaml.safe_load((project / "conf/own_rows/parameters.yml").read_text())
+        assert written["ingestion"]["source"]["samples"] == "notes/rows.npy"
+        words = ["sweep", "--envs=digits", "--pipelines=kmeans", "--launcher=local", "--folder=here"]
+        result = CliRunner().invoke(cli, [*words, "--params=ingestion.n_rows=100,tracking.enabled=false"])
+        assert result.exit_code == 0, result.output
+        result = CliRunner().invoke(cli, ["leaderboard", "here"])
+        assert result.exit_code == 0, result.output
+        assert sorted(path.name for path in Path.cwd().iterdir()) == ["here", "rows.npy"]
 
 
 def test_all_slips_of_the_parameters_are_named_at_once(project):

@@ -1,5 +1,6 @@
 """Options from mappings to dataclasses: what is taken, and that each refusal says what, where and what was meant."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -36,7 +37,24 @@ class WithDefault:
     parts: list[int] = field(default_factory=list)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OfKind:
+    """What is not any value of a type."""
+
+    runs: Annotated[int, Ge(1), Le(9)]
+    way: Literal["a", "b"]
+
+
 GOOD = {"epochs": 3, "rate": 0.5, "name": "x", "hidden": [4, 8], "extra": {"a": 1}, "note": None}
+
+WANTED = {
+    "epochs": "int",
+    "rate": "float",
+    "name": "str",
+    "hidden": "list[int]",
+    "extra": "dict[str, Any]",
+    "note": "str | None",
+}
 
 
 @given(st.integers(1, 1000), st.floats(allow_nan=False), st.text(), st.lists(st.integers()), st.none() | st.text())
@@ -62,8 +80,20 @@ def test_defaults_are_taken_and_the_mapping_is_untouched():
 @pytest.mark.parametrize("missing", GOOD)
 def test_each_missing_option_is_named(missing):
     options = {key: value for key, value in GOOD.items() if key != missing}
-    with pytest.raises(ValueError, match=f"^model: missing option '{missing}'$"):
+    with pytest.raises(ValueError, match=f"^model: missing option '{missing}' \\({re.escape(WANTED[missing])}\\)$"):
         build(Example, options, "model")
+
+
+def test_what_a_kind_lacks_is_said_with_its_bounds_and_its_place():
+    kinds = {"none": WithDefault, "some": OfKind}
+    expected = (
+        "start (some): missing option 'runs' (int, at least 1 and at most 9); set what kind 'some' needs beside "
+        "'kind', as start.runs=..."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(expected)}$"):
+        build_kind(kinds, {"kind": "some", "way": "a"}, "start")
+    with pytest.raises(ValueError, match=r"missing option 'way' \(one of a, b\)"):
+        build_kind(kinds, {"kind": "some", "runs": 1}, "start")
 
 
 @pytest.mark.parametrize(

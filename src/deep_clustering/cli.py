@@ -2,21 +2,26 @@
 
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import click
 import kedro.runner
+import yaml  # type: ignore[import-untyped]
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import LOGGING
 from kedro.io import DatasetError
 from kedro.utils import find_kedro_project
+from omegaconf import OmegaConf
 
 from deep_clustering.options import closest
+from deep_clustering.pipelines.parameters import from_here, path_from_here, split_params
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
 
 logger = logging.getLogger(__name__)
@@ -48,9 +53,44 @@ def _check_runner(runner: str | None) -> None:
         raise click.ClickException(f"--runner: unknown runner '{runner}' ({closest(runner, known)})")
 
 
+def _project_root() -> Path:
+    """Root of the project that the user stands in; the folder itself if it is in none."""
+    return find_kedro_project(Path.cwd()) or Path.cwd()
+
+
+class _Typed(click.Path):
+    """A path as the user types it, and from the project's root, where commands work, as a command gets it."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:  # noqa: ANN401
+        """Read a path from where the user stands."""
+        return super().convert(path_from_here(os.fspath(value), Path.cwd(), _project_root()), param, ctx)
+
+
+def _read_params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:  # noqa: ANN401
+    """Read `--params` as Kedro does, but for commas in values, and files from where the user stands."""
+    if not isinstance(value, str):
+        return value
+    conf = OmegaConf.create()
+    try:
+        for item in split_params(value):
+            name, found, text = item.partition("=")
+            if not found or not name.strip():
+                raise ValueError(f"--params: expected name=value, got '{item}'")
+            conf.merge_with_dotlist([f"{name.strip()}={text}"])
+    except (ValueError, yaml.YAMLError) as error:
+        raise click.UsageError(str(error).splitlines()[0], ctx) from error
+    params = OmegaConf.to_container(conf)
+    return from_here(params, Path.cwd(), _project_root())  # type: ignore[arg-type]
+
+
 @wraps(kedro_run.callback)  # type: ignore[arg-type]
 def _run(**options: Any) -> Any:  # noqa: ANN401
     """Run the pipeline; an expected error becomes one message without a traceback."""
+    with _in_project():
+        return _run_here(options)
+
+
+def _run_here(options: dict[str, Any]) -> Any:  # noqa: ANN401
     _check_environment(options["env"])
     _check_runner(options["runner"])
     names = [*(options["pipelines"] or []), *filter(None, [options["pipeline"]])]
@@ -76,14 +116,28 @@ def _root_message(error: BaseException) -> str:
 
 run = copy.copy(kedro_run)
 run.callback = _run
+run.params = [copy.copy(param) for param in kedro_run.params]
+next(param for param in run.params if param.name == "params").callback = _read_params
 cli.add_command(run)
 
 
 @contextmanager
+def _in_project() -> Iterator[Path]:
+    """Work in the project's root, from which configured paths start, wherever in it the user stands."""
+    root = _project_root()
+    logging_file = root / "conf" / "logging.yml"
+    if root != Path.cwd() and logging_file.is_file() and "KEDRO_LOGGING_CONFIG" not in os.environ:
+        LOGGING.configure(yaml.safe_load(logging_file.read_text(encoding="utf-8")))  # Kedro looked for it in vain
+    with chdir(root):
+        yield root
+
+
+@contextmanager
 def _one_message(command: str) -> Iterator[Path]:
-    """Give a command the root of the project; an expected error becomes one message without a traceback."""
+    """Let a command work in the project's root; an expected error becomes one message without a traceback."""
     try:
-        yield find_kedro_project(Path.cwd()) or Path.cwd()
+        with _in_project() as root:
+            yield root
     except _EXPECTED as error:
         logger.debug("%s failed", command, exc_info=True)
         raise click.ClickException(_root_message(error)) from error
@@ -91,13 +145,13 @@ def _one_message(command: str) -> Iterator[Path]:
 
 @cli.command("new-data")
 @click.argument("name")
-@click.option("--images", type=click.Path(path_type=Path), help="Folder of images; sub-folders are searched too.")
+@click.option("--images", type=_Typed(path_type=Path), help="Folder of images; sub-folders are searched too.")
 @click.option(
     "--array",
-    type=click.Path(path_type=Path),
+    type=_Typed(path_type=Path),
     help="Images or vectors in .npy or .npz, a sparse .npz, or a table of numbers.",
 )
-@click.option("--text", type=click.Path(path_type=Path), help="Table of texts: .csv, .tsv, .parquet or .jsonl.")
+@click.option("--text", type=_Typed(path_type=Path), help="Table of texts: .csv, .tsv, .parquet or .jsonl.")
 @click.option("--column", help="Of --text: column of the texts.")
 @click.option("--weights", help="How much each row counts: a column of --text, a .npy file or array of the .npz.")
 @click.option("--labels", help="Classes, only for scores: 'folders', a .npy file or array of the .npz, a column.")
@@ -111,7 +165,7 @@ def _one_message(command: str) -> Iterator[Path]:
     "--encoder", help="Of --text: lsa, onnx:FOLDER, sentence-transformers:NAME or model2vec:NAME.  [default: lsa]"
 )
 @click.option("--backbone", help="Of --images: pretrained network: resnet50, timm:tf_efficientnet_lite2, ...")
-@click.option("--backbone-weights", help="Of --backbone: file of the weights.  [default: as data/01_raw/weights has]")
+@click.option("--backbone-weights", type=_Typed(), help="Of --backbone: file of the weights.  [default: as data/01_raw/weights has]")
 @click.option("--size", type=click.IntRange(8, 512), help="Of --images: side in pixels to bring them to.")
 @click.option("--n-clusters", type=click.IntRange(2), help="Number of clusters.")
 @click.option(
@@ -123,6 +177,8 @@ def new_data_command(no_header: bool, **options: Any) -> None:  # noqa: ANN401
     from deep_clustering.own_data.command import new_data
     from deep_clustering.own_data.request import Request
 
+    if Path(options["labels"] or "").suffix and Path(options["labels"]).exists():
+        options["labels"] = path_from_here(options["labels"], Path.cwd(), _project_root())
     with _one_message("new-data"):
         click.echo(new_data(Request(header=False if no_header else "auto", **options), Path("conf"), _read_parameters))
 
@@ -145,7 +201,7 @@ def _read_parameters(conf: Path, env: str) -> dict[str, Any]:
     "--grid", multiple=True, help="An option and its values, dcan.instance_noise=0.25,0.5; can be given repeatedly."
 )
 @click.option("--params", default="", help="Options of all cells, for instance dcan.epochs=20,ingestion.n_rows=500.")
-@click.option("--folder", type=click.Path(path_type=Path), help="Where it goes; default: data/sweeps/ and a name.")
+@click.option("--folder", type=_Typed(path_type=Path), help="Where it goes; default: data/sweeps/ and a name.")
 @click.option("--launcher", default="processes", show_default=True, help="processes, local, or module:Class.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Cells at a time.")
 @click.option("--threads", type=int, help="Threads of each cell; default: cores divided by jobs.")
@@ -155,9 +211,10 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
     from deep_clustering.sweep import leaderboard
     from deep_clustering.sweep.command import SweepRequest, sweep
 
+    request = SweepRequest(**options, here=Path.cwd())
     try:
-        with _one_message("sweep"):
-            failed = sweep(SweepRequest(**options), Path.cwd(), leaderboard.write_files)
+        with _one_message("sweep") as project_path:
+            failed = sweep(request, project_path, leaderboard.write_files)
     except KeyboardInterrupt:
         click.echo("Interrupted. What has finished is kept; the same command runs only what is missing.", err=True)
         raise SystemExit(_INTERRUPTED) from None
@@ -168,12 +225,12 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
 
 
 @cli.command("leaderboard")
-@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("source", type=_Typed(path_type=Path))
 @click.option(
     "--baseline", help="Method that the others are compared with, or METHOD@VARIANT.  [default: kmeans, if it is there]"
 )
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
-@click.option("--readme", type=click.Path(path_type=Path), help="Put the table between the markers in this file.")
+@click.option("--readme", type=_Typed(path_type=Path), help="Put the table between the markers in this file.")
 def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None) -> None:
     """Summarise the runs of SOURCE, a sweep's folder or its runs.csv, with 95 % intervals."""
     from deep_clustering.sweep import leaderboard
@@ -190,7 +247,7 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
 
 
 @cli.command("consensus")
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=_Typed(path_type=Path))
 @click.option("--method", help="Only runs of this method.")
 @click.option("--kind", default="posteriors", show_default=True, help="posteriors or coassociation.")
 @click.option("--across", is_flag=True, help="One of all methods of an environment, too.")
@@ -224,7 +281,7 @@ def runs_command(**options: Any) -> None:  # noqa: ANN401
 @cli.command("reproduce")
 @click.argument("run_id")
 @click.option("--tolerance", type=click.FloatRange(0), default=0.01, show_default=True, help="Of a metric, absolute.")
-@click.option("--output-folder", help="Where the new outputs go; default: beside those of the run.")
+@click.option("--output-folder", type=_Typed(), help="Where the new outputs go; default: beside those of the run.")
 def reproduce_command(run_id: str, tolerance: float, output_folder: str | None) -> None:
     """Repeat the tracked run RUN_ID and compare the results; exit code 1 if they differ."""
     from deep_clustering.runs.reproduction import Verdict, reproduce
@@ -247,8 +304,8 @@ def resume_command(run_id: str | None) -> None:
 
 @cli.command("export-clusters")
 @click.argument("run", required=False)
-@click.option("--to", required=True, type=click.Path(path_type=Path), help="Folder; it must not exist or be empty.")
 @click.option("--method", help="Which method; default: the only one, or the recommended one.")
+@click.option("--to", required=True, type=_Typed(path_type=Path), help="Folder; it must not exist or be empty.")
 @click.option("--copy/--link", default=False, show_default=True, help="Copies of images, or links to them.")
 @click.option("--env", help="Without RUN: environment or data set of the newest run to take.")
 def export_clusters_command(**options: Any) -> None:  # noqa: ANN401

@@ -1,5 +1,6 @@
 """Hooks around a run: what can be checked beforehand is, and memory is given back between nodes."""
 
+import copy
 import gc
 import logging
 import os
@@ -19,7 +20,13 @@ from kedro.pipeline import Node, Pipeline
 from deep_clustering.options import build, closest
 from deep_clustering.pipeline_registry import register_pipelines
 from deep_clustering.pipelines.namespaces import NAMESPACES, ComparisonOptions
-from deep_clustering.pipelines.parameters import parameter_names, shadowed_globals, unknown_parameters, wrong_options
+from deep_clustering.pipelines.parameters import (
+    inside_lists,
+    parameter_names,
+    shadowed_globals,
+    unknown_parameters,
+    wrong_options,
+)
 from deep_clustering.runs.comparing import failures_of
 
 logger = logging.getLogger(__name__)
@@ -36,9 +43,11 @@ class Preflight:
         """Keep the context, for its parameters, and let them say what a run without a name compares.
 
         Raises:
-            click.ClickException: if what is to be compared is unknown.
+            click.ClickException: if what is to be compared is unknown, or an option of the command line names a part
+                of a list.
         """
         self._context = context
+        _refuse_parts_of_lists(context)
         try:
             comparison = build(ComparisonOptions, context.params.get("comparison", {}), "comparison")
         except ValueError as error:
@@ -68,6 +77,17 @@ class Preflight:
         if problems:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
         _settle_versions(pipeline, catalog)
+
+
+def _refuse_parts_of_lists(context: KedroContext) -> None:
+    """Refuse options that reach into a list, which OmegaConf cannot merge and says nothing of the place of."""
+    loader = context.config_loader
+    if not loader.runtime_params:
+        return
+    configured = copy.copy(loader)
+    configured.runtime_params = {}
+    if problems := list(inside_lists(loader.runtime_params, configured["parameters"])):
+        raise click.ClickException("\n".join(problems))
 
 
 def _refused_modes(run_params: Mapping[str, Any]) -> list[str]:

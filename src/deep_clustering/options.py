@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import cache
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
@@ -63,7 +63,7 @@ def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:
             values[name], found = _validated(cls, name, options[name])
             problems += found
         elif field.default is MISSING and field.default_factory is MISSING:
-            problems.append(f"missing option '{name}'")
+            problems.append(f"missing option '{name}' ({_wanted(_hint(cls, name))})")
     if problems:
         raise ValueError(f"{where}: " + "; ".join(problems))
     try:
@@ -125,6 +125,16 @@ def _bounds(hint: Any) -> list[str]:  # noqa: ANN401
     return [text for part in get_args(hint) for text in _bounds(part)]
 
 
+def _wanted(hint: Any) -> str:  # noqa: ANN401
+    """What an annotation asks for, in words."""
+    kind = get_args(hint)[0] if get_origin(hint) is Annotated else hint
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    name = kind.__name__ if isinstance(kind, type) and not get_args(kind) else str(kind)
+    name = re.sub(r"Annotated\[(\w+),[^]]*\]", r"\1", name.replace("typing.", ""))
+    return ", ".join([name, *([" and ".join(_bounds(hint))] if _bounds(hint) else [])])
+
+
 def _sentence(name: str, value: Any, hint: Any, error: ErrorDetails) -> str:  # noqa: ANN401
     """What pydantic found, in this project's words."""
     if error["type"] in _OUTSIDE:
@@ -167,7 +177,23 @@ def build_kind(
     own = {field.name for field in fields(kinds[kind])}  # type: ignore[arg-type]
     foreign = {field.name for cls in kinds.values() for field in fields(cls)} - own  # type: ignore[arg-type]
     rest = {name: value for name, value in options.items() if name != "kind" and name not in foreign}
-    return build(kinds[kind], rest, f"{where} ({kind})")
+    missing = [name for name in _required(kinds[kind]) if name not in rest]
+    try:
+        return build(kinds[kind], rest, f"{where} ({kind})")
+    except ValueError as error:
+        if not missing:
+            raise
+        example = ", ".join(f"{where}.{name}=..." for name in missing)
+        raise ValueError(f"{error}; set what kind '{kind}' needs beside 'kind', as {example}") from error
+
+
+def _required(cls: type) -> list[str]:
+    """Fields of a dataclass without a default."""
+    return [
+        field.name
+        for field in fields(cls)
+        if field.init and field.default is MISSING and field.default_factory is MISSING
+    ]
 
 
 def check_range(name: str, value: float, low: float | None = None, high: float | None = None) -> None:

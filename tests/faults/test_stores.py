@@ -7,10 +7,14 @@ import sqlite3
 import subprocess
 from contextlib import closing
 
+import numpy as np
 import pytest
+from sqlalchemy.engine import make_url
 
-from command_line import checksums, error_of, kedro_run, params
+from command_line import checksums, command, error_of, kedro_run, params
+from deep_clustering.inference.mlflow_store import sqlite_path, sqlite_uri
 from deep_clustering.runs.tracking import store
+from pipelines.small_project import copy_project, versions
 
 PASSWORD = "hush"
 
@@ -133,3 +137,48 @@ def test_a_store_is_made_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.setattr(utils, "_upgrade_db", upgrade)
     store.start_run(tmp_path, "tests", "second", {}).finish("FINISHED")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+# Only one of them has what a URI escapes: MLflow keeps an engine for each URI, which then names the file from here.
+@pytest.mark.parametrize("name", ["a#b", "a b, é", "%20a?b#%3F"])
+def test_a_store_opens_in_any_folder_and_leaves_no_other_one(tmp_path, monkeypatch, name):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = tmp_path / name
+    root.mkdir()
+    monkeypatch.chdir(root)
+    store.start_run(root, "own", "first", {"tag": "x"}).finish("FINISHED")
+    run = store.start_run(root, "own", "second", {})
+    (root / "file.txt").write_text("content")
+    run.log_file(root / "file.txt", "kind")
+    assert run.has_file(root / "file.txt", "kind")
+    assert [path.name for path in (root / "mlartifacts").rglob("file.txt")] == ["file.txt"]
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert sorted(database.execute("SELECT name FROM runs")) == [("first",), ("second",)]
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+@pytest.mark.parametrize("name", ["plain", "a%20b", "a?b", "a#b", "%3F?#%"])
+def test_the_uri_of_a_file_names_that_file_from_any_folder(tmp_path, monkeypatch, name):
+    file = tmp_path / name / "mlflow.db"
+    file.parent.mkdir()
+    for here in (file.parent, tmp_path):
+        monkeypatch.chdir(here)
+        uri = sqlite_uri(file)
+        assert make_url(uri).database is not None
+        assert (here / make_url(uri).database).resolve() == file.resolve()
+        assert (here / sqlite_path(uri)).resolve() == file.resolve()
+    assert sqlite_path("postgresql://host/store") is None
+
+
+@pytest.mark.slow
+def test_a_run_in_an_oddly_named_folder_is_tracked_and_predicts(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    root = copy_project(tmp_path / "a%20b?c #é" / "project")
+    result = command(root, "-m", "deep_clustering", "--pipelines=kmeans", params(tracking__enabled="true"))
+    assert result.returncode == 0, result.stderr
+    assert "did not take" not in result.stderr
+    np.save(root / "rows,of mine.npy", np.zeros((3, 1, 8, 8), dtype=np.uint8))
+    words = "--params=model=models:/digits-kmeans@champion,input=rows,of mine.npy"
+    result = command(root, "-m", "deep_clustering", "--pipelines=predict", words)
+    assert result.returncode == 0, result.stderr
+    assert len(versions(root, "predictions.parquet")) == 1

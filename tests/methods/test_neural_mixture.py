@@ -21,6 +21,14 @@ from waits import Waits
 DENSITIES = ("exponential", "sigmoid")
 OBJECTIVES = ("pair", "single", "consistency", "single_and_consistency")
 
+BY_CONSENSUS = {
+    "kind": "consensus",
+    "heads": 4,
+    "epochs": 1.0,
+    "hold": 0.1,
+    "others": [{"kind": "kmeans", "n_init": 20}],
+}
+
 
 @pytest.mark.parametrize("mixing", ["learned", "neutral"])
 def test_weights_begin_with_the_shares_of_the_start(tiny_options, blobs, mixing):
@@ -456,7 +464,11 @@ def test_the_last_snapshot_is_the_clustering(tiny_options, blobs, changes, resta
     [
         ({"n_clusters": {"min": 2}}, "expected a number or min and max"),
         ({"n_clusters": {"min": 5, "max": 5}}, "n_clusters.max must be at least 6, got 5"),
-        ({"n_clusters": {"min": 2, "max": 4}, "mixing": "learned"}, "a range needs heads = 1"),
+        ({"n_clusters": {"min": 2, "max": 4}, "mixing": "learned"}, "a range needs mixing = uniform, got learned"),
+        (
+            {"n_clusters": {"min": 2, "max": 4}, "mixing": "learned", "heads": 8, "start": BY_CONSENSUS},
+            r"heads = 1 for each number, got 8; mixing = uniform, got learned; another start, .* got kind consensus",
+        ),
         ({"n_clusters": {"min": 2, "max": 4}, "heads": 2}, "a range needs heads = 1"),
         ({"heads": 0}, "heads must be at least 1"),
         ({"auxiliary_clusters": -1}, "auxiliary_clusters must be at least 0"),
@@ -558,13 +570,6 @@ LINEAR = {
     "weight_prior": 3e-4,
 }
 BY_KMEANS = {"kind": "kmeans", "hold": 0.1, "n_init": 20}
-BY_CONSENSUS = {
-    "kind": "consensus",
-    "heads": 4,
-    "epochs": 1.0,
-    "hold": 0.1,
-    "others": [{"kind": "kmeans", "n_init": 20}],
-}
 
 
 def sampled(shares: list[float], n_samples: int, strange: float = 0.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

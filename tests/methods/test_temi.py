@@ -148,10 +148,13 @@ def test_neighbours_are_the_nearest_by_cosine_and_never_the_row_itself():
     np.testing.assert_array_equal(cosine_neighbours(rows * np.float32(1e30), 5), expected)
 
 
-def test_more_neighbours_than_other_rows_are_refused(tiny_options, blobs):
-    options = tiny_options("temi", "vectors", n_clusters=3, n_neighbours=50)
-    with pytest.raises(ValueError, match="temi: n_neighbours must be below the number of rows 40, got 50"):
-        make_method(options).fit(blobs[:40])
+def test_more_neighbours_than_other_rows_are_all_of_them(tiny_options, blobs, caplog):
+    few, all_others = (
+        make_method(tiny_options("temi", "vectors", n_clusters=3, n_neighbours=n)).fit(blobs[:40]) for n in (50, 39)
+    )
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warnings == ["temi: n_neighbours is 50, there are 39 other rows: all are taken"]
+    np.testing.assert_array_equal(few.predict(blobs), all_others.predict(blobs))
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """`kedro resume`: finished work is kept, everything behind what is missing runs, and all of it is one version."""
 
+import errno
+import logging
 import shutil
 import subprocess
 import sys
@@ -11,6 +13,7 @@ from command_line import checksums, error_of, kedro
 from deep_clustering.datasets import JSONDataset
 from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.reading import find_run, list_runs
+from deep_clustering.settings import HOOKS
 from pipelines.small_project import versions
 from tracked_project import PARAMETERS, client_of, make_project, refuse, tracked_run, write_parameters
 
@@ -243,3 +246,35 @@ def test_each_part_names_the_one_that_went_on(project, run, monkeypatch):
     tags = [find_run(project, part.run_id).tags.get("deep_clustering.resumed_by") for part in (run, second, third)]
     assert tags == [third.run_id, third.run_id, None]
     assert [find_run(project, part.run_id).status for part in (run, second, third)] == ["FAILED", "FAILED", "FINISHED"]
+
+
+def _raising(error):
+    def fail(*arguments, **named):
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("error", "is_advised"),
+    [
+        (ValueError("bad data"), False),
+        (FileNotFoundError(errno.ENOENT, "no such file"), False),
+        (OSError("no number"), False),
+        (OSError(errno.ENOSPC, "no space left"), True),
+        (MemoryError(), True),
+        (KeyboardInterrupt(), True),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
+)
+def test_it_is_advised_where_it_may_help(project, run, monkeypatch, caplog, error, is_advised):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("deep_clustering.scores.evaluation.score_clustering", _raising(error))
+    kedro(project, "run", "--pipelines=kmeans")
+    if isinstance(error, KeyboardInterrupt):
+        for hook in HOOKS:
+            getattr(hook, "_finish", lambda status: None)("KILLED")  # as at the end of the process
+    newest = list_runs(project, last=1)[0]
+    assert newest.run_id != run.run_id
+    advice = f"to continue it: kedro resume {newest.run_id[:8]}"
+    assert (advice in caplog.messages) is is_advised

@@ -539,17 +539,18 @@ def test_git_state_of_a_repository(tmp_path):
     assert provenance.describe_git(tmp_path)["git.dirty"] == "true"
 
 
-def test_command_says_what_it_cannot_carry():
+def test_command_carries_lists_and_commas_and_says_what_it_cannot():
     command = provenance.command_to_repeat(
         {
             "pipeline_names": ["b", "a"],
             "tags": ("train", "predict"),
             "runner": "<kedro.runner.thread_runner.ThreadRunner object at 0x7f>",
-            "runtime_params": {"dcan": {"epochs": 3, "hidden": [4, 2]}, "note": "two words"},
+            "runtime_params": {"dcan": {"epochs": 3, "hidden": [4, 2]}, "input": "a,b.npy", "password": "x"},
         },
         {"features": "v1"},
     )
     assert command == (
         "kedro run --pipelines=a,b --tags=train,predict --runner=ThreadRunner "
-        "'--params=dcan.epochs=3,note=two words' --load-versions=features:v1  # and by --config: dcan.hidden"
+        "'--params=dcan.epochs=3,dcan.hidden=[4, 2],input=\"a,b.npy\"' --load-versions=features:v1  "
+        "# and by --config: password"
     )

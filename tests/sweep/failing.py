@@ -1,6 +1,11 @@
 """Engines that fail cells of a sweep, as a cluster may."""
 
+import os
+import threading
+from pathlib import Path
+
 from deep_clustering.sweep.launchers import Local, WorkerDied
+from deep_clustering.sweep.launchers.processes import Processes
 from deep_clustering.sweep.work import run_cell
 
 
@@ -19,6 +24,18 @@ class DiesLate(Local):
         if function is run_cell and future.exception() is None:
             return super().submit(_die)
         return future
+
+
+class WaitsAtGate(Processes):
+    """Its second cell makes the file that $GATE names, and then waits for ever."""
+
+    def submit(self, function, *args):
+        return super().submit(_wait_at_gate if "seed1" in str(args) else function, *args)
+
+
+def _wait_at_gate(*_):
+    Path(os.environ["GATE"]).touch()
+    threading.Event().wait()
 
 
 def _die():

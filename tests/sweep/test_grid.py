@@ -30,9 +30,12 @@ def make_grid(**changes) -> Grid:
         ("a, b", ["a", "b"]),
         ("[64],[128,128]", ["[64]", "[128,128]"]),
         ("{a: [1,2], b: 3},4", ["{a: [1,2], b: 3}", "4"]),
+        ("x='a,b',2", ["x='a,b'", "2"]),
+        ('"a,b","c"', ['"a,b"', '"c"']),
+        ("it's,2", ["it's", "2"]),
     ],
 )
-def test_commas_inside_brackets_do_not_split(text, parts):
+def test_commas_inside_brackets_and_quotes_do_not_split(text, parts):
     assert split_outside(text) == parts
 
 

@@ -206,7 +206,7 @@ def test_credentials_reach_no_record_and_no_tag(project, monkeypatch):
     assert "leaderboard/leaderboard.html" in files
 
 
-def _wait_for(condition, what: str, seconds: float = 120.0):
+def _wait_for(condition, what: str, seconds: float = 600.0):
     end = time.monotonic() + seconds
     while not (found := condition()):
         assert time.monotonic() < end, f"no {what} after {seconds} s"
@@ -217,7 +217,14 @@ def _wait_for(condition, what: str, seconds: float = 120.0):
 def _workers(pid: int) -> set[int]:
     children = Path(f"/proc/{pid}/task/{pid}/children")
     found = {int(word) for path in children.parent.parent.glob("*/children") for word in path.read_text().split()}
-    return {child for child in found if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()}
+    return {child for child in found if b"spawn_main" in _command_of(child)}
+
+
+def _command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        return b""
 
 
 def _heed_ctrl_c():
@@ -226,10 +233,11 @@ def _heed_ctrl_c():
 
 
 @contextmanager
-def _sweep_process(project: Path, *options: str):
+def _sweep_process(project: Path, *options: str, **environment: str):
     """The command in a process of its own, writing to `log`; killed in the end if it still lives."""
     command = [sys.executable, "-m", "kedro", "sweep", *BASE, f"--params={SMALL}", "--launcher=processes", *options]
-    settings = {"DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+    settings = {"DO_NOT_TRACK": "true", "OMP_NUM_THREADS": "1", "PYTHONPATH": path, **environment}
     with (project / "log").open("wb") as log:
         process = subprocess.Popen(
             command, cwd=project, env=os.environ | settings, stdout=log, stderr=log, preexec_fn=_heed_ctrl_c
@@ -244,18 +252,19 @@ def _sweep_process(project: Path, *options: str):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_sweep_keeps_its_folder_to_itself_and_ctrl_c_leaves_it_to_be_continued(project):
     cells = ("--pipelines=kmeans", "--seeds=0-1")
-    with _sweep_process(project, *cells) as process:
+    gate = project / "gate"
+    with _sweep_process(project, *cells, "--launcher=sweep.failing:WaitsAtGate", GATE=str(gate)) as process:
         _wait_for(lambda: "1 of 2 cells" in (project / "log").read_text(), "first cell")
-        (worker,) = _workers(process.pid)
-        os.kill(worker, signal.SIGSTOP)  # the second cell will not end before its time
+        _wait_for(gate.exists, "second cell")  # it waits there, and ends only with its worker
+        (worker,) = _wait_for(lambda: _workers(process.pid), "worker")
         refused = sweep(project, *cells)
         assert refused.exit_code == 1
         assert f"sweep is in use by process {process.pid} on " in refused.output
         assert isinstance(refused.exception, SystemExit)
 
         process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=60) == 130
-    assert not Path(f"/proc/{worker}").exists()
+        assert process.wait(timeout=600) == 130
+    _wait_for(lambda: not Path(f"/proc/{worker}").exists(), "end of the worker")
     printed = (project / "log").read_text()
     assert "ending the workers; 1 of 2 cells have finished" in printed
     assert "the same command runs only what is missing" in printed

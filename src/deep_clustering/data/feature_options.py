@@ -61,10 +61,11 @@ class FeatureOptions:
 
     @property
     def encoders(self) -> tuple[str, ...]:
-        """All encoders, in the order of their columns."""
-        if isinstance(self.encoder, list):
-            return tuple(self.encoder)
-        return () if self.encoder is None else (self.encoder,)
+        """All encoders, in the order of their columns; each by one spelling."""
+        from deep_clustering.data.encoders.known import normalised
+
+        names = self.encoder if isinstance(self.encoder, list) else [] if self.encoder is None else [self.encoder]
+        return tuple(map(normalised, names))
 
     def __post_init__(self) -> None:
         if self.has_network:

@@ -27,6 +27,8 @@ _ENVIRONMENT = {
 }
 _WARNINGS = ("(?s).*An input example was not provided", "(?s).*loader strategy is deprecated")
 
+_SQLITE = "sqlite:///"
+
 
 class TrackingError(click.ClickException):
     """The tracking store cannot be used; Kedro's command line shows the message without a traceback."""
@@ -34,13 +36,36 @@ class TrackingError(click.ClickException):
 
 def store_uri(project_path: Path) -> str:
     """URI of the store: `MLFLOW_TRACKING_URI`, or else `mlflow.db` in the project."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(project_path / 'mlflow.db').as_posix()}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or sqlite_uri(project_path / "mlflow.db")
+
+
+def sqlite_uri(file: Path) -> str:
+    """URI of an SQLite file, as SQLAlchemy reads it.
+
+    Where a folder's name holds what is not itself in a URI, the file is named from here if that avoids it: MLflow makes
+    the folder of the escaped name as well. It keeps an engine for each URI, so a process works in one such project.
+    """
+    path = file.as_posix()
+    if not _is_plain(path):
+        relative = Path(os.path.relpath(file)).as_posix()
+        path = relative if _is_plain(relative) else path.replace("%", "%25").replace("?", "%3F")
+    return f"{_SQLITE}{path}"
+
+
+def _is_plain(path: str) -> bool:
+    return not set(path) & set("%?")
 
 
 def sqlite_path(uri: str) -> Path | None:
     """File of an SQLite store; None for a store of another kind."""
-    path = uri.removeprefix("sqlite:///")
-    return None if path == uri else Path(path)
+    if not uri.startswith(_SQLITE):
+        return None
+    path = uri.removeprefix(_SQLITE)
+    if _is_plain(path):
+        return Path(path)
+    from sqlalchemy.engine import make_url
+
+    return Path(make_url(uri).database or "")
 
 
 def import_quietly() -> logging.Logger:

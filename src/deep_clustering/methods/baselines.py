@@ -294,7 +294,12 @@ class TSNEMixtureClusterer(Describing):
 
     def _group(self, latent: np.ndarray, rows: np.ndarray) -> None:
         """Fit the mixture on the places of rows on a map."""
-        mixture = GaussianMixture(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(latent)
+        mixture = GaussianMixture(self.n_clusters, n_init=self.n_init, random_state=self.seed)
+        try:
+            mixture.fit(latent)
+        except ValueError:  # equal rows have one place, where a covariance vanishes beside the width of the map
+            latent = latent.astype(np.float64)
+            mixture.set_params(reg_covar=1e-6 * latent.var()).fit(latent)
         self._training = TrainingRows("tsne_gmm", rows, mixture.predict_proba(latent).astype(np.float32))
         self.map_ = latent.astype(np.float32)
 

@@ -20,19 +20,21 @@ _ABSENT = -1e30
 _ROUNDS, _ENOUGH_PAIRS = 4, 40_000
 
 
-def head_sizes(n_clusters: int | Mapping[str, int], heads: int, mixing: str) -> list[int]:
+def head_sizes(n_clusters: int | Mapping[str, int], heads: int, mixing: str, start_kind: str = "none") -> list[int]:
     """Number of clusters of each head that may be kept.
 
     Args:
         n_clusters: The number of all heads, or min and max of a range with one head for each number.
         heads: How many heads there are of one number.
         mixing: The kind of mixing weights.
+        start_kind: The kind of the start.
 
     Returns:
         The numbers, in the order of the heads.
 
     Raises:
-        ValueError: if a range is not one, or comes with several heads of a number or with weights that are learned.
+        ValueError: if a range is not one, or comes with several heads of a number, with weights that are learned or
+            with a start of one number, saying all at once.
     """
     if isinstance(n_clusters, int):
         return [n_clusters] * heads
@@ -42,10 +44,15 @@ def head_sizes(n_clusters: int | Mapping[str, int], heads: int, mixing: str) -> 
         raise ValueError(f"n_clusters.min must be at least 2, got {n_clusters['min']}")
     if n_clusters["max"] <= n_clusters["min"]:
         raise ValueError(f"n_clusters.max must be at least {n_clusters['min'] + 1}, got {n_clusters['max']}")
-    if heads != 1 or mixing != "uniform":
-        raise ValueError(
-            f"n_clusters: a range needs heads = 1 for each number and mixing = uniform, got {heads} and {mixing}"
-        )
+    needs = []
+    if heads != 1:
+        needs.append(f"heads = 1 for each number, got {heads}")
+    if mixing != "uniform":
+        needs.append(f"mixing = uniform, got {mixing}")
+    if start_kind == "consensus":
+        needs.append("another start, as {kind: kmeans, n_init: 10, hold: 0.1}, got kind consensus")
+    if needs:
+        raise ValueError(f"n_clusters: a range needs {'; '.join(needs)}")
     return list(range(n_clusters["min"], n_clusters["max"] + 1))
 
 

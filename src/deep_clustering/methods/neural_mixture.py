@@ -90,7 +90,7 @@ import torch
 from annotated_types import Ge, Le
 from torch import Tensor, nn
 
-from deep_clustering.checks import check_features, check_rows
+from deep_clustering.checks import check_features, check_rows, count_distinct
 from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.heads import (
     agreement_of_best,
@@ -212,16 +212,14 @@ class NeuralMixture(Describing):
         check_fields(self)
         if self.auxiliary_clusters and self.mixing != "uniform":
             raise ValueError(f"auxiliary_clusters: more than 0 needs mixing = uniform, got {self.mixing}")
-        self.candidates = head_sizes(self.n_clusters, self.heads, self.mixing)
+        self._start = make_start(self.start, tuple(STARTS))
+        self.candidates = head_sizes(self.n_clusters, self.heads, self.mixing, str(self.start["kind"]))
         self.sizes = self.candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
         self.view, self.network = make_view(self.views), make_encoder(self.encoder)
         self.n_outputs = len(self.sizes) * max(self.sizes)
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
-        self._start = make_start(self.start, tuple(STARTS))
         check_drawn_rows(self._start, max(self.candidates))
-        if isinstance(self._start, Consensus) and not isinstance(self.n_clusters, int):
-            raise ValueError(f"start: kind consensus needs one number of clusters, got the range {self.n_clusters}")
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.origins = origins(self._start, self.heads)
 
@@ -299,6 +297,7 @@ class NeuralMixture(Describing):
         sizes = sorted(set(self.candidates))  # heads of one size share one partition
         if isinstance(self._start, Overclustering):
             n_components = self._start.n_components(max(sizes), min(self.batch_size, features.shape[0]))
+            n_components = count_distinct(features, n_components)  # as many as there are different rows
             changes: dict[str, Any] = {"n_clusters": n_components, "precision": precision}
             several = replace(self, heads=1, auxiliary_clusters=0, **changes)
             many = fit_before(self._start, several, features, neighbours, checkpoints)

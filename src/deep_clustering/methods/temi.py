@@ -32,6 +32,7 @@ Deviations from the paper, or choices where it is silent
         given do not change it                                                                 n_neighbours
 """
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -57,6 +58,8 @@ from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks, n_batches, resolve_device
 from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import View, make_view
+
+logger = logging.getLogger(__name__)
 
 # Rows of the batch that the learning rate is given for.
 _RATE_ROWS = 256
@@ -235,12 +238,13 @@ class TEMI(Describing):
             FloatingPointError: if the loss stops being finite.
         """
         check_features(features, self.n_clusters, "temi")
-        if self.n_neighbours >= features.shape[0]:
-            raise ValueError(
-                f"temi: n_neighbours must be below the number of rows {features.shape[0]}, got {self.n_neighbours}"
+        n_neighbours = min(self.n_neighbours, features.shape[0] - 1)
+        if n_neighbours < self.n_neighbours:
+            logger.warning(
+                "temi: n_neighbours is %d, there are %d other rows: all are taken", self.n_neighbours, n_neighbours
             )
         self.device_ = resolve_device(self.device)
-        own = cosine_neighbours(features, self.n_neighbours)
+        own = cosine_neighbours(features, n_neighbours)
         self.history_ = fit(self, features, own, checkpoints, weights).arrays()
         return self
 

@@ -1,6 +1,10 @@
 """What is wrong with the parameters of a run: each group of options has a schema, and nothing else is read."""
 
-from collections.abc import Mapping
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from kedro.pipeline import Pipeline
@@ -21,6 +25,125 @@ _RUN_LEVEL = {
     "feedback",
     "numbers_of",
 }
+
+# Options of a command line that name a file or folder of the user's.
+_READ = {"input", "model", "path", "samples", "labels", "root", "weights", "feedback"}
+_WRITTEN = {"data_folder", "output_folder", "folder", "cache"}
+
+# What YAML would take for a comment, a mapping, an alias or the like, and a person means as it stands.
+_NOT_PLAIN = re.compile(r"""^[*&!|>%@`]|\s#|:\s|:$""")
+
+
+def split_params(text: str) -> list[str]:
+    """Split "name=value,name=value" at the commas that end a value.
+
+    A comma belongs to the value if no `name=` follows it, or within quotes, brackets and braces, so that a path with a
+    comma and a list can be given.
+
+    Args:
+        text: What `--params` got.
+
+    Returns:
+        The items, for instance ["input=a,b.npy", "seed=3"].
+
+    Raises:
+        ValueError: if a quote or bracket that begins a value does not end.
+    """
+    items: list[str] = []
+    for piece in text.split(","):
+        if items and (_is_open(items[-1]) or (piece.strip() and "=" not in piece)):
+            items[-1] += f",{piece}"
+        else:
+            items.append(piece)
+    if items and _is_open(items[-1]):
+        raise ValueError(f"--params: the quote or bracket that begins the value does not end, got {items[-1].strip()}")
+    return [_as_yaml(item.strip()) for item in items if item.strip()]
+
+
+def _is_open(item: str) -> bool:
+    """Whether an item's value begins with a quote or bracket that is still open."""
+    value = item.partition("=")[2].strip()
+    if value[:1] in ("'", '"'):
+        return len(value) < 2 or value[-1] != value[0]
+    opened, closed = (sum(map(value.count, brackets)) for brackets in ("[{", "]}"))
+    return value[:1] in ("[", "{") and opened > closed
+
+
+def _as_yaml(item: str) -> str:
+    """An item whose value YAML reads as it stands."""
+    name, _, value = item.partition("=")
+    is_quoted = value.strip()[:1] in ("'", '"', "[", "{")
+    return f"{name}={json.dumps(value, ensure_ascii=False)}" if not is_quoted and _NOT_PLAIN.search(value) else item
+
+
+def from_here(params: Mapping[str, Any], here: Path, root: Path) -> dict[str, Any]:
+    """Let files on a command line be those of the folder that its user stands in, not of the project's root.
+
+    Args:
+        params: Nested or dotted parameters of a command line.
+        here: Where the user stands.
+        root: Root of the project, from which parameters are read.
+
+    Returns:
+        The parameters, with paths from the root: of what is there, and of the folders that are written to.
+    """
+    moved: dict[str, Any] = {}
+    for name, value in params.items():
+        if isinstance(value, Mapping):
+            value = from_here(value, here, root)
+        elif isinstance(value, str) and _is_of_here(name.rpartition(".")[2], value, here):
+            value = path_from_here(value, here, root)
+        moved[name] = value
+    return moved
+
+
+def _is_of_here(option: str, value: str, here: Path) -> bool:
+    """Whether a value is a file or folder in the place where the user stands."""
+    try:
+        return option in _WRITTEN or (option in _READ and bool(value) and (here / value).exists())
+    except OSError:  # longer than any path may be
+        return False
+
+
+def path_from_here(path: str, here: Path, root: Path) -> str:
+    """A path of a user who stands somewhere as one from the project's root; absolute if it lies outside.
+
+    Args:
+        path: What the user typed; a home directory as `~`, or absolute, stays.
+        here: Where the user stands.
+        root: Root of the project.
+
+    Returns:
+        The path.
+    """
+    if here == root or os.path.isabs(path) or path.startswith("~"):
+        return path
+    there = Path(os.path.normpath(here / path))
+    return (there.relative_to(root) if there.is_relative_to(root) else there).as_posix()
+
+
+def inside_lists(params: Mapping[str, Any], configured: Any, above: str = "") -> Iterator[str]:  # noqa: ANN401
+    """What is wrong with parameters of a command line that reach into a list of the configuration.
+
+    Args:
+        params: Nested parameters of the command line.
+        configured: What the configuration has in this place.
+        above: Dotted name of the place.
+
+    Yields:
+        A sentence for each list.
+    """
+    for name, value in params.items():
+        place = f"{above}.{name}".lstrip(".")
+        if isinstance(configured, list):
+            shown = json.dumps(configured, ensure_ascii=False)
+            yield (
+                f"--params: '{place}' names a part of the list '{above}'; expected the whole list, quoted for the "
+                f"shell: --params='{above}={shown}' with what is to be changed"
+            )
+            return
+        if isinstance(value, Mapping) and isinstance(configured, Mapping):
+            yield from inside_lists(value, configured.get(name), place)
 
 
 def parameter_names(pipeline: Pipeline) -> set[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deep_clustering.pipelines.parameters import from_here
 from deep_clustering.sweep import checks, parsing
 from deep_clustering.sweep.folder import check_grid_of, open_folder
 from deep_clustering.sweep.grid import Cell, Grid
@@ -45,6 +46,8 @@ class SweepRequest:
     """Threads of each cell; None for an equal share of the cores."""
     timeout: float | None
     """Seconds that a cell may take."""
+    here: Path | None = None
+    """Where the user stands, from whose files `params` may name some; None for the root."""
 
 
 # Sums up a folder of cells; gives the table and the files that it wrote.
@@ -108,5 +111,5 @@ def _parse(request: SweepRequest, root: Path) -> Grid:
         pipelines=pipelines,
         seeds=parsing.parse_seeds(request.seeds),
         options=options,
-        params=parsing.parse_params(request.params, pipelines, options),
+        params=from_here(parsing.parse_params(request.params, pipelines, options), request.here or root, root),
     )

@@ -24,7 +24,7 @@ _OWN = {
 
 
 def split_outside(text: str) -> list[str]:
-    """Split at the commas that stand outside of brackets.
+    """Split at the commas that stand outside of brackets, and of quotes that begin a value.
 
     Args:
         text: For instance "[64],[128,128]".
@@ -32,10 +32,15 @@ def split_outside(text: str) -> list[str]:
     Returns:
         For instance ["[64]", "[128,128]"]; an empty text gives an empty list.
     """
-    parts, depth = [""], 0
+    parts, depth, quote = [""], 0, ""
     for character in text:
-        depth += (character in "[{") - (character in "]}")
-        if character == "," and depth == 0:
+        if character == quote:
+            quote = ""
+        elif not quote and character in "'\"" and parts[-1].rstrip()[-1:] in ("", "=", ",", ":", "[", "{"):
+            quote = character
+        elif not quote:
+            depth += (character in "[{") - (character in "]}")
+        if character == "," and depth == 0 and not quote:
             parts.append("")
         else:
             parts[-1] += character

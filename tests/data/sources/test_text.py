@@ -284,9 +284,10 @@ def test_an_utf_8_character_on_the_edge_of_a_block_is_no_error(table):
     [
         ("txt,label\na b,1\n", "a.csv", {}, r"a\.csv: no column 'text' \(did you mean 'txt'\?\)"),
         ("text,topic\naa,1\nbb,1\n", "a.csv", {"labels_column": "label"}, r"no column 'label' \(known: text, topic\)"),
-        ("text\nonly this\n", "a.csv", {}, "at least 2 documents, got 1"),
+        ("text\nonly this\n", "a.csv", {}, "at least 2 different texts in column 'text', got 1 in 1 rows"),
+        ("text\n", "a.csv", {}, "at least 2 different texts in column 'text', got 0 in 0 rows"),
+        ("text\nthe same\nthe same\n", "a.csv", {}, "at least 2 different texts in column 'text', got 1 in 2 rows"),
         ("text\na\nb\n", "a.csv", {}, "no usable terms"),
-        ("text\n", "a.csv", {}, "no usable terms"),
         ("", "a.csv", {}, r"a\.csv: cannot be read as \.csv: No columns"),
         ("text,label\nhello, world,a\nx, y,b\n", "a.csv", {}, "rows have more cells than the header; quote texts"),
         ("text,label\nhi,a\nx, y,b\n", "a.csv", {}, "Expected 2 fields in line 3, saw 3"),

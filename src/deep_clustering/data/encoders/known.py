@@ -1,5 +1,6 @@
 """Which encoders of texts there are; asked before anything is read, so that a run does not end in its middle."""
 
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +23,14 @@ def split_name(encoder: str) -> tuple[str, str]:
     """Kind of an encoder, and what it is called; "" for latent semantic analysis."""
     kind, _, name = encoder.partition(":")
     return kind, name
+
+
+def normalised(encoder: str) -> str:
+    """An encoder by one of its spellings: `onnx:x` for `onnx:x/` and `onnx:./x`."""
+    kind, name = split_name(encoder)
+    if not name:
+        return encoder
+    return f"{kind}:{os.path.normpath(name) if kind == ONNX else name.rstrip('/')}"
 
 
 def check_encoder(encoder: str) -> None:

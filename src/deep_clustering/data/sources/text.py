@@ -76,6 +76,11 @@ class TextTable:
         documents = [text for text in texts if text is not None]
         skipped = [index for index, text in enumerate(texts) if text is None]
         self._handle_empty(skipped, len(texts), file)
+        if len(set(documents)) < 2:
+            raise ValueError(
+                f"ingestion: {file}: expected at least 2 different texts in column '{self.column}', got "
+                f"{len(set(documents))} in {len(texts)} rows"
+            )
         analyzer = choose_analyzer(documents) if self.analyzer == "auto" else self.analyzer
         rows, vocabulary = tfidf(documents, self.max_terms, analyzer=analyzer)
         n_blank = int(np.count_nonzero(np.diff(rows.indptr) == 0))

@@ -12,6 +12,7 @@ A catalog entry says what its data set is to MLflow:
 """
 
 import atexit
+import errno
 import json
 import logging
 import os
@@ -45,6 +46,9 @@ from deep_clustering.scores.cost import peak_memory
 logger = logging.getLogger(__name__)
 
 MAX_ERROR = 500
+
+# What is wrong with a file itself, and not with the disk it lies on.
+_LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +88,7 @@ class _Tracked:
     started: dict[str, float] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     cards: set[str] = field(default_factory=set)
+    error: BaseException | None = None
 
     @property
     def run(self) -> TrackedRun:
@@ -197,6 +202,9 @@ class MLflowTracking:
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
         """End the run as FAILED, with the reason."""
+        with self._lock:
+            if self._tracked is not None:
+                self._tracked.error = error
         reason = redact_url(f"{type(error).__name__}: {error}")[:MAX_ERROR]
         self._write("the error", lambda tracked: tracked.run.log_tags({"error": reason}))
         self._finish("FAILED")
@@ -246,8 +254,20 @@ class MLflowTracking:
         run = tracked.run
         logger.info("tracked as run %s (%s)", run.name, run.run_id)
         logger.info("in %s; `make ui` shows it", run.uri)
-        if status != "FINISHED":
+        if status != "FINISHED" and tracked.seconds and _may_pass(tracked.error):
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
+
+
+def _may_pass(error: BaseException | None) -> bool:
+    """Whether what ended a run may be over when it is continued: an interruption, or a machine that was out of order.
+
+    What options, files and data are the reason of would fail again, since a continuation has the same ones.
+    """
+    if error is None or isinstance(error, MemoryError | TimeoutError | ConnectionError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno is not None and error.errno not in _LASTING
+    return error.__cause__ is not None and _may_pass(error.__cause__)  # Kedro wraps what a dataset raises
 
 
 def _track(tracked: _Tracked, name: str, data: Any, *, is_saved: bool) -> None:  # noqa: ANN401

@@ -109,7 +109,7 @@ def _save_model(target: Path, files: ModelFiles, run_id: str, model: "LoggedMode
     mlflow.pyfunc.save_model(
         path=str(target),
         python_model=str(_PACKAGE / "inference" / "mlflow_model.py"),
-        artifacts={"predictor": str(files.path)},
+        artifacts={"predictor": files.path.resolve().as_uri()},  # a path is read as a URI, with its % and #
         code_paths=[str(_PACKAGE)],
         pip_requirements=model_requirements(),
         signature=ModelSignature(outputs=Schema([ColSpec(kind, name) for name, kind in outputs.items()])),

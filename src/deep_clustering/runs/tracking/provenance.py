@@ -133,7 +133,7 @@ def command_to_repeat(run_params: Mapping[str, Any], load_versions: Mapping[str,
         A shell command; options that the command line cannot carry are named in a comment behind it.
     """
     runtime_params = flatten(run_params.get("runtime_params") or {})
-    unsafe = {name for name, text in runtime_params.items() if "," in text or text in (REDACTED, "{}", "[]")}
+    unsafe = {name for name, text in runtime_params.items() if text == REDACTED}
     names = ",".join(sorted(run_params.get("pipeline_names") or []))
     options = [f"--pipelines={names}"] if names else []
     if run_params.get("env"):
@@ -145,12 +145,19 @@ def command_to_repeat(run_params: Mapping[str, Any], load_versions: Mapping[str,
     if runner and runner[1] not in ("Sequential", "Comparing"):  # what the command line chooses by itself
         options.append(f"--runner={runner[0]}")
     if set(runtime_params) - unsafe:
-        pairs = [f"{name}={value}" for name, value in runtime_params.items() if name not in unsafe]
+        pairs = [f"{name}={_quoted(text)}" for name, text in runtime_params.items() if name not in unsafe]
         options.append(f"--params={','.join(pairs)}")
     if load_versions:
         options.append(f"--load-versions={','.join(':'.join(item) for item in load_versions.items())}")
     note = f"  # and by --config: {', '.join(sorted(unsafe))}" if unsafe else ""
     return shlex.join(["kedro", "run", *options]) + note
+
+
+def _quoted(text: str) -> str:
+    """A value as `--params` takes it: quoted if a comma or bracket in it would be read as more than the text."""
+    if text[:1] in ("[", "{"):
+        return text
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(",'\"") else text
 
 
 def _cpu_model() -> str:

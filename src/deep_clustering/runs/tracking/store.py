@@ -14,6 +14,7 @@ from deep_clustering.inference.mlflow_store import (
     import_quietly,
     open_store,
     sqlite_path,
+    sqlite_uri,
     store_uri,
     tracking_failures,
 )
@@ -137,7 +138,7 @@ def _make_tables(path: Path) -> None:
     part = path.with_name(f"{path.name}.part")
     for left in (part, part.with_name(f"{part.name}-journal")):
         left.unlink(missing_ok=True)
-    engine = utils.create_sqlalchemy_engine(f"sqlite:///{part.as_posix()}")
+    engine = utils.create_sqlalchemy_engine(sqlite_uri(part))
     try:
         utils._initialize_tables(engine)
     finally:
