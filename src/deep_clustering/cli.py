@@ -165,7 +165,11 @@ def _one_message(command: str) -> Iterator[Path]:
     "--encoder", help="Of --text: lsa, onnx:FOLDER, sentence-transformers:NAME or model2vec:NAME.  [default: lsa]"
 )
 @click.option("--backbone", help="Of --images: pretrained network: resnet50, timm:tf_efficientnet_lite2, ...")
-@click.option("--backbone-weights", type=_Typed(), help="Of --backbone: file of the weights.  [default: as data/01_raw/weights has]")
+@click.option(
+    "--backbone-weights",
+    type=_Typed(),
+    help="Of --backbone: file of the weights.  [default: as data/01_raw/weights has]",
+)
 @click.option("--size", type=click.IntRange(8, 512), help="Of --images: side in pixels to bring them to.")
 @click.option("--n-clusters", type=click.IntRange(2), help="Number of clusters.")
 @click.option(
@@ -177,8 +181,9 @@ def new_data_command(no_header: bool, **options: Any) -> None:  # noqa: ANN401
     from deep_clustering.own_data.command import new_data
     from deep_clustering.own_data.request import Request
 
-    if Path(options["labels"] or "").suffix and Path(options["labels"]).exists():
-        options["labels"] = path_from_here(options["labels"], Path.cwd(), _project_root())
+    for name in ("labels", "weights"):  # a file, if there is one of that name
+        if Path(options[name] or "").suffix and Path(options[name]).exists():
+            options[name] = path_from_here(options[name], Path.cwd(), _project_root())
     with _one_message("new-data"):
         click.echo(new_data(Request(header=False if no_header else "auto", **options), Path("conf"), _read_parameters))
 
