@@ -291,8 +291,8 @@ def term_settings(n_samples: int, n_clusters: int) -> Settings:
 
 
 def n_neighbours(n_samples: int) -> int:
-    """Nearest rows to find of each row: a fiftieth of few rows."""
-    return min(_NEIGHBOURS, max(_FEWEST_NEIGHBOURS, n_samples // 50), n_samples - 1)
+    """Nearest rows to find of each row: an eighth of few rows."""
+    return min(_NEIGHBOURS, max(_FEWEST_NEIGHBOURS, n_samples // 8), n_samples - 1)
 
 
 def schedule(n_samples: int) -> dict[str, int]:
