@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from deep_clustering.data.feature_options import HOG
+
 # Images are seen at this side, in cells of so many pixels, four of which are normalised together: 324 numbers.
 _SIDE, _CELL, _BLOCK, _ORIENTATIONS = 32, 8, 2, 9
 _GREY = (0.299, 0.587, 0.114)
@@ -19,7 +21,7 @@ def gradient_rows(images: np.ndarray, value_range: Sequence[float]) -> np.ndarra
     """Histograms of the directions of edges, for every image.
 
     Args:
-        images: Shape (n, 1 or 3, height, width), uint8.
+        images: Shape (n, 1 or 3, height, width), of any type of numbers.
         value_range: Lowest and highest possible value.
 
     Returns:
@@ -28,7 +30,12 @@ def gradient_rows(images: np.ndarray, value_range: Sequence[float]) -> np.ndarra
     Raises:
         ValueError: if these are no images, or the range is empty.
     """
-    check_images(images, value_range)
+    if images.ndim != 4:
+        raise ValueError(
+            f"features: backbone '{HOG}' needs images of shape (n, channels, height, width), got {images.shape}; set "
+            "features.backbone to null for vectors"
+        )
+    _check_channels(images, value_range)
     blocks = _SIDE // _CELL - _BLOCK + 1
     rows = np.empty((len(images), blocks**2 * _BLOCK**2 * _ORIENTATIONS), dtype=np.float32)
     for start in range(0, len(images), _CHUNK):
@@ -53,6 +60,10 @@ def check_images(images: np.ndarray, value_range: Sequence[float]) -> None:
             f"features: a backbone needs uint8 images of shape (n, channels, height, width), got {got}; set "
             "features.backbone to null for vectors"
         )
+    _check_channels(images, value_range)
+
+
+def _check_channels(images: np.ndarray, value_range: Sequence[float]) -> None:
     if images.shape[1] not in (1, 3):
         raise ValueError(f"features: a backbone needs images of 1 or 3 channels, got {images.shape[1]}")
     low, high = value_range

@@ -10,6 +10,7 @@ import torch
 from torchvision import models
 
 from deep_clustering.data.feature_options import FeatureOptions
+from deep_clustering.data.gradients import gradient_rows
 from deep_clustering.data.pretrained.backbone import make_backbone
 from deep_clustering.data.pretrained.extraction import make_extractor
 from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file, load_timm
@@ -35,7 +36,7 @@ def backbone_features(name: str, weights: str | None) -> dict[str, Any]:
         weights: A file, or a name of torchvision's; None looks for `data/01_raw/weights/<name>.*`.
 
     Returns:
-        Options: backbone, weights, size, layer and postprocess.
+        Options: backbone, beside_gradients, weights, size, layer and postprocess.
 
     Raises:
         FileNotFoundError: if there are no weights, saying what to put where.
@@ -47,7 +48,14 @@ def backbone_features(name: str, weights: str | None) -> dict[str, Any]:
     layer = _layer_of(name)
     if is_file(chosen):
         load_weights(make_backbone(name, layer), read_weights(Path(chosen)), f"new-data: {chosen} for {name}")
-    return {"backbone": name, "weights": chosen, "size": _SIZE, "layer": layer, "postprocess": "centre_l2"}
+    return {
+        "backbone": name,
+        "beside_gradients": True,
+        "weights": chosen,
+        "size": _SIZE,
+        "layer": layer,
+        "postprocess": "centre_l2",
+    }
 
 
 def _layer_of(name: str) -> str:
@@ -94,7 +102,7 @@ def try_backbone(features: Mapping[str, Any], row_shape: tuple[int, ...], base: 
         base: The other options of the features.
 
     Returns:
-        Values of a row, and seconds for an image here.
+        Values of a row, of gradients too, and seconds for an image here.
     """
     options = build(FeatureOptions, {**base, **features}, "features")
     device = resolve_device(options.device)
@@ -104,5 +112,5 @@ def try_backbone(features: Mapping[str, Any], row_shape: tuple[int, ...], base: 
     images = np.random.default_rng(0).integers(0, 256, (_TIMED, *row_shape), dtype=np.uint8)
     extractor(images[:2])
     watch = Watch()
-    width = extractor(images).shape[1]
+    width = extractor(images).shape[1] + gradient_rows(images, [0.0, 255.0]).shape[1]
     return width, watch.seconds / _TIMED

@@ -17,6 +17,9 @@ logger = logging.getLogger(__name__)
 _RESERVED = ("base", "local")
 _FILES = ("globals.yml", "parameters.yml", "catalog.yml")
 
+# Share of the pairs of near rows that methods are compared by.
+_HELD_OUT = 0.25
+
 _CATALOG = """\
 # Sparse rows stay sparse on the disk.
 samples:
@@ -192,7 +195,8 @@ def _parameters(environment: Environment) -> str:
         _dump({"ingestion": {"source": _quoted(environment.source)}}),
         *_comment_on(settings.features),
         _dump({"features": _quoted(settings.features)}),
-        _dump({"neighbours": {"k": settings.n_neighbours}}),
+        "# held_out: what methods do not train on, to compare them by",
+        _dump({"neighbours": {"k": settings.n_neighbours, "metric": settings.metric, "held_out": _HELD_OUT}}),
         *(f"# {note}" for note in environment.notes),
         _dump({"comparison": {"methods": list(environment.methods)}}),
         "# rows that t-SNE places itself on the maps of the reports",

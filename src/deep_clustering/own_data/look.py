@@ -146,7 +146,7 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     ]
     return Look(
         source=_image_source(request.name, project_path(root), shape, channels, labels),
-        suggest=_image_suggestion(request, images[:, :channels] / 255.0, n_samples),
+        suggest=_image_suggestion(request, n_samples),
         n_samples=n_samples,
         row_shape=(channels, *shape),
         density=None,
@@ -155,13 +155,14 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     )
 
 
-def _image_suggestion(request: Request, images: np.ndarray, n_samples: int) -> Callable[[int], Settings]:
+def _image_suggestion(request: Request, n_samples: int) -> Callable[[int], Settings]:
     if request.backbone is None:
-        return lambda n_clusters: image_settings(images, n_samples, n_clusters)
+        return lambda n_clusters: image_settings(n_samples, n_clusters)
     from deep_clustering.own_data.backbones import backbone_features  # imports torch
 
     features = backbone_features(request.backbone, request.backbone_weights)
-    why = [("rows", f"the {features['layer']} of {request.backbone} by {features['weights']}, centred, of length one")]
+    made = f"the {features['layer']} of {request.backbone} by {features['weights']}"
+    why = [("rows", f"{made}, beside histograms of gradients if the two say more together; centred, of length one")]
     return lambda n_clusters: feature_settings(features, n_samples, n_clusters, why)
 
 
@@ -213,11 +214,10 @@ def _look_at_array(request: Request, file: Path) -> Look:
         *values.attention(),
     ]
     some = _spaced(samples, _ROWS).astype(np.float32)
-    bottom, top = value_range or (low, high)
 
     def suggest(n_clusters: int) -> Settings:
         if some.ndim == 4:
-            return image_settings((some - bottom) / ((top - bottom) or 1), len(raw), n_clusters)
+            return image_settings(len(raw), n_clusters)
         return vector_settings(some, values.deviations, len(raw), n_clusters)
 
     n_classes = None

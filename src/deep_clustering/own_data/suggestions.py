@@ -6,6 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from deep_clustering.data.feature_options import HOG
 from deep_clustering.data.sources.terms import make_counter
 
 # Images of many sizes are brought to at most this side, which a CPU can train on.
@@ -21,7 +22,7 @@ _MAX_DF, _MIN_DF = 0.3, 2
 
 # Nearest rows that are views of a row; of few rows a share, lest they be of every kind.
 _NEIGHBOURS, _FEWEST_NEIGHBOURS = 20, 5
-# From so many columns of like scales on, rows of both signs are taken for embeddings.
+# From so many columns of like scales on, rows are taken for embeddings.
 _EMBEDDING_COLUMNS = 50
 
 # Passes over single rows that suit small networks, and the epochs that may come of them.
@@ -65,6 +66,8 @@ class Settings:
     """Options of the features."""
     n_neighbours: int
     """Nearest rows that are found of each row."""
+    metric: str
+    """By what they are near."""
     dcan: MethodSettings
     """DCAN."""
     neural_mixture: MethodSettings
@@ -135,54 +138,21 @@ def value_range_of(samples: np.ndarray, low: float, high: float) -> list[float] 
 # Settings of each kind of data
 
 
-def image_settings(images: np.ndarray, n_samples: int, n_clusters: int) -> Settings:
-    """Small images, or photographs without a backbone: small networks on the pixels.
+def image_settings(n_samples: int, n_clusters: int) -> Settings:
+    """Images without a backbone: histograms of gradients, which need no weights.
 
     Args:
-        images: Some of them, in [0, 1], shape (n, 1 or 3, height, width).
-        n_samples: Number of all.
+        n_samples: Number of images.
         n_clusters: Number of clusters.
 
     Returns:
-        Settings; DCAN begins with the partition of a t-SNE map, which one training then improves on.
+        Settings of dense rows, see `feature_settings`.
     """
-    views, encoder = image_views(images)
-    method = {"views": views, "encoder": encoder, **schedule(n_samples)}
-    start = {"start": {"kind": "tsne_gmm"}, "restarts": 1}
-    return Settings(
-        features={"scaling": "range"},
-        n_neighbours=n_neighbours(n_samples),
-        dcan=MethodSettings(preset=None, changes={"latent_dim": _latent_dim(n_clusters), **start, **method}),
-        neural_mixture=MethodSettings(preset=None, changes=method),
-        why=[("views", _in_words(views)), ("encoder", _in_words(encoder)), ("start", "of DCAN: a t-SNE map")],
-    )
-
-
-def image_views(images: np.ndarray) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Views and encoder for images.
-
-    Args:
-        images: Some of them, in [0, 1], shape (n, channels, height, width).
-
-    Returns:
-        views: an affine family; strokes on black are shifted into black, other images are mirrored at their border.
-        encoder: convolutions down to about four pixels.
-    """
-    channels, height, width = images.shape[1:]
-    border = np.concatenate([images[..., 0, :], images[..., -1, :], images[..., 0], images[..., -1]], axis=-1)
-    is_on_black = float(np.median(border)) < 0.05
-    side = min(height, width)
-    views = {
-        "kind": "affine",
-        "size": 0 if side >= 16 else 16,
-        "rotation": 15,
-        "translation": 0.1 if channels == 1 else 0.15,
-        "scale": 0.1 if channels == 1 else 0.3,
-        "shear": 8 if channels == 1 else 5,
-        "padding": "zeros" if is_on_black else "reflection",
-    }
-    widths = [16, 32, 64] if side < 48 else [16, 32, 64, 128]
-    return views, {"kind": "conv", "channels": widths, "hidden": [128]}
+    features = {"backbone": HOG, "postprocess": "centre_l2"}
+    why = [
+        ("rows", "histograms of the directions of edges, centred, of length one; --backbone takes a network instead")
+    ]
+    return feature_settings(features, n_samples, n_clusters, why)
 
 
 def vector_settings(rows: np.ndarray, deviations: np.ndarray, n_samples: int, n_clusters: int) -> Settings:
@@ -199,7 +169,8 @@ def vector_settings(rows: np.ndarray, deviations: np.ndarray, n_samples: int, n_
     """
     postprocess, reason = vector_scaling(rows, deviations)
     features = {"scaling": "range", "postprocess": postprocess}
-    return feature_settings(features, n_samples, n_clusters, [("rows", reason)])
+    metric = "cosine" if postprocess == "centre_l2" else "euclidean"
+    return feature_settings(features, n_samples, n_clusters, [("rows", reason)], metric)
 
 
 def vector_scaling(rows: np.ndarray, deviations: np.ndarray) -> tuple[str, str]:
@@ -218,9 +189,9 @@ def vector_scaling(rows: np.ndarray, deviations: np.ndarray) -> tuple[str, str]:
     if uneven_columns(deviations):
         widest = int(deviations.argmax())
         return "standardise", f"columns have unequal scales (column {widest} varies most): all are standardised"
-    if rows.shape[1] >= _EMBEDDING_COLUMNS and rows.min() < 0 < rows.max():
+    if rows.shape[1] >= _EMBEDDING_COLUMNS:
         return "centre_l2", f"{rows.shape[1]} columns of like scales are taken for an embedding: centred, of length one"
-    return "none", "columns have like scales: kept as they are"
+    return "standardise", "few columns: all are standardised"
 
 
 def uneven_columns(deviations: np.ndarray) -> bool:
@@ -241,7 +212,11 @@ def uneven_columns(deviations: np.ndarray) -> bool:
 
 
 def feature_settings(
-    features: dict[str, Any], n_samples: int, n_clusters: int, why: Sequence[tuple[str, str]] = ()
+    features: dict[str, Any],
+    n_samples: int,
+    n_clusters: int,
+    why: Sequence[tuple[str, str]] = (),
+    metric: str = "cosine",
 ) -> Settings:
     """Dense rows: neighbours are views, and a partition of k-means is a good start.
 
@@ -250,6 +225,7 @@ def feature_settings(
         n_samples: Number of rows.
         n_clusters: Number of clusters.
         why: What was chosen, and why.
+        metric: By what rows are near.
 
     Returns:
         Settings with the presets for features.
@@ -268,6 +244,7 @@ def feature_settings(
     return Settings(
         features=features,
         n_neighbours=k,
+        metric=metric,
         dcan=MethodSettings(preset="dcan_on_features", changes=dcan),
         neural_mixture=MethodSettings(preset="neural_mixture_on_features", changes=mixture),
         why=[*why, ("views", f"neighbours: a row and one of the {k} nearest")],
@@ -306,6 +283,7 @@ def term_settings(n_samples: int, n_clusters: int) -> Settings:
     return Settings(
         features={"scaling": "none"},
         n_neighbours=n_neighbours(n_samples),
+        metric="cosine",
         dcan=MethodSettings(preset=None, changes={"latent_dim": _latent_dim(n_clusters), **start, **method}),
         neural_mixture=MethodSettings(preset=None, changes=method),
         why=[("views", _in_words(views)), ("encoder", _in_words(encoder))],
@@ -313,8 +291,8 @@ def term_settings(n_samples: int, n_clusters: int) -> Settings:
 
 
 def n_neighbours(n_samples: int) -> int:
-    """Nearest rows to find of each row: a fiftieth of few rows."""
-    return min(_NEIGHBOURS, max(_FEWEST_NEIGHBOURS, n_samples // 50), n_samples - 1)
+    """Nearest rows to find of each row: an eighth of few rows."""
+    return min(_NEIGHBOURS, max(_FEWEST_NEIGHBOURS, n_samples // 8), n_samples - 1)
 
 
 def schedule(n_samples: int) -> dict[str, int]:
