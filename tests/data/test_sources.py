@@ -152,9 +152,9 @@ GOOD = np.eye(6, dtype=np.float32)
         (np.array([[0], [np.inf]]), None, "must be finite, got NaN or infinity first in row 1"),
         (np.array([[0], [1e300]]), None, "first in row 1"),
         (GOOD, np.zeros(5, dtype=int), "expected one label for each of the 6 rows, got 5"),
-        (GOOD, np.zeros(6), "labels must be integers .* got float64"),
+        (GOOD, np.full(6, 0.5), "labels must be whole numbers, got 0.5 first in row 0"),
         (GOOD, np.full(6, -2), "labels must be at least 0, or -1 for unknown, got -2"),
-        (GOOD, np.zeros((6, 1), dtype=int), r"labels must be integers .* got int64 \(6, 1\)"),
+        (GOOD, np.zeros((6, 2), dtype=int), r"labels must be integers .* got int64 \(6, 2\)"),
     ],
 )
 def test_arrays_that_cannot_be_clustered_are_refused(own, samples, labels, message):

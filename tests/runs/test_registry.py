@@ -104,6 +104,8 @@ SEEN = ROWS | {"backbone": "resnet50", "precision": "fp32"}
         (SEEN, {"device": "cuda", "cache": "elsewhere", "batch_size": 8}),
         (SEEN, {"weights": "/mnt/resnet50.safetensors"}),
         (SEEN, {"scaling": "none"}),
+        (SEEN, {"beside_gradients": False}),  # what versions without gradients have on file stays comparable
+        (ROWS | {"backbone": "hog"}, {"size": 32, "layer": "layer3", "precision": "bf16", "scaling": "none"}),
     ],
 )
 def test_where_and_in_what_pieces_rows_are_made_does_not_count(rows, changes):
@@ -120,6 +122,8 @@ def test_where_and_in_what_pieces_rows_are_made_does_not_count(rows, changes):
         (SEEN, {"size": 32}),
         (SEEN, {"layer": "layer3"}),
         (SEEN, {"precision": "bf16"}),
+        (SEEN, {"beside_gradients": True}),
+        (ROWS, {"backbone": "hog"}),
     ],
 )
 def test_what_the_rows_depend_on_counts(rows, changes):

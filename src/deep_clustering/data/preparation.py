@@ -9,9 +9,7 @@ from scipy import sparse
 
 from deep_clustering.data.feature_options import HOG, FeatureOptions
 from deep_clustering.data.features import WIDTHS, fit_statistics, postprocess_rows, scale_samples
-from deep_clustering.data.gradients import gradient_rows
 from deep_clustering.data.sources.samples import FITTED
-from deep_clustering.data.spaces import say_more_together
 from deep_clustering.options import build
 
 RowArray: TypeAlias = np.ndarray | sparse.csr_matrix
@@ -129,26 +127,36 @@ def _see(
     samples: RowArray, texts: Sequence[str], is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
 ) -> tuple[RowArray, dict[str, np.ndarray], str | None, dict[str, Any]]:
     """Rows before they are postprocessed; arrays and sha256 of what they were seen by; options as they came out."""
-    if options.backbone == HOG:
-        return gradient_rows(samples, card["value_range"]), {}, None, {}
     if options.backbone is not None:
-        from deep_clustering.data.pretrained import extract_rows, identify
-
-        rows = extract_rows(samples, card["value_range"], card["sha256"]["samples"], options)
-        weights_sha256, precision = identify(options)
-        resolved: dict[str, Any] = {"precision": precision}
-        if not options.beside_gradients:
-            return rows, {}, weights_sha256, resolved
-        gradients = gradient_rows(samples, card["value_range"])
-        if not say_more_together(rows[is_fitted], gradients[is_fitted]):
-            return rows, {}, weights_sha256, {**resolved, "beside_gradients": False}
-        arrays = {WIDTHS: np.array([rows.shape[1], gradients.shape[1]])}
-        return np.concatenate([rows, gradients], axis=1), arrays, weights_sha256, resolved
+        return _see_images(samples, is_fitted, card, options)
     if options.encoder is not None:
         from deep_clustering.data.encoders.encoding import encode
 
         return *encode(samples, texts, is_fitted, options, card.get("reading", {}).get("analyzer", "word")), {}
     return scale_samples(samples, card["value_range"], options.scaling), {}, None, {}
+
+
+def _see_images(
+    images: RowArray, is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
+) -> tuple[RowArray, dict[str, np.ndarray], str | None, dict[str, Any]]:
+    """As `_see`, by gradients, a network or both."""
+    from deep_clustering.data.gradients import gradient_rows
+
+    if options.backbone == HOG:
+        return gradient_rows(images, card["value_range"]), {}, None, {}
+    from deep_clustering.data.pretrained import extract_rows, identify
+    from deep_clustering.data.spaces import say_more_together
+
+    rows = extract_rows(images, card["value_range"], card["sha256"]["samples"], options)
+    weights_sha256, precision = identify(options)
+    resolved: dict[str, Any] = {"precision": precision}
+    if not options.beside_gradients:
+        return rows, {}, weights_sha256, resolved
+    gradients = gradient_rows(images, card["value_range"])
+    if not say_more_together(rows[is_fitted], gradients[is_fitted]):
+        return rows, {}, weights_sha256, {**resolved, "beside_gradients": False}
+    arrays = {WIDTHS: np.array([rows.shape[1], gradients.shape[1]])}
+    return np.concatenate([rows, gradients], axis=1), arrays, weights_sha256, resolved
 
 
 def open_preparation(preparation: Preparation, weights: str | None = None) -> Callable[[Any], RowArray]:
@@ -195,22 +203,27 @@ def open_eyes(preparation: Preparation, weights: str | None = None) -> Callable[
     """The function of `open_preparation` without what is last: its rows are not postprocessed yet."""
     earlier = {**_LACKING, **preparation.options, "device": "auto"}
     options = build(FeatureOptions, earlier if weights is None else _moved(earlier, weights), "features")
-    if options.backbone == HOG:
-        return lambda samples: gradient_rows(samples, preparation.value_range)
     if options.backbone is not None:
-        from deep_clustering.data.pretrained import open_extractor
-
-        extract = open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
-        if not options.beside_gradients:
-            return extract
-        return lambda samples: np.concatenate(
-            [extract(samples), gradient_rows(samples, preparation.value_range)], axis=1
-        )
+        return _open_image_eyes(preparation, options)
     if options.encoder is not None:
         from deep_clustering.data.encoders.encoding import open_encoders
 
         return open_encoders(options, preparation.arrays, preparation.weights_sha256)
     return lambda samples: scale_samples(samples, preparation.value_range, options.scaling)
+
+
+def _open_image_eyes(preparation: Preparation, options: FeatureOptions) -> Callable[[Any], RowArray]:
+    """The function of `open_eyes` for images that gradients, a network or both see."""
+    from deep_clustering.data.gradients import gradient_rows
+
+    if options.backbone == HOG:
+        return lambda images: gradient_rows(images, preparation.value_range)
+    from deep_clustering.data.pretrained import open_extractor
+
+    extract = open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
+    if not options.beside_gradients:
+        return extract
+    return lambda images: np.concatenate([extract(images), gradient_rows(images, preparation.value_range)], axis=1)
 
 
 def _moved(options: Mapping[str, Any], weights: str) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def make_options(weights, tmp_path):
             "scaling": "range",
             "postprocess": "none",
             "backbone": "mobilenet_v2",
+            "beside_gradients": False,
             "weights": str(weights),
             "size": 32,
             "layer": "features",

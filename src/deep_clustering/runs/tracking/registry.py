@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deep_clustering.data.feature_options import HOG
+
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities.model_registry import ModelVersion
@@ -145,9 +147,10 @@ def options_sha256(training: Training) -> str:
     """Fingerprint of the options that a score depends on: the method's, and those of the rows."""
     has_backbone, has_encoder = (training.features.get(name) is not None for name in ("backbone", "encoder"))
     unused = (
-        *(() if has_backbone else _OF_BACKBONE),
+        *(() if has_backbone and training.features["backbone"] != HOG else _OF_BACKBONE),
         *(() if has_encoder else _OF_ENCODER),
         *(_OF_SAMPLES if has_backbone or has_encoder else ()),
+        *(() if training.features.get("beside_gradients") else ("beside_gradients",)),
     )
     what = {
         "method": training.method,
