@@ -56,7 +56,12 @@ def test_columns_of_unequal_scales_are_told_from_like_ones():
 
 @pytest.mark.parametrize(
     ("scale", "shift", "n_columns", "postprocess"),
-    [(1.0, 0.0, 64, "centre_l2"), (1.0, 9.0, 64, "none"), (1.0, 0.0, 4, "none"), (None, 0.0, 4, "standardise")],
+    [
+        (1.0, 0.0, 64, "centre_l2"),
+        (1.0, 9.0, 64, "centre_l2"),
+        (1.0, 0.0, 4, "standardise"),
+        (None, 0.0, 4, "standardise"),
+    ],
 )
 def test_the_scale_of_vectors_follows_from_their_columns(scale, shift, n_columns, postprocess):
     scales = np.geomspace(1, 1000, n_columns) if scale is None else np.full(n_columns, scale)

@@ -13,7 +13,7 @@ OPTIONS = {"max_rows": 1000, "resamples": 20, "refits": 1, "refit_share": 0.8}
 
 @pytest.fixture
 def space(tmp_path):
-    return {"k": 0, "centre": True, "projection": 0, "cache": str(tmp_path)}
+    return {"k": 0, "metric": "cosine", "held_out": 0.0, "centre": True, "projection": 0, "cache": str(tmp_path)}
 
 
 def groups(n_each=30):
@@ -58,7 +58,7 @@ def test_each_fit_has_a_seed_and_rows_of_its_own(space, monkeypatch):
 
 def candidates(rows, assignments):
     options = {name: {**KMEANS, "method": name} for name in assignments}
-    return Candidates(rows, np.zeros((len(rows), 0), dtype=np.int32), assignments, options)
+    return Candidates(rows, assignments, options)
 
 
 def test_a_recommendation_says_how_sure_it_is(space):

@@ -7,14 +7,15 @@ to follow it costs more than it gains.
 """
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
 logger = logging.getLogger(__name__)
 
-# Rows that are asked, evenly spaced; clusters that stand for any number of them; neighbours of a row.
-_ROWS, _CLUSTERS, _NEIGHBOURS = 2000, 20, 20
+# Rows that are asked, evenly spaced; numbers of clusters, the best of which counts; neighbours of a row.
+_ROWS, _CLUSTERS, _NEIGHBOURS = 2000, (4, 8, 16, 32), 20
 _FEWEST_ROWS = 4 * _NEIGHBOURS
 
 
@@ -28,19 +29,22 @@ def say_more_together(first: np.ndarray, second: np.ndarray) -> bool:
     Returns:
         The answer; no for fewer than 80 rows, which cannot tell.
     """
-    from sklearn.cluster import KMeans
-
     if len(first) < _FEWEST_ROWS:
         return False
     chosen = np.unique(np.linspace(0, len(first) - 1, min(len(first), _ROWS)).astype(np.int64))
     spaces = [_unit(space[chosen]) for space in (first, second)]
     pairs = [_mutual(space) for space in spaces]
-    totals = []
-    for rows in (spaces[0], np.concatenate(spaces, axis=1)):
-        clusters = KMeans(min(_CLUSTERS, len(chosen) // _NEIGHBOURS), n_init=1, random_state=0).fit_predict(rows)
-        totals.append(sum(_pair_score(clusters, near) for near in pairs))
-    logger.info("features: log-likelihood of pairs: %.3f alone, %.3f side by side", *totals)
-    return totals[1] > totals[0]
+    alone, together = (_best_score(rows, pairs) for rows in (spaces[0], np.concatenate(spaces, axis=1)))
+    logger.info("features: log-likelihood of pairs: %.3f alone, %.3f side by side", alone, together)
+    return together > alone
+
+
+def _best_score(rows: np.ndarray, pairs: Sequence[np.ndarray]) -> float:
+    """The greatest sum over the spaces of what a partition of k-means says of their pairs."""
+    from sklearn.cluster import KMeans
+
+    partitions = (KMeans(k, n_init=1, random_state=0).fit_predict(rows) for k in _CLUSTERS)
+    return max(sum(_pair_score(clusters, near) for near in pairs) for clusters in partitions)
 
 
 def _unit(rows: np.ndarray) -> np.ndarray:

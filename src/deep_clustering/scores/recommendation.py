@@ -186,30 +186,38 @@ class Choice(NamedTuple):
 
 
 def choose(scores: NeighbourScores, baselines: Sequence[str]) -> Choice:
-    """Recommend the partition that says most of near rows; a neural one only where it certainly says more.
+    """Recommend the partition that says most of near rows, and the plainest baseline where none certainly says more.
 
     Args:
         scores: Scores of the partitions.
-        baselines: Names of those that are baselines.
+        baselines: Names of those that are baselines, the plainest first.
 
     Returns:
-        The choice. A neural method must exceed the best baseline with a 95 % interval above 0.
+        The choice: of the methods that exceed the plainest baseline with a 95 % interval above 0 the one of the
+        greatest score.
     """
     ranked = sorted(scores.score, key=lambda name: -scores.score[name])  # stable: of equal scores the first
-    baseline = next((name for name in ranked if name in baselines), None)
-    neural = next((name for name in ranked if name not in baselines), None)
-    if baseline is None or neural is None:
+    neural = [name for name in ranked if name not in baselines]
+    if not (baselines and neural):
         method = ranked[0]
         return Choice(method, _alone(method, ranked) + _by_chance(scores, method), None)
-    low, high = scores.interval(neural, over=baseline)
-    difference = scores.score[neural] - scores.score[baseline]
-    gain = {"method": neural, "over": baseline, "difference": difference, "interval": [low, high]}
-    figures = f"{neural} {difference:+.3f} nats, 95 % interval {low:+.3f} to {high:+.3f}"
-    if low > 0:
-        text = f"Recommended: {neural}. It explains the neighbours of a row better than the best baseline {baseline} ("
-        return Choice(neural, f"{text}{figures}).{_by_chance(scores, neural)}", gain)
-    text = f"Recommended: {baseline}. No neural partition explains the neighbours of a row better than it ({figures})."
-    return Choice(baseline, text + _by_chance(scores, baseline), gain)
+    plainest = baselines[0]
+    certain = [name for name in ranked if name != plainest and scores.interval(name, over=plainest)[0] > 0]
+    method = certain[0] if certain else plainest
+    best, baseline = neural[0], next(name for name in ranked if name in baselines)
+    rival = baseline if method in neural else method
+    low, high = scores.interval(best, over=rival)
+    difference = scores.score[best] - scores.score[rival]
+    gain = {"method": best, "over": rival, "difference": difference, "interval": [low, high]}
+    figures = f"{best} {difference:+.3f} nats, 95 % interval {low:+.3f} to {high:+.3f}"
+    if method in neural:
+        certainly = "" if low > 0 else ", which is not certain"
+        text = f"It explains the neighbours of a row better than the best baseline {rival}{certainly} ({figures})."
+    elif difference > 0:
+        text = f"No neural partition certainly explains the neighbours of a row better than it ({figures})."
+    else:
+        text = f"No neural partition explains the neighbours of a row better than it ({figures})."
+    return Choice(method, f"Recommended: {method}. {text}{_by_chance(scores, method)}", gain)
 
 
 def _alone(method: str, ranked: Sequence[str]) -> str:
@@ -281,7 +289,7 @@ def describe_recommendation(
     return {
         "method": choice.method,
         "sentence": choice.sentence,
-        "beats_baseline": None if choice.gain is None else choice.gain["interval"][0] > 0,
+        "beats_baseline": None if choice.gain is None else choice.method not in baselines,
         "gain": choice.gain,
         "scores": each,
         "agreement": {name: float(adjusted_rand_score(taken, clusters)) for name, clusters in others.items()},

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.neighbours import find_neighbours, search_neighbours
-from deep_clustering.methods import is_baseline
+from deep_clustering.methods import METHODS, is_baseline
 from deep_clustering.options import build
 from deep_clustering.scores import recommendation
 from deep_clustering.scores.recommendation import RecommendationOptions
@@ -50,7 +50,9 @@ def make_recommendation(candidates: Candidates, space: Mapping[str, Any], option
     assignments = candidates.assignments
     if not assignments:
         raise ValueError("recommendation: expected the assignments of at least one method, got none")
-    baselines = [name for name in assignments if is_baseline(candidates.options[name]["method"])]
+    methods = {name: candidates.options[name]["method"] for name in assignments}
+    order = list(METHODS)  # the plainest baseline first
+    baselines = sorted((name for name in methods if is_baseline(methods[name])), key=lambda n: order.index(methods[n]))
     pairs = _near_rows(candidates.features, space, chosen.max_rows)
     scores = recommendation.neighbour_scores(assignments, pairs, chosen.resamples)
     choice = recommendation.choose(scores, baselines)
