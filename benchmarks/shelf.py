@@ -301,10 +301,10 @@ def summarise(out: Path) -> str:
         correlations.append(rho)
         lines.append(
             f"| {name} | {', '.join(sorted(set(taken.method)))} | {taken.acc.mean():.3f} | {best:.3f} | "
-            f"{means['kmeans']:.3f} | {rho:.2f} | {taken.run_cpu_seconds.iloc[0]:.0f} |"
+            f"{means[RAW]:.3f} | {rho:.2f} | {taken.run_cpu_seconds.iloc[0]:.0f} |"
         )
     lines.append(
-        f"\nRecommended less best baseline: mean {np.mean(gaps):+.3f}, least {np.min(gaps):+.3f}; less raw k-means: mean "
+        f"\nRecommended less best baseline: mean {np.mean(gaps):+.3f}, least {np.min(gaps):+.3f}; less k-means: mean "
         f"{np.mean(gains):+.3f}. Rank correlation of score and ACC, mean over sets: {np.nanmean(correlations):.2f}."
     )
     return "\n".join(lines)
