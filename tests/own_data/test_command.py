@@ -136,11 +136,11 @@ def test_many_texts_are_clustered_on_latent_semantic_analysis(project, method):
     lines = [" ".join(rng.choice(words[index % 2], 8)) for index in range(240)]
     (project / "notes.csv").write_text("\n".join(["words", *lines]) + "\n")
     shown = new_data("notes", "--text", "notes.csv", "--column", "words", "--n-clusters", "2")
-    assert "neighbours: a row and one of the 5 nearest" in shown
+    assert "neighbours: a row and one of the 20 nearest" in shown
     written = parameters(project, "notes")
     assert (written["features"]["encoder"], written["features"]["postprocess"]) == ("lsa", "centre_l2")
     assert written["features"]["lsa"] == 60  # half of the 120 terms
-    assert written["neighbours"]["k"] == 5
+    assert written["neighbours"]["k"] == 20
     assert written[method]["views"]["kind"] == "neighbours"
     assignments = assign(project, "notes", method)
     assert set(np.unique(assignments)) <= {0, 1}
