@@ -44,6 +44,21 @@ def test_rows_become_means_of_themselves_and_their_neighbours_of_length_one():
     np.testing.assert_array_equal(rows, np.float32([[4, 0], [0, 2], [0, 4], [3, 0]]))
 
 
+def test_rows_of_a_single_value_become_means_only():
+    rows, neighbours = np.float32([[1], [3], [-2], [8]]), np.array([[1], [0], [3], [-1]])
+    start = make_start(SMOOTHED, ["neighbour_kmeans"])
+    np.testing.assert_allclose(start.smoothed(rows, neighbours), [[2], [2], [3], [4]])
+
+
+def test_three_groups_of_one_column_are_found_from_smoothed_rows():
+    generator = np.random.default_rng(0)
+    groups = np.repeat(np.arange(3), 30)
+    rows = (10 * (groups + 1) + generator.normal(size=90)).astype(np.float32)[:, None]
+    neighbours = NearestNeighbors(n_neighbors=5).fit(rows).kneighbors(return_distance=False)
+    partition = find_partitions(make_start(SMOOTHED, ["neighbour_kmeans"]), rows, neighbours, [3], seed=0)[:, 0]
+    assert adjusted_rand_score(groups, partition) == 1
+
+
 def test_a_start_on_smoothed_rows_is_k_means_on_them(blobs):
     neighbours = NearestNeighbors(n_neighbors=6).fit(blobs).kneighbors(blobs, return_distance=False)[:, 1:]
     start = make_start(SMOOTHED, ["neighbour_kmeans"])

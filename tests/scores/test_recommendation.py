@@ -178,6 +178,20 @@ class TestChoice:
         assert choice.method == "net"
         assert "better than the best baseline tree, which is not certain" in choice.sentence
 
+    def test_the_figures_are_of_the_recommended_method_where_another_has_more_by_chance(self):
+        score = {"lucky": 1.4, "net": 1.2, "base": 1.0}
+        choice = choose(made_up(score, spread={"lucky": 1.0}), ["base"])
+        assert choice.method == choice.gain["method"] == "net"
+        assert "(net +0.200 nats" in choice.sentence
+        assert "lucky" not in choice.sentence
+
+    def test_a_baseline_that_may_be_better_by_chance_is_not_called_worse(self):
+        score = {"lucky": 1.4, "net": 1.2, "base": 1.0}
+        choice = choose(made_up(score, spread={"lucky": 1.0}), ["base", "lucky"])
+        assert choice.method == "net"
+        assert choice.gain["difference"] == pytest.approx(-0.2)
+        assert "better than base, as lucky does not (net -0.200 nats" in choice.sentence
+
     def test_the_comparison_is_paired(self):
         """Both scores vary widely, in the same resamples: their difference hardly does."""
         choice = choose(made_up({"net": 1.1, "base": 1.0}, spread={"net": 0.3, "base": 0.3}), ["base"])

@@ -35,7 +35,8 @@ class NeighbourKMeansStart(KMeansStart):
     """
 
     rounds: Annotated[int, Ge(1), Le(100)]
-    """Times that each row becomes the mean of itself and of the mean of its neighbours, then of length one."""
+    """Times that each row becomes the mean of itself and of the mean of its neighbours, then of length one, unless it
+    is a single value, of which only the sign would be left."""
 
     def smoothed(self, features: np.ndarray | sparse.csr_matrix, neighbours: np.ndarray) -> np.ndarray:
         """The rows that k-means sees, shape (n_samples, n_features), float32.
@@ -51,7 +52,8 @@ class NeighbourKMeansStart(KMeansStart):
         mean = sparse.csr_matrix((weights[is_there], place), shape=(len(rows), len(rows)), dtype=np.float32)
         for _ in range(self.rounds):
             rows = rows + mean @ rows
-            rows = rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+            length = np.linalg.norm(rows, axis=1, keepdims=True) if rows.shape[1] > 1 else 2.0  # of one value: the mean
+            rows = rows / np.maximum(length, np.finfo(np.float32).tiny)
         return rows
 
 

@@ -83,7 +83,8 @@ class Rows:
                     rng.integers(0, self.n_clusters, n_rows)
                 ]
             )
-            rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+            if self.width > 1:  # numbers of length one are all alike
+                rows /= np.linalg.norm(rows, axis=1, keepdims=True)
         return rows
 
 

@@ -182,7 +182,7 @@ class Choice(NamedTuple):
     sentence: str
     """Names the method first."""
     gain: dict[str, Any] | None
-    """Of the best neural method over the best baseline: names, difference and its interval; None without either."""
+    """Of the recommended or else the best neural method over the best baseline: names, difference and its interval; None without either."""
 
 
 def choose(scores: NeighbourScores, baselines: Sequence[str]) -> Choice:
@@ -204,13 +204,16 @@ def choose(scores: NeighbourScores, baselines: Sequence[str]) -> Choice:
     plainest = baselines[0]
     certain = [name for name in ranked if name != plainest and scores.interval(name, over=plainest)[0] > 0]
     method = certain[0] if certain else plainest
-    best, baseline = neural[0], next(name for name in ranked if name in baselines)
+    best = method if method in neural else neural[0]
+    baseline = next(name for name in ranked if name in baselines)
     rival = baseline if method in neural else method
     low, high = scores.interval(best, over=rival)
     difference = scores.score[best] - scores.score[rival]
     gain = {"method": best, "over": rival, "difference": difference, "interval": [low, high]}
     figures = f"{best} {difference:+.3f} nats, 95 % interval {low:+.3f} to {high:+.3f}"
-    if method in neural:
+    if method in neural and difference <= 0:
+        text = f"It certainly explains the neighbours of a row better than {plainest}, as {rival} does not ({figures})."
+    elif method in neural:
         certainly = "" if low > 0 else ", which is not certain"
         text = f"It explains the neighbours of a row better than the best baseline {rival}{certainly} ({figures})."
     elif difference > 0:

@@ -46,6 +46,22 @@ def test_columns_of_numbers_are_rows(tmp_path, name):
     assert json.loads(json.dumps(card, allow_nan=False)) == card
 
 
+@pytest.mark.parametrize(
+    ("name", "cells", "is_left_out"),
+    [
+        ("id", [1003, 1001, 1002, 1000, 1005, 1004], True),
+        ("Row_ID", range(6), True),
+        ("id", [1, 1, 2, 3, 4, 5], False),
+        ("id", [0.5, 1, 2, 3, 4, 5], False),
+        ("year", range(2000, 2006), False),
+    ],
+)
+def test_a_column_of_ids_is_no_number_of_the_rows(tmp_path, name, cells, is_left_out):
+    TABLE.assign(**{name: cells}).to_csv(tmp_path / "a.csv", index=False)
+    columns = load(tmp_path / "a.csv")[1]["reading"]["columns"]
+    assert columns == ["a", "b", "c", *([] if is_left_out else [name])]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
 @pytest.mark.parametrize("key", [None, "vector"])
 def test_a_column_of_lists_is_rows(tmp_path, name, key):

@@ -42,6 +42,11 @@ def test_a_shape_that_could_be_anything_is_refused(shape):
         arrange(np.zeros(shape, dtype=np.uint8), "auto")
 
 
+def test_numbers_without_a_second_axis_are_refused_with_a_way_out():
+    with pytest.raises(ValueError, match=r"got \(5,\); save array\[:, None\] if each number is a row"):
+        arrange(np.zeros(5), "auto")
+
+
 def test_four_channels_are_refused_with_a_way_out():
     with pytest.raises(ValueError, match=r"gives 4 channels; expected 1 or 3 .*layout: vectors"):
         arrange(np.zeros((5, 6, 7, 4), dtype=np.uint8), "nhwc")

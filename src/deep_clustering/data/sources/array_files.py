@@ -267,6 +267,7 @@ def _guess_layout(array: np.ndarray) -> str:
         raise ValueError(
             "ingestion: samples must have shape (n, n_features), (n, height, width), (n, channels, height, width) or "
             f"(n, height, width, channels), got {array.shape}"
+            f"{'; save array[:, None] if each number is a row' if array.ndim == 1 else ''}"
         )
     first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
     if first == last:

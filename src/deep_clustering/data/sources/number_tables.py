@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 _CELLS = 1000
 # Columns that a message names.
 _NAMED = 5
+# Columns of these names tell rows apart, if every row has another whole number there.
+_NAMES_OF_NUMBERS = ("id", "index", "row", "row_id")
 _HINT = "save it as UTF-8"
 
 
@@ -73,8 +75,8 @@ def choose_columns(table: "pd.DataFrame", key: str | None, besides: str | None, 
         where: Who asks and of which file, for the messages.
 
     Returns:
-        At least one name. Columns of texts, of nothing, and the numbers that pandas gives to rows are left out, which
-        is logged.
+        At least one name. Columns of texts, of nothing, and those that number the rows, by pandas or as an id, are left
+        out, which is logged.
 
     Raises:
         ValueError: if there is none, more than one of lists, or not that one.
@@ -160,9 +162,13 @@ def _holds_numbers(cells: "pd.Series") -> bool:
 
 
 def _counts_rows(cells: "pd.Series") -> bool:
-    """Whether a column is the numbers of rows that pandas writes without a name beside a table."""
-    is_unnamed = not str(cells.name) or str(cells.name).startswith("Unnamed: ")
-    return is_unnamed and cells.dtype.kind in "iu" and bool((np.diff(cells.to_numpy()) == 1).all())
+    """Whether a column numbers the rows: one that pandas writes without a name, or an id, each another whole number."""
+    if cells.dtype.kind not in "iu":
+        return False
+    name = str(cells.name).strip().casefold()
+    if name in _NAMES_OF_NUMBERS:
+        return cells.is_unique
+    return (not name or name.startswith("unnamed: ")) and bool((np.diff(cells.to_numpy()) == 1).all())
 
 
 def _with_points(cells: "pd.Series") -> "pd.Series":
