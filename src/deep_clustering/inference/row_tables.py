@@ -40,8 +40,8 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
     """The rows of a table, piece by piece.
 
     A table is read as the training's was; where the column of its texts is not found so, its separator and quote are
-    found out anew, and the column may also be called `text`. Of numbers the training's columns are taken, whatever stands
-    beside them.
+    found out anew, and the column may also be called `text`. Of numbers the training's columns are taken, whatever
+    stands beside them.
 
     Args:
         path: The table.

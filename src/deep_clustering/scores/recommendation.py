@@ -182,7 +182,8 @@ class Choice(NamedTuple):
     sentence: str
     """Names the method first."""
     gain: dict[str, Any] | None
-    """Of the recommended or else the best neural method over the best baseline: names, difference and its interval; None without either."""
+    """Of the recommended or else the best neural method over the best baseline: names, difference and its interval;
+    None without either."""
 
 
 def choose(scores: NeighbourScores, baselines: Sequence[str]) -> Choice:
