@@ -70,7 +70,14 @@ def train(tmp_path, tiny_options, parameters):
         rows_made, preparation = prepare(loaded.samples, loaded.split, card, vocabulary, options, loaded.texts)
         estimator = make_method(tiny_options(method, rows, n_clusters=2)).fit(rows_made)
         chosen = PredictorOptions(outlier_quantile=0.1, max_rows=0, data_set="folder_of_mine")
-        made = make_predictor(save_method(estimator), preparation, estimator.history_, rows_made, loaded.split, chosen)
+        made = make_predictor(
+            save_method(estimator),
+            preparation,
+            estimator.history_,
+            estimator.describe(rows_made).log_density,
+            loaded.split,
+            chosen,
+        )
         path = tmp_path / "predictor.safetensors"
         PredictorDataset(filepath=str(path)).save(made)
         return estimator.predict(rows_made), path

@@ -24,7 +24,13 @@ def fitted(tiny_options, parameters):
     def fit(method):
         estimator = make_method(tiny_options(method)).fit(rows[:150])
         model = save_method(estimator)
-        return estimator, rows, make_predictor(model, preparation, estimator.history_, rows, SPLIT, OPTIONS)
+        return (
+            estimator,
+            rows,
+            make_predictor(
+                model, preparation, estimator.history_, estimator.describe(rows).log_density, SPLIT, OPTIONS
+            ),
+        )
 
     made = {method: fit(method) for method in ("dcan", "neural_mixture", "kmeans", "gmm")}
     return made.__getitem__

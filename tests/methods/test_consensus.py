@@ -148,7 +148,7 @@ def test_each_option_is_needed():
 
 def test_a_range_of_numbers_of_clusters_is_refused(tiny_options):
     options = tiny_options("neural_mixture", "vectors", n_clusters={"min": 2, "max": 4}, start=CONSENSUS)
-    with pytest.raises(ValueError, match="n_clusters: a range needs another start, .*, got kind consensus"):
+    with pytest.raises(ValueError, match=r"n_clusters: a range needs another start, .*, got kind consensus"):
         make_method(options)
 
 

@@ -112,7 +112,7 @@ def test_a_collapsed_method_stands_between_features_and_evaluation(load, method)
     assert {"features", f"params:{method}"} <= sources(graph, method)
     assert "labels" not in sources(graph, method)
     shown = {f"{method}_{output}" for output in ("cluster_names", "assignments_csv", "assignments_parquet")}
-    assert targets(graph, method) == {*outputs, *shown, f"{method}.predictor"}
+    assert targets(graph, method) == {*outputs, *shown}
     for output in outputs:
         assert "evaluation" in targets(graph, output)
 

@@ -9,7 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from deep_clustering.data import tensor_files
-from deep_clustering.data.preparation import Preparation, RowArray, finish_rows, has_no_terms, open_eyes
+from deep_clustering.data.preparation import Preparation, finish_rows, has_no_terms, open_eyes
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.methods import Model, cluster_names, label_free_score, load_method
@@ -59,7 +59,7 @@ def make_predictor(
     model: Model,
     preparation: Preparation,
     history: Mapping[str, np.ndarray],
-    features: RowArray,
+    log_density: np.ndarray | None,
     split: np.ndarray,
     options: PredictorOptions,
 ) -> Predictor:
@@ -69,19 +69,20 @@ def make_predictor(
         model: The fitted method.
         preparation: How raw samples became its rows.
         history: What the training noted, with its label-free score.
-        features: The rows, shape (n_samples, ...).
+        log_density: Of each row, in nats, shape (n_samples,); None for a method without densities.
         split: What each row is for, shape (n_samples,).
         options: What counts as an outlier, and how many rows are taken.
 
     Returns:
         The predictor.
     """
-    densities = load_method(model).describe(select_fitted(features, split)).log_density
     rule = label_free_score(model.method)
     # Clusters that were changed since are of no training, and have no score of one.
     is_scored = rule is not None and f"final_{rule[0]}" in history
     score = Score(*rule, float(history[f"final_{rule[0]}"])) if rule is not None and is_scored else None
-    threshold = None if densities is None else float(np.quantile(densities, options.outlier_quantile))
+    threshold = None
+    if log_density is not None:
+        threshold = float(np.quantile(select_fitted(log_density, split), options.outlier_quantile))
     return Predictor(model.without_rows(), preparation, threshold, options.max_rows, score, options.data_set)
 
 

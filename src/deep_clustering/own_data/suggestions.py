@@ -20,8 +20,9 @@ _BACKBONE_SIDE, _BACKBONE_BYTES = 224, 3 * 2**30
 _FEWEST_TEXTS, _FEWEST_TERMS, _DIRECTIONS = 200, 50, 100
 _MAX_DF, _MIN_DF = 0.3, 2
 
-# Nearest rows that are views of a row; of few rows a share, lest they be of every kind.
-_NEIGHBOURS, _FEWEST_NEIGHBOURS = 20, 5
+# Nearest rows of a row, of which a quarter is held out and the others are its views; of few rows a share, lest they be
+# of every kind.
+_NEIGHBOURS, _FEWEST_NEIGHBOURS = 27, 5
 # From so many columns of like scales on, rows are taken for embeddings.
 _EMBEDDING_COLUMNS = 50
 

@@ -54,7 +54,14 @@ def test_a_fresh_process_predicts_the_same(kinds, tiny_options, tmp_path, monkey
         features, preparation = prepare(samples, split, card, vocabulary, options)
         estimator = make_method(tiny_options(method, form, n_clusters=3)).fit(features)
         chosen = PredictorOptions(outlier_quantile=0.2, max_rows=0, data_set="images")
-        predictor = make_predictor(save_method(estimator), preparation, estimator.history_, features, split, chosen)
+        predictor = make_predictor(
+            save_method(estimator),
+            preparation,
+            estimator.history_,
+            estimator.describe(features).log_density,
+            split,
+            chosen,
+        )
         path = tmp_path / "predictor.safetensors"
         path.write_bytes(to_bytes(predictor))
         run.log_model(name, ModelFiles(path=path, input_example=example_rows(preparation), metadata={}))

@@ -98,7 +98,7 @@ def bundle(
     model: Model,
     preparation: Preparation,
     history: dict[str, np.ndarray],
-    features: np.ndarray,
+    representation: dict[str, np.ndarray],
     split: np.ndarray,
     options: dict[str, Any],
 ) -> Predictor:
@@ -108,7 +108,7 @@ def bundle(
         model: The fitted method as plain data.
         preparation: How samples became rows.
         history: Diagnostics of the training, with its label-free score.
-        features: Rows, shape (n_samples, ...), float32.
+        representation: Of a method with densities "log_density" of each sample, in nats.
         split: What each row is for.
         options: Options, see `deep_clustering.inference.predictor.PredictorOptions`.
 
@@ -119,7 +119,7 @@ def bundle(
     from deep_clustering.options import build
 
     chosen = build(PredictorOptions, options, "predictor")
-    return make_predictor(model, preparation, history, features, split, chosen)
+    return make_predictor(model, preparation, history, representation.get("log_density"), split, chosen)
 
 
 def name_clusters(

@@ -21,7 +21,7 @@ def create_pipeline(name: str) -> Pipeline:
     said = ["assignments", "representation"]
     tables = ["assignments_csv", "assignments_parquet"]
     shown = [*said, "cluster_names", "row_ids", "predictor", "features"]
-    fitted = ["model", "preparation", "history", "features", "split", "params:predictor"]
+    fitted = ["model", "preparation", "history", "representation", "split", "params:predictor"]
     nodes = [
         Node(fit, [*inputs, *parameters], ["model", "history"], name="fit", tags="train"),
         Node(assign, ["model", "features"], said, name="assign", tags="predict"),
