@@ -155,6 +155,47 @@ def test_arrays_in_any_file(train, predict, tmp_path, kind, dtype):
     np.testing.assert_array_equal(predict(model, path)["cluster"], assigned)
 
 
+NUMBERS = np.concatenate([np.random.default_rng(0).normal(size=(9, 3)), 9 + np.zeros((4, 3))])
+MEASURED = pd.DataFrame(NUMBERS, columns=["a", "b", "c"]).assign(
+    name="x", id=range(13), species=["low"] * 9 + ["high"] * 4
+)
+TABLES_OF_NUMBERS = {
+    "rows.csv": lambda table, path: table.to_csv(path),
+    "rows.tsv": lambda table, path: table.to_csv(path, sep="\t", index=False),
+    "comma.csv": lambda table, path: table.to_csv(path, sep=";", decimal=",", index=False),
+    "rows.csv.gz": lambda table, path: table.to_csv(path, index=False),
+    "rows.jsonl": lambda table, path: table.to_json(path, orient="records", lines=True, double_precision=15),
+    "rows.parquet": lambda table, path: table.to_parquet(path),
+}
+
+
+@pytest.mark.parametrize("name", TABLES_OF_NUMBERS)
+def test_tables_of_numbers_beside_other_columns(train, predict, tmp_path, name):
+    path = tmp_path / name
+    TABLES_OF_NUMBERS[name](MEASURED, path)
+    assigned, model = train(arrays(path, labels="species"))
+    np.testing.assert_array_equal(predict(model, path)["cluster"], assigned)
+    assert len(set(assigned[:9])) == 1
+    assert assigned[-1] != assigned[0]
+    MEASURED[["c", "b", "a"]].to_csv(tmp_path / "turned.csv", index=False)
+    np.testing.assert_array_equal(predict(model, tmp_path / "turned.csv")["cluster"], assigned)
+    MEASURED[["a", "b", "c"]].set_axis(["x", "y", "z"], axis=1).to_csv(tmp_path / "renamed.csv", index=False)
+    np.testing.assert_array_equal(predict(model, tmp_path / "renamed.csv")["cluster"], assigned)
+    MEASURED[["a", "c"]].to_csv(tmp_path / "few.csv", index=False)
+    with pytest.raises(ValueError, match=r"few\.csv: no column 'b'"):
+        predict(model, tmp_path / "few.csv")
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "rows.jsonl", "rows.parquet"])
+def test_columns_of_lists(train, predict, tmp_path, name):
+    table = MEASURED[["name", "species"]].assign(vector=[row.tolist() for row in NUMBERS])
+    TABLES_OF_NUMBERS[name](table, tmp_path / name)
+    assigned, model = train(arrays(tmp_path / name, key="vector", labels="species"))
+    np.testing.assert_array_equal(predict(model, tmp_path / name)["cluster"], assigned)
+    TABLES_OF_NUMBERS[name](table.rename(columns={"vector": "other"}), tmp_path / f"new{name}")
+    np.testing.assert_array_equal(predict(model, tmp_path / f"new{name}", key="other")["cluster"], assigned)
+
+
 def test_an_archive_whose_samples_are_all_but_the_labels(train, predict, tmp_path):
     np.savez(tmp_path / "rows.npz", images=COLOUR, classes=BRIGHT)
     assigned, model = train(arrays(tmp_path / "rows.npz", labels="classes"))

@@ -1,13 +1,17 @@
 """New rows in tables: in which column the texts stand, or else numbers, and how the file is written."""
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
+
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import are_numbered, is_numbers
+from deep_clustering.data.sources.number_tables import numbers_of, read_whole
 from deep_clustering.data.sources.tables import open_table
 from deep_clustering.data.sources.text import texts_of
 from deep_clustering.inference.raw_rows import check_shape, expected_rows, text_columns
@@ -36,7 +40,8 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
     """The rows of a table, piece by piece.
 
     A table is read as the training's was; where the column of its texts is not found so, its separator and quote are
-    found out anew, and the column may also be called `text`.
+    found out anew, and the column may also be called `text`. Of numbers the training's columns are taken, whatever
+    stands beside them.
 
     Args:
         path: The table.
@@ -49,6 +54,10 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
     Raises:
         ValueError: if the file is damaged, empty, or lacks the column, or its rows have another number of cells.
     """
+    numbers = _find_numbers(path, preparation)
+    if numbers is not None:
+        check_shape(preparation, numbers.shape)
+        return (TablePiece(len(rows), rows, {}) for rows in _in_pieces(numbers, n_rows))
     tables, column = _find_texts(path, preparation, n_rows)
     first = next(tables, None)
     if first is None or not len(first):
@@ -59,6 +68,30 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
         _refuse_missing_header(first, path)
     check_shape(preparation, (1, len(first.columns)))
     return (TablePiece(len(table), table, {}) for table in chain([first], tables))
+
+
+def _find_numbers(path: Path, preparation: Preparation) -> np.ndarray | None:
+    """The columns of numbers that the training took, or the one of lists that is asked for; None if they are missing.
+
+    A table whose columns have other names is read whole, as one with a column for each value.
+    """
+    reading = preparation.reading
+    columns = [reading["key"]] if reading.get("key") is not None else reading.get("columns")
+    if not columns:
+        return None
+    stated = {name: reading[name] for name in _FORM if name in reading}
+    if stated:
+        (table,) = open_table(path, "predict", text_column=None, hint=_HINT, **stated)
+        table.columns = [str(name) for name in table.columns]
+    else:
+        table = read_whole(path, columns[0])
+    if not set(columns) <= set(table.columns) and math.prod(preparation.row_shape) == len(table.columns):
+        return None
+    return numbers_of(table, columns, f"predict: {path}")
+
+
+def _in_pieces(rows: np.ndarray, n_rows: int) -> Iterator[np.ndarray]:
+    return (rows[start : start + n_rows] for start in range(0, len(rows), n_rows))
 
 
 def _find_texts(path: Path, preparation: Preparation, n_rows: int) -> "tuple[Iterator[pd.DataFrame], str | None]":
