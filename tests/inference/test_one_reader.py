@@ -297,6 +297,15 @@ def test_what_is_said_of_new_texts_beats_what_the_model_knows(train, predict, tm
     assert predict(model, tmp_path / "gap.csv", on_empty="skip")["cluster"].tolist() == [-1, *assigned]
 
 
+def test_a_table_that_is_written_otherwise_is_found_out_anew(train, predict, tmp_path):
+    quoted = pd.DataFrame({"class": 1, "body": TEXTS})
+    quoted.to_csv(tmp_path / "quoted.csv", sep=";", quotechar="'", quoting=1, header=False, index=False)
+    _, other = train(text_table(tmp_path / "quoted.csv", column=1))
+    usual = pd.DataFrame({"body": [f"{text}, {text}; '{text}" for text in TEXTS]})
+    usual.to_csv(tmp_path / "usual.csv", index=False)
+    assert len(predict(other, tmp_path / "usual.csv", column="body")) == len(TEXTS)
+
+
 @pytest.mark.parametrize("features", [{}, {"encoder": "lsa", "lsa": 2, "min_df": 1, "max_df": 0.9}])
 def test_a_text_without_a_known_word_is_an_outlier(train, predict, tmp_path, caplog, features):
     pd.DataFrame({"text": TEXTS}).to_csv(tmp_path / "old.csv", index=False)

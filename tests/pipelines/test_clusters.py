@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from command_line import error_of, kedro_run, params
-from deep_clustering.datasets import JSONDataset, ModelDataset, NpzDataset, NumpyDataset, PredictorDataset
+from deep_clustering.datasets import (
+    JSONDataset,
+    ModelDataset,
+    NpzDataset,
+    NumpyDataset,
+    ParquetDataset,
+    PredictorDataset,
+)
 from deep_clustering.inference.predictor import Assigner
 from deep_clustering.methods import Model, load_method
 from deep_clustering.pipelines.training.nodes import assign, fit
@@ -141,6 +148,13 @@ def test_a_run_with_feedback_is_a_version_that_all_outputs_agree_on(project):
     np.testing.assert_array_equal(table["cluster"], after)
     assert set(table["name"][table["cluster"] == 1]) == {"ones"}
     assert set(table["name"][table["cluster"] != 1]) == {""}
+    np.save(project / "new.npy", load_last(project, NumpyDataset, "samples.npy")[:5])
+    model = versions(project, "predictor.safetensors")[-1]
+    result = kedro_run(project, "--pipelines=predict", params(model=str(model), input="new.npy"))
+    assert result.exit_code == 0, result.output
+    predicted = load_last(project, ParquetDataset, "predictions.parquet")
+    np.testing.assert_array_equal(predicted["cluster"], after[:5])
+    assert [name == "ones" for name in predicted["name"]] == (after[:5] == 1).tolist()
 
 
 @pytest.mark.parametrize(

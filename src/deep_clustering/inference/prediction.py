@@ -157,8 +157,8 @@ def _assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
     )
     if places:
         found = assigner.assign(piece.rows)
-        for column in found.columns:
-            values = table[column].to_numpy(copy=True)
+        for column in found.columns:  # that of the names is there only if somebody gave some
+            values = table[column].to_numpy(copy=True) if column in table else np.full(len(table), None, dtype=object)
             values[places] = found[column]
             table[column] = values
     return table

@@ -103,7 +103,12 @@ def _find_texts(path: Path, preparation: Preparation, n_rows: int) -> "tuple[Ite
     for column in text_columns(preparation):
         for form in forms:
             tables = open_table(path, "predict", text_column=column, n_rows=n_rows, hint=_HINT, **form)
-            first = next(tables, None)
+            try:
+                first = next(tables, None)
+            except ValueError:  # another separator may cut lines into unequal numbers of cells
+                if form is forms[-1]:
+                    raise
+                continue
             if first is None:
                 return iter(()), None
             if column in first.columns:

@@ -50,10 +50,10 @@ def write_files(
         OSError: if something cannot be written; nothing is left behind.
     """
     with _finished_folder(target) as part:
-        folders = [part / folder_name(cluster, name, len(names)) for cluster, name in enumerate(names)]
-        for folder in folders:
-            folder.mkdir()
         assigned = table[table["skipped"] == ""]
+        folders = [part / folder_name(cluster, name, len(names)) for cluster, name in enumerate(names)]
+        for cluster in sorted(set(assigned["cluster"])):  # one that is empty, as when it went into another, has none
+            folders[int(cluster)].mkdir()
         files = distinct_names(safe_name(name_of(one)) for one in assigned["id"])
         with _meter(len(assigned)) as count:
             for row, cluster, file in zip(assigned["row"], assigned["cluster"], files, strict=True):
@@ -85,12 +85,14 @@ def write_tables(
     shown = for_spreadsheets(table)
     with _finished_folder(target) as part, _meter(len(names)) as count:
         for cluster, name in enumerate(names):
+            count(1)
             members = shown[(table["cluster"] == cluster).fillna(False)].drop(columns="skipped")
+            if members.empty:
+                continue
             rows = members["row"].to_numpy(dtype=np.int64)
             values = _values(samples, rows, terms).set_axis(members.index)
             joined = pd.concat([members, for_spreadsheets(values)], axis=1)
             joined.to_csv(part / f"{folder_name(cluster, name, len(names))}.csv", index=False)
-            count(1)
         shown.to_csv(part / "assignments.csv", index=False)
     return target
 
