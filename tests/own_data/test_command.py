@@ -528,6 +528,17 @@ def test_outside_a_project_nothing_is_written(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["eye.npy"]
 
 
+def test_a_name_that_is_taken_is_told_before_the_data_is_looked_at(project):
+    (project / "conf/mine").mkdir()
+    output = new_data("mine", "--array", "nowhere.npy", succeeds=False)
+    assert "conf/mine exists" in output
+
+
+def test_values_that_are_all_the_same_are_refused(project):
+    np.save("same.npy", np.full((30, 4), 2.5))
+    assert "all values of same.npy are 2.5" in new_data("mine", "--array", "same.npy", succeeds=False)
+
+
 def test_a_refusal_needs_no_torch(project):
     np.save("nan.npy", np.full((5, 2), np.nan))
     code = (

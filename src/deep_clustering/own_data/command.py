@@ -12,7 +12,7 @@ from deep_clustering.data.feature_options import HOG
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
-from deep_clustering.own_data.environments import Environment, environment_files, write_environment
+from deep_clustering.own_data.environments import Environment, check_place, environment_files, write_environment
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, estimate
 from deep_clustering.own_data.look import Look, look, project_path
 from deep_clustering.own_data.request import Request, parse_budget
@@ -46,6 +46,7 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
         FileExistsError: if there is such an environment already, and it may not be replaced.
         ValueError: if the data cannot be clustered, or the request contradicts itself.
     """
+    check_place(request.name, conf, replace=request.force)
     seen = look(request)
     _weigh(seen.source, request)
     make_source(seen.source)

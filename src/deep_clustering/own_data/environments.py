@@ -93,6 +93,25 @@ def check_name(name: str) -> None:
         raise ValueError(f"new-data: '{name}' is reserved; Kedro has its own use for conf/base and conf/local")
 
 
+def check_place(name: str, conf: Path, *, replace: bool) -> None:
+    """Refuse an environment that could not be written, before anything is looked at for it.
+
+    Args:
+        name: Its name.
+        conf: The folder of environments.
+        replace: Whether a folder of that name may be replaced.
+
+    Raises:
+        FileNotFoundError: if there is no conf, as outside a project.
+        FileExistsError: if there is one of that name that may not be replaced.
+    """
+    folder = conf / name
+    if not conf.is_dir():
+        raise FileNotFoundError(f"new-data: no folder {conf.resolve()}; run this in the project's root")
+    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and replace)):
+        raise FileExistsError(f"new-data: {folder} exists; choose another name, or replace it with --force")
+
+
 def write_environment(environment: Environment, conf: Path, *, replace: bool) -> list[Path]:
     """Write conf/<name>: all files of it or none.
 
@@ -112,13 +131,10 @@ def write_environment(environment: Environment, conf: Path, *, replace: bool) ->
         FileExistsError: if the folder exists and may not be replaced.
         OSError: if something cannot be written; everything is as it was, or the message says where the former is.
     """
-    folder = conf / environment.name
-    if not conf.is_dir():
-        raise FileNotFoundError(f"new-data: no folder {conf.resolve()}; run this in the project's root")
-    former = conf / f".{environment.name}.replaced"
-    _put_back(former, folder)
-    if folder.is_symlink() or (folder.exists() and not (folder.is_dir() and replace)):
-        raise FileExistsError(f"new-data: {folder} exists; choose another name, or replace it with --force")
+    folder, former = conf / environment.name, conf / f".{environment.name}.replaced"
+    if conf.is_dir():
+        _put_back(former, folder)
+    check_place(environment.name, conf, replace=replace)
     texts = environment_files(environment)
     new = conf / f".{environment.name}.new"
     shutil.rmtree(new, ignore_errors=True)  # what a killed call has left
