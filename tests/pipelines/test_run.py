@@ -245,7 +245,7 @@ def test_images_that_cannot_be_read_are_in_the_tables(project, caplog):
     assert shown.loc["05b.png", "skipped"] == "not an image, or of a kind that is not read"
     assert shown.loc["'=03.png", "cluster"] != shown.loc["04.png", "cluster"]
     assert set(shown["cluster_name"]) - {""} == set(load_last(project, JSONDataset, "cluster_names.json"))
-    assert any("clusters, with their sizes: 0: " in record.getMessage() for record in caplog.records)
+    assert any("clusters: 0: " in record.getMessage() for record in caplog.records)
 
 
 def test_empty_texts_are_in_the_tables_with_the_numbers_of_the_file(project):

@@ -1,6 +1,7 @@
 """Nodes of the training pipeline."""
 
 import logging
+from textwrap import wrap
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 # Clusters whose names a log line has.
 _NAMED = 20
+# Characters of a line of the log, without its time and level.
+_WIDTH = 100
 
 
 def fit(
@@ -154,7 +157,8 @@ def name_clusters(
     names = cluster_names.with_given(names, representation.get("names", np.zeros(0, dtype=np.str_)).tolist())
     sizes = np.bincount(assignments, minlength=len(names))
     listed = "; ".join(f"{cluster}: {name} ({sizes[cluster]})" for cluster, name in enumerate(names[:_NAMED]))
-    logger.info("clusters, with their sizes: %s%s", listed, "; ..." if len(names) > _NAMED else "")
+    for line in wrap(f"clusters: {listed}{'; ...' if len(names) > _NAMED else ''}", _WIDTH):
+        logger.info("%s", line)
     return names
 
 
