@@ -58,29 +58,10 @@ def test_what_is_no_image_is_refused(images, message):
         gradient_rows(images, [0, 255])
 
 
-def test_new_images_are_prepared_as_those_of_training():
+def test_new_images_are_prepared_as_those_of_training(parameters):
     images = np.random.default_rng(0).integers(0, 256, (40, 1, 16, 16), dtype=np.uint8)
     card = {"name": "made-up", "sha256": {"samples": "0"}, "value_range": [0, 255]}
-    options = {
-        "scaling": "range",
-        "postprocess": "centre_l2",
-        "backbone": "hog",
-        "beside_gradients": False,
-        "weights": "DEFAULT",
-        "size": 224,
-        "layer": "avgpool",
-        "batch_size": 8,
-        "precision": "auto",
-        "device": "cpu",
-        "cache": "",
-        "encoder": None,
-        "pooling": "cls",
-        "max_tokens": 512,
-        "lsa": 100,
-        "max_terms": 20000,
-        "max_df": 0.3,
-        "min_df": 2,
-    }
+    options = parameters["features"] | {"postprocess": "centre_l2", "backbone": "hog"}
     rows, preparation = prepare(images, both(40), card, {"terms": [], "idf": None}, options)
     np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-5)
     np.testing.assert_array_equal(open_preparation(preparation)(images[3:5]), rows[3:5])

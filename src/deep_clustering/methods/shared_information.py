@@ -57,18 +57,31 @@ def pair_log_likelihood(first: Tensor, second: Tensor, n_clusters: int) -> Tenso
         Scalar in [0, entropy of the shares], in nats, at the share of noise that is best; pairs count in both orders.
     """
     joint = _joint(first, second, n_clusters).cpu().double()
-    same, shares = joint.diagonal(), joint.sum(dim=1)
+    return best_log_likelihood(joint.diagonal(), joint.sum(dim=1))
+
+
+def best_log_likelihood(same: Tensor, shares: Tensor) -> Tensor:
+    """Equation (13) of any number of partitions at once, from what it depends on.
+
+    Args:
+        same: Share of the pairs that lie both in each cluster, shape (..., n_clusters), double precision.
+        shares: Share of the rows of pairs in each cluster, same shape.
+
+    Returns:
+        Shape (...), in nats, at the share of noise that is best.
+    """
     is_used = same > 0
-    same, excess = same[is_used], 1 / shares[is_used] - 1
-    differing = (1 - same.sum()).clamp_min(0)
+    excess = torch.where(is_used, 1 / torch.where(is_used, shares, 1.0) - 1, 0.0)
+    differing = (1 - same.sum(dim=-1)).clamp_min(0)
     # Concave in the noise e: its slope falls, and the best e is where it passes 0, or an end of [0, 1].
-    low, high = torch.zeros(()).double(), torch.ones(()).double()
+    low, high = torch.zeros_like(differing), torch.ones_like(differing)
     for _ in range(_HALVINGS):
         noise = (low + high) / 2
-        rises = differing / noise > (same * excess / (1 + (1 - noise) * excess)).sum()
+        rises = differing / noise > (same * excess / (1 + (1 - noise.unsqueeze(-1)) * excess)).sum(dim=-1)
         low, high = torch.where(rises, noise, low), torch.where(rises, high, noise)
     noise = (low + high) / 2
-    return (same * torch.log1p((1 - noise) * excess)).sum() + torch.special.xlogy(differing, noise)
+    kept = (same * torch.log1p((1 - noise.unsqueeze(-1)) * excess)).sum(dim=-1)
+    return kept + torch.special.xlogy(differing, noise)
 
 
 def _joint(first: Tensor, second: Tensor, n_clusters: int) -> Tensor:

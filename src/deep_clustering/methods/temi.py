@@ -26,7 +26,7 @@ Deviations from the paper, or choices where it is silent
     M2 the rate of a batch of B rows is the given one times B / 256, of the rows that a batch has where there are
         fewer; it rises linearly from nothing over the warm-up and stays                       learning_rate, warmup
     M3 of the trained heads the one of least loss in the last epoch is kept, with its teacher's weights; the authors'
-        evaluation also reports the best checkpoint by labels, which nothing here does
+        evaluation also reports the best checkpoint by the classes, which nothing here does
     M4 an epoch leaves out the rows that fill no batch, as there; of fewer rows than a batch has, all are one batch
     M5 neighbours are found by the method itself among the rows as they come, so that those which other methods are
         given do not change it                                                                 n_neighbours

@@ -1,20 +1,20 @@
-"""TURTLE: the labels of a data set that a linear classifier learns fastest.
+"""TURTLE: the assignments of a data set that a linear classifier learns fastest.
 
 Gadetsky, Jiang and Brbic, "Let go of your labels with unsupervised transfer", ICML 2024, arXiv 2406.07236. Equations
-and settings as in the authors' public code, mlbio-epfl/turtle. Linear task encoders label the rows; a linear classifier
-that starts anew learns these labels by a few steps; the labels are moved towards what it has learned.
+and settings as in the authors' public code, mlbio-epfl/turtle. Linear task encoders assign the rows; a linear
+classifier that starts anew learns these assignments by a few steps; they are moved towards what it has learned.
 
 Symbols
     z_s       the row in space s: its columns of representation s                 spaces
     theta_s   task encoder of space s, linear                                     TaskEncoder
-    tau_k(x)  label, the probability of cluster k                                 tau
+    tau_k(x)  probability of cluster k                                            tau
     w_s       inner classifier of space s, linear                                 inner
     gamma     weight of the entropy                                               entropy_weight
     M, T      inner steps for each outer step, and outer steps                    inner_steps, steps
     H         task encoders that are trained side by side                         heads
 
 Equations
-    (1) labels         tau(x) = mean_s tau_s(x),  tau_s(x) = softmax(g * v/|v| z_s + b),  |v| by cluster
+    (1) assignments    tau(x) = mean_s tau_s(x),  tau_s(x) = softmax(g * v/|v| z_s + b),  |v| by cluster
     (2) inner problem  w = M steps of Adam from a random start on sum_s mean_i CE(w_s(z_si), tau(x_i)), tau fixed
     (3) outer problem  one step of Adam on sum_s mean_i CE(w_s(z_si), tau(x_i)) - gamma sum_s H(mean_i tau_s(x_i)),
                        w fixed: only tau has a gradient
@@ -26,7 +26,7 @@ Deviations from the paper, or choices where it is silent
         has, each batch is all of them, as there. The last pass is finished, so that there may be some more steps
     T2 several task encoders may be trained side by side on the same batches, each as if it were alone; the one of
         least (3) is kept, a mean over about the last hundred steps, since each inner start is random        heads
-    T3 the paper tells settings apart by the cross-validated accuracy of a classifier on its own labels; here runs
+    T3 the paper tells settings apart by the cross-validated accuracy of a classifier on its own assignments; here runs
         compare by (3), too
     T4 several representations stand side by side in the columns of the rows                                 spaces
 """

@@ -134,7 +134,7 @@ def _plan(
     estimates: dict[str, Estimate] = {
         name: estimate(parameters[name], rows, clock) for name in _METHODS if name not in refused
     }
-    recommendation = parameters.get("recommendation", {"refits": 0, "refit_share": 0.0})
+    recommendation = parameters["recommendation"]
     around = Circumstances(
         n_samples=seen.n_samples,
         budget=budget,

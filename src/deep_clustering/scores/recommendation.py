@@ -27,8 +27,6 @@ from deep_clustering.data.neighbours import is_held_out
 
 # Permutations that a score must exceed: by chance it does so once in so many and one.
 _PERMUTATIONS = 19
-# Halvings of the interval that holds the best share of noise.
-_HALVINGS = 50
 _INTERVAL = (2.5, 97.5)
 # Adjusted Rand index from which a second fit is called the same partition, and much the same.
 SURE, _FAIRLY_SURE = 0.9, 0.7
@@ -137,6 +135,10 @@ def _pair_log_likelihoods(owner: np.ndarray, first: np.ndarray, second: np.ndarr
     Returns:
         Shape (n_resamples,).
     """
+    import torch  # not with the options, which are checked before anything heavy is loaded
+
+    from deep_clustering.methods.shared_information import best_log_likelihood
+
     n_clusters = int(max(first.max(), second.max())) + 1
     shape = (counts.shape[1], n_clusters)
 
@@ -149,30 +151,8 @@ def _pair_log_likelihoods(owner: np.ndarray, first: np.ndarray, second: np.ndarr
     same = count(owner[is_same], first[is_same])
     either = count(owner, first) + count(owner, second)
     n_pairs = (counts @ np.bincount(owner, minlength=counts.shape[1]))[:, None]
-    return _best_log_likelihood(same / n_pairs, either / (2 * n_pairs))
-
-
-def _best_log_likelihood(same: np.ndarray, shares: np.ndarray) -> np.ndarray:
-    """Log-likelihood of pairs, relative to independence, at the share of noise that is best.
-
-    Args:
-        same: Share of the pairs that lie both in each cluster, shape (..., n_clusters).
-        shares: Share of the rows of pairs in each cluster, same shape.
-
-    Returns:
-        In nats for each pair, shape (...).
-    """
-    excess = np.where(same > 0, 1 / np.where(same > 0, shares, 1.0) - 1, 0.0)
-    differing = np.maximum(1 - same.sum(axis=-1), 0)
-    # Concave in the noise: its slope falls, and the best noise is where it passes 0, or an end of [0, 1].
-    low, high = np.zeros_like(differing), np.ones_like(differing)
-    for _ in range(_HALVINGS):
-        noise = (low + high) / 2
-        slope = differing / noise - (same * excess / (1 + (1 - noise[..., None]) * excess)).sum(axis=-1)
-        low, high = np.where(slope > 0, noise, low), np.where(slope > 0, high, noise)
-    noise = (low + high) / 2
-    kept = (same * np.log1p((1 - noise[..., None]) * excess)).sum(axis=-1)
-    return kept + np.where(differing > 0, differing * np.log(noise), 0.0)
+    scores = best_log_likelihood(torch.from_numpy(same / n_pairs), torch.from_numpy(either / (2 * n_pairs)))
+    return scores.numpy()
 
 
 class Choice(NamedTuple):
