@@ -28,7 +28,7 @@ def create_pipeline(name: str) -> Pipeline:
         Node(bundle, fitted, "predictor", name="bundle", tags="predict"),
         Node(
             name_clusters,
-            [*said, "samples", "vocabulary", "row_ids"],
+            [*said, "samples", "vocabulary", "row_ids", "preparation"],
             "cluster_names",
             name="name_clusters",
             tags="predict",
