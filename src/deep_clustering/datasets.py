@@ -11,7 +11,7 @@ from deep_clustering.data.datasets import (
     TableDataset,
     TextDataset,
 )
-from deep_clustering.inference.datasets import PredictionsDataset, PredictorDataset
+from deep_clustering.inference.datasets import PredictionsDataset, PredictionsTableDataset, PredictorDataset
 
 __all__ = [
     "JSONDataset",
@@ -20,6 +20,7 @@ __all__ = [
     "NumpyDataset",
     "ParquetDataset",
     "PredictionsDataset",
+    "PredictionsTableDataset",
     "PredictorDataset",
     "PreparationDataset",
     "SparseDataset",

@@ -51,9 +51,10 @@ def score_clustering(
         options: Fields of `EvaluationOptions`.
 
     Returns:
-        "metrics", "collapsed", "warnings", "occupancy", "contingency", "reliability" (None without labels or of a hard
-        clustering), "selection" (None unless the number of clusters was a range), "candidates" (empty if there was
-        nothing to choose from), "curves" and "cost", all plain JSON values.
+        "metrics", "collapsed", "warnings", "occupancy", "retired" (numbers whose clusters went into others), "feedback"
+        (parameters that change the clusters in the same way again), "contingency", "reliability" (None without labels
+        or of a hard clustering), "selection" (None unless the number of clusters was a range), "candidates" (empty if
+        there was nothing to choose from), "curves" and "cost", all plain JSON values.
 
     Raises:
         ValueError: if labels, assignments or options do not fit.
@@ -74,7 +75,7 @@ def score_clustering(
     values = _label_free(assignments, latent, history, there, evaluation)
     warnings = metrics.collapse_warnings(there, *_explained(values))
     for warning in warnings:
-        logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
+        logger.warning("collapse: %s (occupancy %s)", warning, there.tolist())
     known = labels >= 0
     contingency, table, n_classes = None, None, None
     if known.any():
@@ -96,6 +97,8 @@ def score_clustering(
         "collapsed": bool(warnings),
         "warnings": warnings,
         "occupancy": counts.tolist(),
+        "retired": np.asarray(representation.get("retired", []), dtype=np.int64).tolist(),
+        "feedback": str(history.get("under_feedback", "")),
         "contingency": contingency,
         "reliability": _plain(table) if table else None,
         "selection": selection,

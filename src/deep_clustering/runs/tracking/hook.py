@@ -142,7 +142,8 @@ class MLflowTracking:
         records.check_kinds(pipeline, catalog)
         if "ParallelRunner" in str(run_params.get("runner")):
             logger.warning("the processes of ParallelRunner report nothing to MLflow: no metrics, no files")
-        name = records.run_name(run_params, self._data_set, settings["seed"])
+        data_set = self._data_set_of(pipeline)
+        name = records.run_name(run_params, data_set, settings["seed"])
         versions = records.input_versions(pipeline, catalog) | (run_params.get("load_versions") or {})
         tags = self._describe(run_params, versions)
         if options.parent is not None:
@@ -157,12 +158,12 @@ class MLflowTracking:
             return
         self.last_run_id = run.run_id
         self._tracked = _Tracked(
-            recorder=Recorder(run=run, data_set=self._data_set, log_model=options.log_model, register=options.register),
+            recorder=Recorder(run=run, data_set=data_set, log_model=options.log_model, register=options.register),
             catalog=catalog,
             previous_sigterm=_exit_on_sigterm(),
         )
         atexit.register(self._finish, "KILLED")
-        used = {"data_set": self._data_set, **records.used_parameters(pipeline, self._parameters)}
+        used = {"data_set": data_set, **records.used_parameters(pipeline, self._parameters)}
         self._write("parameters", lambda tracked: tracked.run.log_params(used))
 
     @hook_impl
@@ -208,6 +209,14 @@ class MLflowTracking:
         reason = redact_url(f"{type(error).__name__}: {error}")[:MAX_ERROR]
         self._write("the error", lambda tracked: tracked.run.log_tags({"error": reason}))
         self._finish("FAILED")
+
+    def _data_set_of(self, pipeline: Pipeline) -> str:
+        """The data set of the environment, but of predictions that of the model, with whose outputs they lie."""
+        if "params:predict" not in pipeline.inputs() or "params:ingestion" in pipeline.inputs():
+            return self._data_set
+        from deep_clustering.inference.prediction import data_set_of
+
+        return data_set_of(self._parameters["params:predict"])
 
     def _describe(self, run_params: Mapping[str, Any], load_versions: Mapping[str, str]) -> dict[str, str]:
         command = provenance.command_to_repeat(run_params, load_versions)
