@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
+from deep_clustering.methods import is_baseline
 from deep_clustering.own_data.estimates import Estimate
 
 # Fewest epochs worth training, by method; of fewer that are suggested, these.
@@ -72,7 +73,8 @@ def plan_run(estimates: Mapping[str, Estimate], refused: Mapping[str, str], arou
     """Fit a run into a time.
 
     First the maps get fewer points, then the networks fewer epochs, all by the same share and none fewer than a floor;
-    then the method that takes longest is left out, until what is left fits, or only k-means and DCAN are left.
+    then the baseline that takes longest is left out, at last NMM-EM, until what is left fits, or only k-means and DCAN
+    are left.
 
     Args:
         estimates: Of each method with the epochs that are meant, in their order.
@@ -89,7 +91,7 @@ def plan_run(estimates: Mapping[str, Estimate], refused: Mapping[str, str], arou
         candidates = [name for name in chosen if name not in _STAY]
         if plan.seconds <= around.budget or not candidates:
             return plan
-        longest = max(candidates, key=lambda name: plan.estimates[name].seconds)
+        longest = max(candidates, key=lambda name: (is_baseline(name), plan.estimates[name].seconds))
         estimate = plan.estimates[longest]
         epochs = f" with {estimate.epochs} epochs" if estimate.per_epoch else ""
         left_out[longest] = f"{in_words(estimate.seconds)}{epochs}, for which there is no time"

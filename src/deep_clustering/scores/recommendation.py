@@ -30,6 +30,8 @@ _PERMUTATIONS = 19
 _INTERVAL = (2.5, 97.5)
 # Adjusted Rand index from which a second fit is called the same partition, and much the same.
 SURE, _FAIRLY_SURE = 0.9, 0.7
+# Nats by which the same partition's score differs under other numbers of its clusters.
+_EQUAL = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,40 +169,43 @@ class Choice(NamedTuple):
 
 
 def choose(scores: NeighbourScores, baselines: Sequence[str]) -> Choice:
-    """Recommend the partition that says most of near rows, and the plainest baseline where none certainly says more.
+    """Recommend the neural partition that says most of near rows, unless a baseline says as much.
 
     Args:
         scores: Scores of the partitions.
         baselines: Names of those that are baselines, the plainest first.
 
     Returns:
-        The choice: of the methods that exceed the plainest baseline with a 95 % interval above 0 the one of the
-        greatest score.
+        The choice: the neural method of the greatest score, if that exceeds the plainest baseline's and no baseline
+        certainly exceeds it, with a 95 % interval of the difference above 0. Else the best of the baselines that
+        certainly exceed it or, where it says no more than the plainest, those that certainly exceed that one, or else
+        the plainest.
     """
     ranked = sorted(scores.score, key=lambda name: -scores.score[name])  # stable: of equal scores the first
     neural = [name for name in ranked if name not in baselines]
     if not (baselines and neural):
         method = ranked[0]
         return Choice(method, _alone(method, ranked) + _by_chance(scores, method), None)
-    plainest = baselines[0]
-    certain = [name for name in ranked if name != plainest and scores.interval(name, over=plainest)[0] > 0]
-    method = certain[0] if certain else plainest
-    best = method if method in neural else neural[0]
-    baseline = next(name for name in ranked if name in baselines)
-    rival = baseline if method in neural else method
+    best, plainest = neural[0], baselines[0]
+    says_more = scores.score[best] > scores.score[plainest] + _EQUAL
+    bar = best if says_more else plainest
+    above = [name for name in ranked if name in baselines and scores.interval(name, over=bar)[0] > 0]
+    method = above[0] if above else bar
+    rival = next(name for name in ranked if name in baselines) if method == best else method
     low, high = scores.interval(best, over=rival)
     difference = scores.score[best] - scores.score[rival]
     gain = {"method": best, "over": rival, "difference": difference, "interval": [low, high]}
     figures = f"{best} {difference:+.3f} nats, 95 % interval {low:+.3f} to {high:+.3f}"
-    if method in neural and difference <= 0:
-        text = f"It certainly explains the neighbours of a row better than {plainest}, as {rival} does not ({figures})."
-    elif method in neural:
+    if method != best:
+        text = f"No neural partition explains the neighbours of a row better than it ({figures})."
+    elif difference > 0:
         certainly = "" if low > 0 else ", which is not certain"
         text = f"It explains the neighbours of a row better than the best baseline {rival}{certainly} ({figures})."
-    elif difference > 0:
-        text = f"No neural partition certainly explains the neighbours of a row better than it ({figures})."
     else:
-        text = f"No neural partition explains the neighbours of a row better than it ({figures})."
+        text = (
+            f"It explains the neighbours of a row better than {plainest}; {rival} explains them better still, which "
+            f"is not certain ({figures})."
+        )
     return Choice(method, f"Recommended: {method}. {text}{_by_chance(scores, method)}", gain)
 
 
