@@ -1,12 +1,14 @@
 """The classes that a catalog names: `type: deep_clustering.datasets.<class>`, wherever their code lies."""
 
 from deep_clustering.data.datasets import (
+    FigureDataset,
     JSONDataset,
     ModelDataset,
     NpzDataset,
     NumpyDataset,
     ParquetDataset,
     PreparationDataset,
+    ScoresDataset,
     SparseDataset,
     TableDataset,
     TextDataset,
@@ -14,6 +16,7 @@ from deep_clustering.data.datasets import (
 from deep_clustering.inference.datasets import PredictionsDataset, PredictorDataset
 
 __all__ = [
+    "FigureDataset",
     "JSONDataset",
     "ModelDataset",
     "NpzDataset",
@@ -22,6 +25,7 @@ __all__ = [
     "PredictionsDataset",
     "PredictorDataset",
     "PreparationDataset",
+    "ScoresDataset",
     "SparseDataset",
     "TableDataset",
     "TextDataset",
