@@ -1,7 +1,7 @@
 """The pictures of a run and of a comparison that stand in the catalog by themselves, as matplotlib figures."""
 
 from collections.abc import Mapping
-from math import ceil
+from math import ceil, sqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from deep_clustering.reporting.texts import describe_curve, describe_metric
 
 # Metrics that stand side by side, the first group of which a comparison has any; the first of them sorts.
 _COMPARED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette",))
-_COLUMNS = 3
+_MAX_COLUMNS = 4
 
 
 class Pictures(NamedTuple):
@@ -105,7 +105,7 @@ def _draw_curves(scores: Mapping[str, Any], options: Mapping[str, Any]) -> Figur
     )
     if not curves:
         return _draw_note(f"{scores['method']} has no epochs: nothing was recorded over them")
-    n_columns = min(_COLUMNS, len(curves))
+    n_columns = min(_MAX_COLUMNS, ceil(sqrt(len(curves))))
     n_rows = ceil(len(curves) / n_columns)
     figure, axes = figures.make_axes(3.3 * n_columns, 2.3 * n_rows, n_rows, n_columns)
     for one, curve in zip(axes, curves, strict=False):

@@ -1,11 +1,8 @@
 """Nodes of the reporting pipelines."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def project(
@@ -87,7 +84,7 @@ def report(
     data_card: dict[str, Any],
     cluster_names: list[str],
     options: dict[str, Any],
-) -> "tuple[str, Figure, Figure, Figure]":
+) -> tuple[str, Any, Any, Any]:
     """Write the page of a run, and draw it.
 
     Args:
@@ -100,7 +97,7 @@ def report(
 
     Returns:
         page: a self-contained HTML page.
-        map, clusters, curves: see `deep_clustering.reporting.pictures.Pictures`.
+        map, clusters, curves: matplotlib figures, see `deep_clustering.reporting.pictures.Pictures`.
     """
     from deep_clustering.reporting.page import write_report
     from deep_clustering.reporting.pictures import draw_pictures
@@ -168,7 +165,7 @@ def pick_table(recommendation: dict[str, Any], **tables: Any) -> tuple[Any, Any]
 
 def compare_methods(
     recommendation: dict[str, Any], failures: dict[str, str] | None = None, **scores: dict[str, Any]
-) -> "tuple[Any, str, Figure]":
+) -> tuple[Any, str, Any]:
     """Put the scores of several methods side by side.
 
     Args:
@@ -179,7 +176,7 @@ def compare_methods(
     Returns:
         table: a pandas.DataFrame with one row per method.
         page: a self-contained HTML page.
-        figure: the scores as a dot plot.
+        figure: the scores as a dot plot, a matplotlib figure.
     """
     import pandas as pd
 
