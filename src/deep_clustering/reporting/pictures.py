@@ -107,7 +107,11 @@ def _draw_curves(scores: Mapping[str, Any], options: Mapping[str, Any]) -> Figur
         return _draw_note(f"{scores['method']} has no epochs: nothing was recorded over them")
     n_columns = min(_MAX_COLUMNS, ceil(sqrt(len(curves))))
     n_rows = ceil(len(curves) / n_columns)
-    figure, axes = figures.make_axes(3.3 * n_columns, 2.3 * n_rows, n_rows, n_columns)
+    width, height = 3.3 * n_columns, 2.4 * n_rows
+    edges = {"left": 0.6 / width, "right": 1 - 0.15 / width, "bottom": 0.5 / height, "top": 1 - 0.35 / height}
+    spaces = {"wspace": 0.25, "hspace": 0.6}
+    figure, axes = figures.make_axes(width, height, n_rows, n_columns, gridspec_kw=edges | spaces)
+    figure.set_layout_engine("none")  # the constrained one takes a second for so many axes
     for one, curve in zip(axes, curves, strict=False):
         figures.plot_curves(one, curve.epoch, curve.series, curve.reference)
         one.set_title(describe_curve(curve.name)[0], fontsize=10, color=figures.INK)
