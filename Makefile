@@ -76,8 +76,10 @@ audit: $(VENV)/audit.ok ## Report known weaknesses of the installed packages; ne
 viz: $(VENV)/viz.ok ## Open the pipelines in the browser
 	@$(BIN)/kedro viz run --env=$(ENV)
 
-viz-build: $(VENV)/viz.ok ## Write the pipelines as a static site to build/
-	@$(BIN)/kedro viz build
+viz-build: export KEDRO_ENV := $(ENV)
+viz-build: $(VENV)/viz.ok ## Write the pipelines and the latest results of ENV as a static site to build/
+	@$(BIN)/kedro viz build --include-previews
+	@$(BIN)/python docs/hooks/graph_site.py build
 
 ui: $(VENV)/run.ok ## Open the tracked runs in the browser
 	@$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}

@@ -1,12 +1,14 @@
 """The classes that a catalog names: `type: deep_clustering.datasets.<class>`, wherever their code lies."""
 
 from deep_clustering.data.datasets import (
+    FigureDataset,
     JSONDataset,
     ModelDataset,
     NpzDataset,
     NumpyDataset,
     ParquetDataset,
     PreparationDataset,
+    ScoresDataset,
     SparseDataset,
     TableDataset,
     TextDataset,
@@ -14,6 +16,7 @@ from deep_clustering.data.datasets import (
 from deep_clustering.inference.datasets import PredictionsDataset, PredictionsTableDataset, PredictorDataset
 
 __all__ = [
+    "FigureDataset",
     "JSONDataset",
     "ModelDataset",
     "NpzDataset",
@@ -23,6 +26,7 @@ __all__ = [
     "PredictionsTableDataset",
     "PredictorDataset",
     "PreparationDataset",
+    "ScoresDataset",
     "SparseDataset",
     "TableDataset",
     "TextDataset",
