@@ -392,10 +392,10 @@ class NeuralMixture(Describing):
         self.encoder_.eval()
         trunk, last = self.encoder_[:-1], self.encoder_[-1]
 
-        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
             latent = trunk(self.view.plain(batch))
             joint = self._log_joint(self.split(last(latent)))[:, 0]
-            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1)
+            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1), joint
 
         return describe_in_chunks(describe, Rows(features, self.device_))
 

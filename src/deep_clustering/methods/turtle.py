@@ -279,10 +279,11 @@ class TURTLE(Describing):
         check_rows(features, "turtle", self.row_shape_)
         self.encoder_.eval()
 
-        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
             logits = self.encoder_(batch)[:, :, 0]
             tau = torch.softmax(logits, dim=2).mean(dim=1)
-            return tau.argmax(dim=1), tau, logits.flatten(1), tau.sum(dim=1)
+            log_tau = torch.logsumexp(torch.log_softmax(logits, dim=2), dim=1)
+            return tau.argmax(dim=1), tau, logits.flatten(1), tau.sum(dim=1), log_tau
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
 
