@@ -114,6 +114,7 @@ class DCAN(Describing):
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcan"
+    epochs_before: ClassVar = 0
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
     former_label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")

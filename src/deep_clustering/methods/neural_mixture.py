@@ -121,6 +121,7 @@ from deep_clustering.methods.starts import (
     NoStart,
     Overclustering,
     check_drawn_rows,
+    epochs_before,
     fit_before,
     held_epochs,
     make_start,
@@ -220,6 +221,7 @@ class NeuralMixture(Describing):
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
         check_drawn_rows(self._start, max(self.candidates))
+        self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.origins = origins(self._start, self.heads)
 

@@ -166,6 +166,7 @@ class TEMI(Describing):
     label_free_score: ClassVar[tuple[str, str]] = ("pair_loss", "min")
     compile: ClassVar = "off"
     shown: ClassVar = ("loss", "agreement")
+    epochs_before: ClassVar = 0
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]

@@ -185,6 +185,7 @@ class TURTLE(Describing):
     shown: ClassVar = ("objective", "entropy")
     precision: ClassVar = "fp32"
     compile: ClassVar = "off"
+    epochs_before: ClassVar = 0
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
