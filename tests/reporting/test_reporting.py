@@ -165,6 +165,14 @@ class TestProjectLatent:
             project_latent(np.zeros((20, 2)), seed=0, max_points=2)
 
 
+def test_labels_have_a_checksum_only_where_there_are_labels():
+    assignments = np.array([0, 1, 0, 1])
+    unknown = np.full(4, -1)
+    assert "SHA-256 of labels" not in report_of(assignments, unknown, 2)
+    known = {"n_classes": 2, "class_names": ["a", "b"], "class_counts": [2, 2]}
+    assert "SHA-256 of labels" in report_of(assignments, assignments, 2, card=known)
+
+
 class TestSelectMembers:
     def test_ends_of_a_cluster_and_blanks(self):
         top = np.array([0.9, 0.6, 0.8, 0.7, 0.95, 0.99], dtype=np.float32)
