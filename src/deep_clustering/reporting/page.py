@@ -123,7 +123,8 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Licence", str(card["licence"]), ""),
         ("Protocol", str(card["protocol"]), ""),
     ]
-    hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in card["sha256"].items()]
+    known = {part: digest for part, digest in card["sha256"].items() if part != "labels" or card["n_classes"]}
+    hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in known.items()]
     return rows + hashes
 
 

@@ -17,8 +17,8 @@ def project(
 
     Args:
         assignments: Cluster of each sample.
-        representation: Latent and responsibilities of each sample.
-        samples: The samples, for the certainty of hard clusterings and for what the map shows under the pointer.
+        representation: Latent and certainty of each sample.
+        samples: The samples, for what the map shows under the pointer.
         labels: Class of each sample, -1 where unknown.
         vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
@@ -28,16 +28,15 @@ def project(
         the samples that answer to the pointer.
     """
     from deep_clustering.reporting.hover import pick_shown
-    from deep_clustering.reporting.members import certainty
     from deep_clustering.reporting.options import make_reporting
     from deep_clustering.reporting.projection import project_latent
+    from deep_clustering.scores.certainty import certainty_of
 
     options = make_reporting(reporting)
-    responsibilities = representation["responsibilities"]
     return {
         "coordinates": project_latent(representation["latent"], seed=0, max_points=options.map_points),
         "assignments": assignments,
-        "certainty": certainty(assignments=assignments, responsibilities=responsibilities, samples=samples),
+        "certainty": certainty_of(assignments, representation).certainty,
         "labels": labels,
         **pick_shown(samples, terms=vocabulary["terms"], n_shown=options.hover_points, seed=0),
     }
@@ -65,13 +64,13 @@ def pick_members(
     """
     from deep_clustering.reporting.members import select_members
     from deep_clustering.reporting.options import make_reporting
+    from deep_clustering.scores.certainty import certainty_of
 
-    responsibilities = representation["responsibilities"]
     return select_members(
         assignments=assignments,
-        responsibilities=responsibilities,
+        certainty=certainty_of(assignments, representation),
         samples=samples,
-        n_clusters=responsibilities.shape[1],
+        n_clusters=representation["responsibilities"].shape[1],
         n_members=make_reporting(reporting).members,
         terms=vocabulary["terms"],
     )

@@ -72,25 +72,34 @@ def fit(
     return noted, history | cost
 
 
-def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def assign(
+    model: Model, features: np.ndarray, split: np.ndarray, space: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Apply a fitted method to the rows.
 
     Args:
         model: The fitted method as plain data.
         features: Rows, shape (n_samples, ...), float32.
+        split: What each row is for; near rows among the fitted ones say what certainties are worth.
+        space: Options of the neighbours, in which rows are near.
 
     Returns:
         assignments: cluster of each row, shape (n_samples,), int64.
         representation: "latent" (n_samples, latent_dim) and "responsibilities" (n_samples, n_clusters), float32;
+            "certainty", "log_odds" and "silhouette" (n_samples,), float64, see `deep_clustering.scores.certainty`;
             of a method with densities also "log_density" (n_samples,), in nats; of changed clusters also "retired",
             numbers of clusters that there are no more, and "names", one for each number, empty where there is none.
     """
+    from deep_clustering.data.sources.samples import FITTED
     from deep_clustering.methods import load_method
     from deep_clustering.methods.corrections import Corrected
+    from deep_clustering.scores.certainty import rate_certainty
 
     method = load_method(model)
     described = method.describe(features)
+    certainty = rate_certainty(described, features, space, (split & FITTED) > 0)
     representation = {"latent": described.latent, "responsibilities": described.responsibilities}
+    representation |= certainty._asdict()
     if described.log_density is not None:
         representation["log_density"] = described.log_density
     if isinstance(method, Corrected):

@@ -262,7 +262,10 @@ class MLflowTracking:
             signal.signal(signal.SIGTERM, tracked.previous_sigterm)
         run = tracked.run
         logger.info("tracked as run %s (%s)", run.name, run.run_id)
-        logger.info("in %s; `make ui` shows it", run.uri)
+        if run.is_served:
+            logger.info("its page: %s", run.address)
+        else:
+            logger.info("in %s; `make ui` shows it at %s", run.uri, run.address)
         if status != "FINISHED" and tracked.seconds and _may_pass(tracked.error):
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
 
