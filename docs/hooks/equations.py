@@ -1,7 +1,7 @@
 r"""Equations in TeX as MathML, which browsers typeset without scripts and fonts from elsewhere.
 
-A line `$$`, TeX, and a line `$$` make an equation of its own line; `\tag{3}` numbers it, and `\begin{aligned}` with `\\`
-breaks it, which narrow screens need. Between single dollars TeX stands within a sentence. GitHub shows all of it, too.
+A line `$$`, TeX, and a line `$$` make an equation of its own line; `\tag{3}` numbers it, and `\begin{aligned}` with
+`\\` breaks it, which narrow screens need. Between single dollars TeX stands within a sentence. GitHub shows all of it.
 """
 
 import re

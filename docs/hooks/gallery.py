@@ -69,7 +69,9 @@ def write_docstrings(folder: Path) -> None:
 
 
 RECIPES = (
-    Recipe("digits", "1,797 images of handwritten digits, 8 x 8 pixels", ("kedro run --pipelines=dcan",), "digits/dcan"),
+    Recipe(
+        "digits", "1,797 images of handwritten digits, 8 x 8 pixels", ("kedro run --pipelines=dcan",), "digits/dcan"
+    ),
     Recipe(
         "wine",
         "178 wines, 13 chemical measurements each",
@@ -127,7 +129,9 @@ def shown(folder: Path) -> str:
         made = (folder / f"{recipe.name}.html").exists()
         report = f"[Open the report](gallery/{recipe.name}.html)" if made else "`make gallery` makes the report."
         commands = "\n".join(recipe.commands)
-        parts.append(f"## {recipe.name}\n\n{recipe.rows[0].upper()}{recipe.rows[1:]}. {report}\n\n```sh\n{commands}\n```")
+        parts.append(
+            f"## {recipe.name}\n\n{recipe.rows[0].upper()}{recipe.rows[1:]}. {report}\n\n```sh\n{commands}\n```"
+        )
     return "\n\n".join(parts)
 
 
