@@ -121,12 +121,13 @@ def test_the_equations_that_open_a_method_are_typeset(site, page, module):
     equations = re.findall(r"<math.*?</math>", shown, flags=re.DOTALL)
     assert len(equations) > len(numbers)
     assert not any("\\" in equation for equation in equations)
+    assert not re.search(r"</p>\s*(<span>)?<math", shown)  # within its sentence
 
 
 def test_tex_that_is_not_known_stops_the_build(hooks):
     from equations import with_mathml
 
-    assert with_mathml("of $x_i$ costs").startswith("of <math")
+    assert with_mathml("of $x_i$ costs").startswith("of <span><math")
     assert with_mathml("$$\na \\tag{7}\n$$").endswith('<span class="number">(7)</span></div>')
     assert with_mathml("kedro run # costs $5") == "kedro run # costs $5"
     with pytest.raises(ValueError, match=r"'\\nosuch' cannot be typeset"):

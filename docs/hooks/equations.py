@@ -26,7 +26,8 @@ def with_mathml(markdown: str) -> str:
     Raises:
         ValueError: if a command of TeX is not known.
     """
-    return _INLINE.sub(lambda found: _typeset(found[1], "inline"), _DISPLAYED.sub(_displayed, markdown))
+    displayed = _DISPLAYED.sub(_displayed, markdown)
+    return _INLINE.sub(lambda found: f"<span>{_typeset(found[1], 'inline')}</span>", displayed)  # `math` begins a block
 
 
 def _displayed(found: re.Match[str]) -> str:
