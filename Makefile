@@ -13,7 +13,7 @@ WORKERS ?= 2
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types docs audit viz viz-build ui clean help
+.PHONY: run test lint types docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -62,8 +62,17 @@ lint: $(VENV)/test.ok ## Style of the code
 types: $(VENV)/test.ok ## Types of the code
 	@$(BIN)/mypy
 
+build/gallery/made.ok: $(VENV)/run.ok docs/hooks/gallery.py
+	@echo "Running the three recipes of the gallery; this takes some minutes once."
+	@$(BIN)/python docs/hooks/gallery.py
+	@touch $@
+
+gallery: ## Make the reports of the gallery anew
+	@rm -f build/gallery/made.ok
+	@$(MAKE) --no-print-directory build/gallery/made.ok
+
 docs: export NO_MKDOCS_2_WARNING := 1
-docs: $(VENV)/docs.ok ## Write the documentation as a static site to build/docs
+docs: $(VENV)/docs.ok build/gallery/made.ok ## Write the documentation as a static site to build/docs
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "build/docs/index.html"
 
