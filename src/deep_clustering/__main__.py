@@ -74,6 +74,8 @@ def make_project(here: Path, conf: Path | None = None) -> Path:
     Raises:
         ValueError: if something of these names is there already.
     """
+    from deep_clustering.pipelines.parameters import packaged_conf
+
     taken = [name for name in ("conf", "pyproject.toml") if (here / name).exists()]
     if taken:
         raise ValueError(
@@ -90,12 +92,6 @@ def make_project(here: Path, conf: Path | None = None) -> Path:
     return here
 
 
-def packaged_conf() -> Path:
-    """The configuration that came with the package; of an editable installation, that of the checkout."""
-    packaged = PACKAGE / "conf"
-    return packaged if packaged.is_dir() else PACKAGE.parents[1] / "conf"
-
-
 def _make_project_here() -> Path:
     try:
         root = make_project(Path.cwd())
@@ -107,8 +103,8 @@ def _make_project_here() -> Path:
 
 def _log_as(root: Path | None) -> None:
     """Log as the project says; Kedro asks when it is imported, and looks where the user stands."""
-    file = (root / "conf" if root else packaged_conf()) / "logging.yml"
-    if file.is_file():
+    file = root / "conf/logging.yml" if root else None
+    if file and file.is_file():
         os.environ.setdefault("KEDRO_LOGGING_CONFIG", str(file))
 
 
