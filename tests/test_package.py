@@ -11,7 +11,8 @@ from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
 
-from deep_clustering.__main__ import make_project, packaged_conf
+from deep_clustering.__main__ import make_project
+from deep_clustering.pipelines.parameters import packaged_conf
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 
 ROOT = Path(__file__).parents[1]
