@@ -45,7 +45,8 @@ def read_options(method: str, env: str = "base", **changes: Any) -> dict[str, An
     Raises:
         ValueError: if there is no configuration of this name, or the method has none of these options.
     """
-    known: dict[str, Any] = OmegaConfigLoader(str(packaged_conf()), env=env, **CONFIG_LOADER_ARGS)["parameters"]
+    arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    known: dict[str, Any] = OmegaConfigLoader(str(packaged_conf()), env=env, **arguments)["parameters"]
     methods = {name for name, options in known.items() if isinstance(options, dict) and "method" in options}
     if method not in methods:
         raise ValueError(f"unknown method '{method}' ({closest(method, methods)})")
