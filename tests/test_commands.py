@@ -37,7 +37,7 @@ def typed(text: str) -> Iterator[str]:
 def mentioned(text: str) -> Iterator[str]:
     """Commands between backquotes; some are only a name."""
     for found in re.finditer(rf"(?<!`)`({PROGRAM})`", text):
-        yield " ".join(found[1].split())
+        yield " ".join(found[1].partition(" && ")[0].split())
 
 
 def every(program: str) -> set[str]:
