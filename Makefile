@@ -13,7 +13,7 @@ WORKERS ?= 2
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types docs gallery audit viz viz-build ui clean help
+.PHONY: run test lint types results picture wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -61,6 +61,21 @@ lint: $(VENV)/test.ok ## Style of the code
 
 types: $(VENV)/test.ok ## Types of the code
 	@$(BIN)/mypy
+
+RESULTS := docs/results/digits.csv
+
+results: $(VENV)/run.ok ## Run every seed of the README's table anew, and write the table
+	@$(BIN)/kedro sweep --envs=digits --pipelines=dcan,dcan_literal,neural_mixture,neural_mixture_literal,kmeans,gmm,ward,tsne_gmm --seeds=0-9 --threads=1 --folder=data/sweeps/digits
+	@cp data/sweeps/digits/runs.csv $(RESULTS)
+	@$(BIN)/kedro leaderboard $(RESULTS) --readme=README.md --brief --baseline=tsne_gmm
+	@$(BIN)/kedro leaderboard $(RESULTS) --readme=docs/results/index.md
+
+picture: $(VENV)/run.ok ## Draw the picture of the README from a run of DCAN
+	@$(BIN)/kedro run --pipelines=dcan --env=digits
+	@$(BIN)/python docs/pictures.py data docs/clusters
+
+wheel: $(VENV)/test.ok ## Build the package into dist/
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 build/gallery/made.ok: $(VENV)/run.ok docs/hooks/gallery.py
 	@echo "Running the three recipes of the gallery; this takes some minutes once."

@@ -246,7 +246,8 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
 )
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option("--readme", type=_Typed(path_type=Path), help="Put the table between the markers in this file.")
-def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None) -> None:
+@click.option("--brief", is_flag=True, help="Four columns: method, ACC, its difference to --baseline, CPU seconds.")
+def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None, brief: bool) -> None:
     """Summarise the runs of SOURCE, a sweep's folder or its runs.csv, with 95 % intervals."""
     from deep_clustering.sweep import leaderboard
 
@@ -255,10 +256,11 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
             table, _ = leaderboard.write_files(source, baseline)
         else:
             table = leaderboard.make_leaderboard(leaderboard.read_runs(source), baseline)
+        text = leaderboard.to_brief_markdown(table, baseline or "kmeans") if brief else leaderboard.to_markdown(table)
         if readme is not None:
-            leaderboard.replace_in_readme(readme, source.stem, leaderboard.to_markdown(table))
+            leaderboard.replace_in_readme(readme, source.stem, text)
         else:
-            click.echo(leaderboard.to_markdown(table) if form == "md" else table.to_csv(index=False), nl=False)
+            click.echo(text if form == "md" else table.to_csv(index=False), nl=False)
 
 
 @cli.command("consensus")

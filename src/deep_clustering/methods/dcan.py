@@ -1,8 +1,8 @@
 """DCAN: deep clustering with an adversarial clustering loss in latent space.
 
-Lim, "Deep clustering via adversarial nets", arXiv 2412.08933. An encoder maps a sample to a latent; a discriminator
-learns to tell draws from the sample's assigned cluster from the encoder's latents; the encoder learns to fool it, so
-that the Jensen-Shannon divergence between both shrinks. There is neither pretraining nor a decoder.
+Lim, "Deep clustering using adversarial net based clustering loss", arXiv 2412.08933. An encoder maps a sample to a
+latent; a discriminator learns to tell draws from the sample's assigned cluster from the encoder's latents; the encoder
+learns to fool it, so that the Jensen-Shannon divergence between both shrinks. There is no pretraining and no decoder.
 
 Symbols
     E(x), z          encoder and whitened latent              encoder, latent       (n, latent_dim)
