@@ -51,9 +51,10 @@ def score_clustering(
         options: Fields of `EvaluationOptions`.
 
     Returns:
-        "metrics", "collapsed", "warnings", "occupancy", "contingency", "reliability" (None without labels or of a hard
-        clustering), "selection" (None unless the number of clusters was a range), "candidates" (empty if there was
-        nothing to choose from), "curves" and "cost", all plain JSON values.
+        "metrics", "collapsed", "warnings", "occupancy", "retired" (numbers whose clusters were merged or dissolved on
+        request), "contingency", "reliability" (None without labels or of a hard clustering), "selection" (None unless
+        the number of clusters was a range), "candidates" (empty if there was nothing to choose from), "curves" and
+        "cost", all plain JSON values.
 
     Raises:
         ValueError: if labels, assignments or options do not fit.
@@ -96,6 +97,7 @@ def score_clustering(
         "collapsed": bool(warnings),
         "warnings": warnings,
         "occupancy": counts.tolist(),
+        "retired": [int(number) for number in representation.get("retired", [])],
         "contingency": contingency,
         "reliability": _plain(table) if table else None,
         "selection": selection,

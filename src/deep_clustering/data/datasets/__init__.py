@@ -2,13 +2,14 @@
 
 from deep_clustering.data.datasets.arrays import NpzDataset, NumpyDataset, SparseDataset
 from deep_clustering.data.datasets.models import ModelDataset, PreparationDataset
-from deep_clustering.data.datasets.tables import JSONDataset, ParquetDataset, TableDataset, TextDataset
+from deep_clustering.data.datasets.tables import JSONDataset, PageDataset, ParquetDataset, TableDataset, TextDataset
 
 __all__ = [
     "JSONDataset",
     "ModelDataset",
     "NpzDataset",
     "NumpyDataset",
+    "PageDataset",
     "ParquetDataset",
     "PreparationDataset",
     "SparseDataset",
