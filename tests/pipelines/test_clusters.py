@@ -139,7 +139,10 @@ def test_a_run_with_feedback_is_a_version_that_all_outputs_agree_on(project):
     np.testing.assert_array_equal(said["responsibilities"].argmax(axis=1), after)
     assert said["retired"].tolist() == [3]
     scores = load_last(project, JSONDataset, "scores.json")
-    assert (scores["n_clusters"], scores["collapsed"]) == (10, False)
+    assert (scores["n_clusters"], scores["collapsed"], scores["retired"]) == (10, False, [3])
+    page = versions(project, "report.html")[-1].read_text()
+    assert "</i>Cluster 3" not in page
+    assert "<span>empty</span>" not in page
     names = load_last(project, JSONDataset, "cluster_names.json")
     assert (len(names), names[1]) == (11, "ones")
     table = Assigner(load_last(project, PredictorDataset, "predictor.safetensors")).assign(

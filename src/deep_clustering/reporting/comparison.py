@@ -16,7 +16,7 @@ from deep_clustering.reporting.texts import describe_metric, format_number
 # itself, such as the silhouette of its latent, or how many rows moved between its last snapshots, do not.
 COMPARED = ("acc", "nmi", "ari", "purity", "neighbour_score", "silhouette_of_features", "n_occupied", "largest_share")
 COST = ("cpu_seconds", "peak_memory_mb")
-WHOLE = ("n_occupied", *COST)
+WHOLE = ("n_occupied", "peak_memory_mb")
 SORT_KEYS = ("acc", "neighbour_score", "silhouette_of_features")
 PLOTTED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette_of_features",))
 _ADVICE = ("Kind", "Neighbour score", "95 % interval", "By chance", "Pairs in one cluster", "Clusters")
@@ -131,11 +131,16 @@ def _rows(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     for method, values in shown.iterrows():
         cells = []
         for name, value in values.items():
-            whole = str(name) in WHOLE and value == value
-            text = format_number(round(value) if whole else value)
+            text = _cell(str(name), value)
             cells.append((text, value == best.get(name), describe_metric(str(name)).label))
         rows.append({"name": str(method), "cells": cells})
     return rows
+
+
+def _cell(name: str, value: float) -> str:
+    if value == value and name in WHOLE:
+        return format_number(round(value))
+    return f"{value:,.1f}" if value == value and name == "cpu_seconds" else format_number(value)
 
 
 def _panel(metrics: pd.DataFrame) -> Panel | None:
