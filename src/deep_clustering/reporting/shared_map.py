@@ -44,7 +44,7 @@ def draw_shared_map(
     """
     rows = draw_rows(features.shape[0], _MAX_ROWS)
     drawn = flatten_rows(features[rows])
-    if sparse.issparse(drawn):
+    if not isinstance(drawn, np.ndarray):
         n_axes = min(MAX_AXES, min(drawn.shape) - 1)
         drawn = TruncatedSVD(n_axes, random_state=0).fit_transform(drawn) if n_axes > 0 else drawn.toarray()
     of_rows = {name: clusters[rows] for name, clusters in assignments.items()}
