@@ -18,15 +18,12 @@ def register_pipelines(compared: Sequence[str] = COMPARED) -> dict[str, Pipeline
         Pipeline name to pipeline; `predict` takes new rows.
     """
     prepare = ingestion.create_pipeline() + features.create_pipeline()
-    namespaces = {
-        name: training.create_pipeline(name) + evaluation.create_pipeline(name) + reporting.create_pipeline(name)
-        for name in NAMESPACES
-    }
-    compare = reporting.create_comparison(list(compared))
+    namespaces = {name: training.create_pipeline(name) + evaluation.create_pipeline(name) for name in NAMESPACES}
+    beside = [namespaces[name] + reporting.create_pipeline(name, beside=compared) for name in compared]
     return {
-        "__default__": sum((namespaces[method] for method in compared), prepare) + compare,
+        "__default__": sum(beside, prepare) + reporting.create_comparison(list(compared), with_reports=True),
         "prepare": prepare,
-        "compare": compare,
+        "compare": reporting.create_comparison(list(compared), with_reports=False),
         "predict": prediction.create_pipeline(),
-        **{name: prepare + pipeline for name, pipeline in namespaces.items()},
+        **{name: prepare + pipeline + reporting.create_pipeline(name) for name, pipeline in namespaces.items()},
     }

@@ -142,7 +142,10 @@ def test_a_run_with_feedback_is_a_version_that_all_outputs_agree_on(project):
     assert (scores["n_clusters"], scores["collapsed"], scores["retired"]) == (10, False, [3])
     former = versions(project, "model.safetensors")[0].parent.name
     assert scores["feedback"] == f"feedback=feedback.csv,clusters.model={former}"
-    assert f",{scores['feedback']}</span>" in versions(project, "report.html")[-1].read_text(encoding="utf-8")
+    page = versions(project, "report.html")[-1].read_text(encoding="utf-8")
+    assert f",{scores['feedback']}</span>" in page
+    assert "</i>Cluster 3" not in page
+    assert "<span>empty</span>" not in page
     names = load_last(project, JSONDataset, "cluster_names.json")
     assert (len(names), names[1], names[3]) == (11, "ones", "retired 3")
     table = Assigner(load_last(project, PredictorDataset, "predictor.safetensors")).assign(

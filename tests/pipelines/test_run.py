@@ -1,5 +1,6 @@
 """Every pipeline, run as Kedro runs it: outputs, versions, repeatability, what happens without labels."""
 
+import re
 import shutil
 import struct
 
@@ -52,6 +53,13 @@ def test_all_methods_see_the_same_features_and_are_compared(project):
     table = pd.read_csv(versions(project, "comparison.csv")[-1])
     assert set(table["method"]) == set(COMPARED)
     assert len(versions(project, "scores.json")) == len(COMPARED)
+    assert "silhouette" not in table  # each method has a space of its own
+    assert table["silhouette_of_features"].notna().all()
+    pages = {path.parents[2].name: path for path in versions(project, "report.html")}
+    assert set(pages) == {*COMPARED, "comparison"}
+    for name, page in pages.items():
+        targets = [page.parent / link for link in re.findall(r'<a href="(\.\./[^"]*)"', page.read_text())]
+        assert {target.resolve() for target in targets} == {path for other, path in pages.items() if other != name}
 
 
 def test_a_run_without_a_name_compares_what_the_configuration_names(project):

@@ -12,7 +12,6 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
-from browser import browsing, find_chromium
 from deep_clustering.reporting.figures import PALETTE, draw_certainty_map, encode_figure, encode_image, frame_of
 from deep_clustering.reporting.hover import arrange_sheet, pick_shown, shrink
 from deep_clustering.reporting.members import select_members
@@ -123,8 +122,8 @@ class TestShown:
 
     def test_none_is_none(self):
         page = page_of(grey_images(), n_shown=0)
-        assert "<script" not in page
-        assert "script-src" not in page
+        assert page.count("<script") == 1  # that of any page
+        assert 'id="points"' not in page
         assert "Point at a dot" not in page
 
 
@@ -232,12 +231,6 @@ def to_lab(linear):
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if find_chromium() is None:
-        pytest.skip("no Chromium or Chrome on this machine")
-    with browsing(tmp_path_factory.mktemp("browser")) as page:
-        yield page
 
 
 PLACE = """(() => {
@@ -267,7 +260,7 @@ def test_a_browser_shows_the_sample_under_the_pointer(browser, images_page, tmp_
     browser.point(*browser.run(PLACE % (25, 1)))  # row 25 is at (25, 1), alone
     seen = browser.run(SEEN)
     assert not seen["hidden"]
-    assert seen["text"].split("\n")[:2] == ["row 25", "cluster 1, certainty 0.90"]
+    assert seen["text"].split("\n")[:2] == ["row 25", "cluster 1 (odd), certainty 0.90"]
     assert f"{ATTACK}25.png" in seen["text"]
     assert seen["pixel"] == [150, 150, 150, 255]  # 6 times its row
     assert seen["rings"] == 3

@@ -14,6 +14,7 @@ from deep_clustering.reporting.members import select_members
 from deep_clustering.reporting.page import write_report
 from deep_clustering.reporting.panels import reference_level
 from deep_clustering.reporting.projection import project_latent
+from deep_clustering.reporting.shared_map import draw_shared_map
 from deep_clustering.reporting.texts import METRICS, describe_curve, describe_metric
 from deep_clustering.scores.certainty import Certainty, certainty_of
 
@@ -62,7 +63,18 @@ def scores_of(assignments, labels, n_clusters, *, epochs=3, names=None, **change
     return scores | changes
 
 
-def report_of(assignments, labels, n_clusters, *, samples=None, card=None, options=None, cluster_names=None, **changes):
+def report_of(
+    assignments,
+    labels,
+    n_clusters,
+    *,
+    samples=None,
+    card=None,
+    options=None,
+    cluster_names=None,
+    siblings=(),
+    **changes,
+):
     """Page about a run on `samples`, by default points in a plane."""
     if samples is None:
         samples = np.random.default_rng(0).normal(size=(len(assignments), 2)).astype(np.float32)
@@ -98,6 +110,7 @@ def report_of(assignments, labels, n_clusters, *, samples=None, card=None, optio
         data_card=data_card | (card or {}),
         options=options,
         cluster_names=cluster_names,
+        siblings=siblings,
     )
 
 
@@ -228,11 +241,13 @@ class TestSelectMembers:
 
 class TestReport:
     def test_escapes_what_comes_from_the_data(self, labelled):
-        assert "<script" not in labelled
+        assert ATTACK not in labelled
+        assert labelled.count("<script") == 1  # the page's own
         assert "&lt;script&gt;" in labelled
 
     def test_loads_nothing(self, labelled):
-        references = re.findall(r"""(?:src|href|url|action|srcset)\s*[=(]\s*["']?([^"'\s>)]+)""", labelled)
+        without_script = re.sub("<script>.*</script>", "", labelled, flags=re.DOTALL)
+        references = re.findall(r"""(?:src|href|url|action|srcset)\s*[=(]\s*["']?([^"'\s>)]+)""", without_script)
         assert references
         assert all(reference.startswith(("data:", "#")) for reference in references)
         assert "@import" not in labelled
@@ -437,6 +452,25 @@ class TestReport:
         assert "</i>Cluster 3 <span>empty</span>" in page
         assert ATTACK not in page
 
+    def test_clusters_that_were_merged_on_request_are_no_empty_ones(self):
+        assignments = np.repeat([0, 2], 6)
+        page = report_of(assignments, no_labels(12), 4, retired=[3])
+        assert re.findall(r"</i>Cluster (\d)", page) == ["0", "1", "2"]
+        assert "Empty: 1. Merged or dissolved on request: 3." in page
+        assert "the smallest cluster 1 with 0" in page
+        assert "sizes of 3 clusters, 1 of them empty" in page
+
+    def test_methods_of_the_same_run_are_linked(self, labelled):
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, siblings=["ward", "gmm"])
+        links = re.findall(r'<a href="../../../(\w+)/report.html/THIS_VERSION/report.html">', page)
+        assert links == ["comparison", "ward", "gmm"]
+        assert "THIS_VERSION" not in labelled
+
+    def test_curves_and_facts_of_the_run_are_folded_at_the_end(self, labelled):
+        folded = re.findall(r'<section id="(\w+)">\s*<details>', labelled)
+        assert folded == ["curves", "run"]
+        assert all(f'<a href="#{name}">' in labelled for name in folded)
+
     def test_names_of_another_run_are_refused(self):
         with pytest.raises(ValueError, match="cluster_names has 2 clusters, expected 3"):
             report_of(np.repeat(np.arange(3), 4), no_labels(12), 3, cluster_names=["a", "b"])
@@ -510,11 +544,11 @@ class TestComparison:
         return write_comparison(table=self.table(runs), all_scores=runs)
 
     def test_sorted_by_accuracy_missing_last(self):
-        page = self.page(bad={"acc": 0.2}, blind={"silhouette": 0.9}, good={"acc": 0.8})
+        page = self.page(bad={"acc": 0.2}, blind={"silhouette_of_features": 0.9}, good={"acc": 0.8})
         assert re.findall(r'<th scope="row">(\w+)', page) == ["good", "bad", "blind"]
 
     def test_sorted_by_silhouette_without_accuracy(self):
-        page = self.page(bad={"silhouette": 0.1}, good={"silhouette": 0.9})
+        page = self.page(bad={"silhouette_of_features": 0.1}, good={"silhouette_of_features": 0.9})
         assert re.findall(r'<th scope="row">(\w+)', page) == ["good", "bad"]
 
     def test_best_of_a_column_is_bold_and_descriptive_columns_have_none(self):
@@ -527,7 +561,8 @@ class TestComparison:
     def test_escapes_and_loads_nothing(self):
         runs = self.runs(**{ATTACK: {"acc": 0.5}})
         page = write_comparison(table=self.table(runs), all_scores=runs)
-        assert "<script" not in page
+        assert ATTACK not in page
+        assert page.count("<script") == 1  # the page's own
         assert not re.search(r'(?:src|href)="(?!data:)', page)
         assert "one seed" in page
 
@@ -556,12 +591,54 @@ class TestComparison:
         first = re.search(r"</h1>\s*<p>(.*?)</p>", page, flags=re.DOTALL)[1]
         sentence = "Recommended: plain. Nothing &lt;is&gt; better."
         assert first == f"<strong>{sentence}</strong> A second fit agrees: sure."
+        assert page.index("Recommended:") < page.index("<section")
         section = page[page.index("Without labels") :]
         rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', section, flags=re.DOTALL)
         assert [name for name, _ in rows] == ["plain", "net"]
         cells = [re.findall(r"<td.*?>(?:<strong>)?(.*?)(?:</strong>)?</td>", text) for _, text in rows]
         assert cells[0][:6] == ["baseline", "1.250", "1.000 to 1.500", "0.010", "0.875", "4"]
         assert [cells[1][place] for place in (0, 1, 6)] == ["neural", "0.500", "0.375"]
+
+    def test_what_methods_say_in_a_space_of_their_own_is_no_column(self):
+        own = {"acc": 0.5, "silhouette": 0.987, "stability": 0.876, "js_divergence": 0.765, "log_likelihood": 0.654}
+        page = self.page(a=own, b=own | {"acc": 0.25, "silhouette_of_features": 0.125})
+        assert not re.search("0.987|0.876|0.765|0.654", page)
+        assert "Silhouette of the features" in page
+        assert "0.125" in page
+
+    def test_cost_stands_beside_the_scores_and_ranks_nothing(self):
+        page = self.page(a={"acc": 0.5, "cpu_seconds": 12.34, "peak_memory_mb": 1234.5}, b={"acc": 0.25})
+        (row,) = re.findall(r'<th scope="row">a</th>(.*?)</tr>', page, flags=re.DOTALL)
+        assert re.findall(r'data-label="([^"]*)">([^<]*)</td>', row)[-2:] == [
+            ("CPU seconds", "12.3"),
+            ("Peak MB", "1,234"),
+        ]
+        assert re.findall(r"<b>([^<]+)</b>", page) == ["0.500"]
+
+    def test_a_name_leads_to_the_report_of_its_method_unless_it_has_none(self):
+        runs = self.runs(a={"acc": 0.5}, b={"acc": 0.25}, c={"acc": 0.125})
+        page = write_comparison(table=self.table(runs), all_scores=runs, reported=["a", "b"], failures={"b": "no page"})
+        assert re.findall(r'<a href="([^"]*)">(\w+)</a>', page) == [
+            ("../../../a/report.html/THIS_VERSION/report.html", "a")
+        ]
+
+    def test_maps_side_by_side_and_the_agreement_of_each_two(self):
+        runs = self.runs(a={"acc": 0.25}, plain={"acc": 0.5})
+        clusters = {"plain": np.arange(12) % 2, "a": 1 - np.arange(12) % 2}
+        page = write_comparison(
+            table=self.table(runs),
+            all_scores=runs,
+            recommendation=self.advice() | {"scores": {}},
+            agreement={"a": {"a": 1.0, "plain": 0.375}, "plain": {"a": 0.375, "plain": 1.0}},
+            shared_map=draw_shared_map(np.random.default_rng(0).normal(size=(12, 3)), clusters, "plain"),
+        )
+        assert re.findall(r"<h3>(\w+)</h3>", page) == ["plain", "a"]
+        assert re.findall(r"<figcaption>(.*?)</figcaption>", page)[:2] == [
+            "2 clusters, recommended",
+            "2 clusters, ARI 0.38",
+        ]
+        rows = re.findall(r'<td style="--share: [\d.]+">([\d.]+)</td>', page)
+        assert rows == ["1.00", "0.38", "0.38", "1.00"]
 
     def test_methods_that_failed_are_named_with_the_reason(self):
         runs = self.runs(a={"acc": 0.5})

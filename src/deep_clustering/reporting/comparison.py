@@ -1,19 +1,25 @@
 """The comparison of all methods on one data set, as one HTML page."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from deep_clustering.reporting import figures
-from deep_clustering.reporting.page import render
+from deep_clustering.reporting.page import address_of, render
 from deep_clustering.reporting.panels import Panel, make_panel
-from deep_clustering.reporting.texts import METRICS, describe_metric, format_number
+from deep_clustering.reporting.shared_map import SharedMap, shared_panels
+from deep_clustering.reporting.texts import describe_metric, format_number
 
-WHOLE = ("n_occupied", "n_clusters_suggested", "n_clusters_off")
-SORT_KEYS = ("acc", "neighbour_score", "silhouette")
-PLOTTED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette", "stability"))
+# What compares: scores against the same labels, or in a space that is the same for all. Values that a method gives of
+# itself, such as the silhouette of its latent, or how many rows moved between its last snapshots, do not.
+COMPARED = ("acc", "nmi", "ari", "purity", "neighbour_score", "silhouette_of_features", "n_occupied", "largest_share")
+COST = ("cpu_seconds", "peak_memory_mb")
+WHOLE = ("n_occupied", "peak_memory_mb")
+SORT_KEYS = ("acc", "neighbour_score", "silhouette_of_features")
+PLOTTED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette_of_features",))
+_ADVICE = ("Kind", "Neighbour score", "95 % interval", "By chance", "Pairs in one cluster", "Clusters")
 
 
 def write_comparison(
@@ -22,17 +28,23 @@ def write_comparison(
     all_scores: Mapping[str, Mapping[str, Any]],
     recommendation: Mapping[str, Any] | None = None,
     failures: Mapping[str, str] | None = None,
+    agreement: Mapping[str, Mapping[str, float]] | None = None,
+    shared_map: SharedMap | None = None,
+    reported: Collection[str] = (),
 ) -> str:
-    """One self-contained HTML page: what is recommended, then methods by metrics, the best first.
+    """One self-contained HTML page: what is recommended, maps side by side, then methods by metrics, the best first.
 
-    Sorted by acc where it is present, else by the score of neighbours, else by silhouette; a method without that value
-    comes last.
+    Sorted by acc where it is present, else by the score of neighbours, else by the silhouette of the features; a method
+    without that value comes last.
 
     Args:
-        table: one row per method, named by a column "method" or by the index; metric columns are numeric.
+        table: one row per method, named by a column "method" or by the index; columns that do not compare are left out.
         all_scores: scores of each method, for its warnings and to check that all runs saw the same data.
         recommendation: what `deep_clustering.scores.recommending.make_recommendation` says; None for no advice.
         failures: what went wrong with methods that are missing, by name.
+        agreement: adjusted Rand index of each two methods; None leaves it out.
+        shared_map: the rows in the plane, needs `agreement`; None leaves it out.
+        reported: methods whose own page the same run writes; the others are not linked.
 
     Returns:
         The page, with every text that comes from the data escaped.
@@ -43,14 +55,13 @@ def write_comparison(
     if table.empty:
         raise ValueError("write_comparison: expected at least one method in the table, got none")
     named = table.set_index("method") if "method" in table.columns else table
-    # the metrics fix the columns: the table may also carry seeds, sizes and other facts of a run
-    present = {name for scores in all_scores.values() for name in scores["metrics"]} | set(METRICS)
-    metrics = named[[column for column in named.columns if column in present]].astype(float)
-    measured = metrics.columns[metrics.notna().any()]
-    key = next((name for name in SORT_KEYS if name in measured), None)
+    metrics = named[[name for name in (*COMPARED, *COST) if name in named and named[name].notna().any()]].astype(float)
+    key = next((name for name in SORT_KEYS if name in metrics), None)
     if key is not None:
         metrics = metrics.sort_values(key, ascending=False, kind="stable", na_position="last")
-    texts = [describe_metric(name) for name in metrics.columns]
+    order = [str(name) for name in metrics.index]
+    linked = set(reported) - set(failures or {})
+    texts = [describe_metric(str(name)) for name in metrics.columns]
     return render(
         "comparison.html.jinja",
         methods=_rows(metrics),
@@ -59,9 +70,38 @@ def write_comparison(
         data_sets=_listed(all_scores, "data_set"),
         seeds=_listed(all_scores, "seed"),
         recommendation=_advice(recommendation) if recommendation else None,
+        addresses={name: address_of(name) if name in linked else "" for name in order},
         alarms=_failed(failures or {}) + _alarms(all_scores),
         panel=_panel(metrics),
+        agreement=[(name, [agreement[name][other] for other in order]) for name in order] if agreement else None,
+        maps=shared_panels(shared_map, order, agreement) if shared_map and agreement else [],
+        n_mapped=len(shared_map.coordinates) if shared_map else 0,
     )
+
+
+def tabulate(
+    all_scores: Mapping[str, Mapping[str, Any]],
+    recommendation: Mapping[str, Any],
+    silhouettes: Mapping[str, float | None],
+) -> pd.DataFrame:
+    """A row for each method: its metrics but the silhouette in its own space, what compares without labels, and cost.
+
+    Args:
+        all_scores: scores of each method.
+        recommendation: what `deep_clustering.scores.recommending.make_recommendation` says.
+        silhouettes: silhouette of each method in the space of the features.
+
+    Returns:
+        The table, with the column "method".
+    """
+    label_free = {name: one["score"] for name, one in recommendation["scores"].items()}
+    rows = []
+    for name, scores in all_scores.items():
+        metrics = {key: value for key, value in scores["metrics"].items() if key != "silhouette"}
+        cost = {key: (scores.get("cost") or {}).get(key) for key in COST}
+        shared = {"silhouette_of_features": silhouettes[name], "neighbour_score": label_free.get(name)}
+        rows.append({"method": name, **metrics, **shared, **cost})
+    return pd.DataFrame(rows)
 
 
 def _advice(recommendation: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,7 +115,7 @@ def _advice(recommendation: Mapping[str, Any]) -> dict[str, Any]:
         kind = "baseline" if one["is_baseline"] else "neural"
         cells = [kind, score, f"{low} to {high}", chance, same, str(one["n_clusters"]), agreement]
         rows.append({"name": name, "is_taken": name == recommendation["method"], "cells": cells})
-    return {**recommendation, "rows": rows}
+    return {**recommendation, "rows": rows, "labels": [*_ADVICE, f"ARI with {recommendation['method']}"]}
 
 
 def _failed(failures: Mapping[str, str]) -> list[str]:
@@ -83,7 +123,7 @@ def _failed(failures: Mapping[str, str]) -> list[str]:
 
 
 def _rows(metrics: pd.DataFrame) -> list[dict[str, Any]]:
-    """Name and cells (text, is best) of each method; values that read the same rank the same."""
+    """Name and cells (text, is best, label) of each method; values that read the same rank the same."""
     shown = metrics.round(3)
     ranking = [name for name in shown if describe_metric(str(name)).ranks and shown[name].nunique() > 1]
     best = shown[ranking].max()
@@ -91,10 +131,16 @@ def _rows(metrics: pd.DataFrame) -> list[dict[str, Any]]:
     for method, values in shown.iterrows():
         cells = []
         for name, value in values.items():
-            whole = str(name) in WHOLE and value == value
-            cells.append((format_number(int(value) if whole else value), value == best.get(name)))
+            text = _cell(str(name), value)
+            cells.append((text, value == best.get(name), describe_metric(str(name)).label))
         rows.append({"name": str(method), "cells": cells})
     return rows
+
+
+def _cell(name: str, value: float) -> str:
+    if value == value and name in WHOLE:
+        return format_number(round(value))
+    return f"{value:,.1f}" if value == value and name == "cpu_seconds" else format_number(value)
 
 
 def _panel(metrics: pd.DataFrame) -> Panel | None:

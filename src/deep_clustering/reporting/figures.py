@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,12 +34,12 @@ NO_PNG_METADATA: Any = {"Software": None}
 
 
 def encode_figure(figure: Figure, *, vector: bool) -> str:
-    """Data URI of a figure, SVG or (for thousands of dots) PNG; the same figure gives the same text."""
+    """Data URI of a figure, SVG (thousands of dots in it as pixels) or PNG; the same figure gives the same text."""
     buffer = io.BytesIO()
     if not vector:
         figure.savefig(buffer, format="png", dpi=RASTER_DPI, metadata=NO_PNG_METADATA)
         return _data_uri("image/png", buffer.getvalue())
-    figure.savefig(buffer, format="svg", metadata=NO_SVG_METADATA)
+    figure.savefig(buffer, format="svg", dpi=RASTER_DPI, metadata=NO_SVG_METADATA)
     svg = buffer.getvalue().decode()
     # matplotlib salts its ids at random unless told otherwise by a global setting
     for number, salted in enumerate(dict.fromkeys(re.findall(r'id="([a-z]+[0-9a-f]{10})"', svg))):
@@ -136,18 +136,20 @@ def plot_curves(
     axes.grid(axis="y", color="#e8ebee", linewidth=0.7)
 
 
-def draw_occupancy(occupancy: Sequence[int]) -> Figure:
-    """Bar per cluster, with the level of equally large clusters; an empty cluster is named so."""
+def draw_occupancy(occupancy: Sequence[int], retired: Collection[int] = ()) -> Figure:
+    """Bar per cluster, with the level of equally large clusters; an empty cluster is named so, a retired one is not."""
     figure, axes = _panel(5.2, 2.9)
     n_clusters = len(occupancy)
     annotated = n_clusters * len(str(max(occupancy))) <= MAX_DIGITS
     positions = np.arange(n_clusters)
     axes.bar(positions, occupancy, color=PALETTE[0], width=0.8)
-    level = sum(occupancy) / n_clusters
+    level = sum(occupancy) / max(n_clusters - len(retired), 1)
     axes.axhline(level, color=INK, linestyle=(0, (4, 3)), linewidth=1)
     axes.set_ylim(0, 1.18 * max(*occupancy, 1))
     for cluster, count in enumerate(occupancy):
-        if count == 0:
+        if cluster in retired:
+            axes.text(cluster, 0, "\N{EN DASH}", ha="center", va="bottom", fontsize=8, color=MUTED)
+        elif count == 0:
             note, size = (" empty", 8) if n_clusters <= MAX_ANNOTATED else (" x", 6)
             axes.text(cluster, 0, note, rotation=90, ha="center", va="bottom", fontsize=size, color=RED)
         elif annotated:
@@ -219,7 +221,7 @@ def plot_map(
     """What `draw_map` draws, into axes."""
     shades = np.array([colours.get(int(group), UNKNOWN) for group in groups])
     x, y = coordinates.T
-    axes.scatter(x, y, c=shades, s=_dot_size(len(groups)), linewidths=0)
+    axes.scatter(x, y, c=shades, s=_dot_size(len(groups)), linewidths=0, rasterized=True)
     crowded = len(names) > MAX_ANNOTATED or max(map(len, names.values()), default=0) > 3
     axes.margins(0.12 if crowded else 0.05)
     texts, fonts = drawable(list(names.values()), 14)
@@ -241,7 +243,7 @@ def draw_certainty_map(coordinates: np.ndarray, certainty: np.ndarray) -> Figure
     order = np.argsort(-certainty, kind="stable")
     x, y = coordinates[order].T
     shades = certainty[order]
-    dots = axes.scatter(x, y, c=shades, s=_dot_size(len(x)), cmap="cividis", linewidths=0)
+    dots = axes.scatter(x, y, c=shades, s=_dot_size(len(x)), cmap="cividis", linewidths=0, rasterized=True)
     bar = figure.colorbar(dots, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, shrink=0.6)
     bar.locator = MaxNLocator(4, steps=STEPS)
     bar.ax.tick_params(labelsize=8)

@@ -1,4 +1,3 @@
-"use strict";
 // The sample nearest to the pointer, ringed on every map, with its thumbnail or terms beside the pointer.
 const points = JSON.parse(document.getElementById("points").textContent);
 const sprite = document.getElementById("sprite");

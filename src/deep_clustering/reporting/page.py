@@ -45,6 +45,7 @@ def write_report(
     data_card: Mapping[str, Any],
     options: Mapping[str, Any] | None = None,
     cluster_names: Sequence[str] | None = None,
+    siblings: Sequence[str] = (),
 ) -> str:
     """One self-contained HTML page about one run; opening it sends no request, and its policy permits none.
 
@@ -58,6 +59,7 @@ def write_report(
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
         options: the method's hyper-parameters.
         cluster_names: name of each cluster; None shows their numbers alone.
+        siblings: methods of the same run whose pages, and that of the comparison, are linked; see `address_of`.
 
     Returns:
         The page, with every text that comes from the data escaped.
@@ -72,7 +74,7 @@ def write_report(
     names = class_names(scores, data_card)
     reliability, selection = scores.get("reliability"), scores.get("selection")
     noise, is_suggested = fixed_noise(options or {}), bool(scores.get("selection"))
-    script = read_script("hover.js")
+    hover = describe_shown(map_, data_card, names, named)
     return render(
         "report.html.jinja",
         scores=scores,
@@ -85,13 +87,14 @@ def write_report(
         ),
         selection=selection_panel(selection) if selection else None,
         candidates=_candidate_rows(scores.get("candidates") or []),
-        occupancy=occupancy_panel(scores["occupancy"]),
+        occupancy=occupancy_panel(scores["occupancy"], scores.get("retired", ())),
         confusion=confusion_panel(scores["contingency"]) if scores["contingency"] else None,
         reliability=reliability_panel(reliability, scores["metrics"]["ece"]) if reliability else None,
         maps=map_panels(map_, matched_classes(scores), names),
-        hover=describe_shown(map_, data_card, names, named),
-        script=Markup(script),
-        script_hash=hash_script(script),
+        hover=hover,
+        scripts=["page.js", *(["hover.js"] if hover else [])],
+        siblings=[(name, address_of(name)) for name in siblings],
+        comparison=address_of("comparison"),
         options=describe_options(options or {}),
         versions=describe_versions(),
         clusters=_gallery_clusters(scores, map_, gallery, data_card, names, named),
@@ -99,8 +102,14 @@ def write_report(
     )
 
 
-def render(template: str, **context: object) -> str:
-    """Fill a template of this package, escaping every value."""
+def address_of(name: str) -> str:
+    """Where the page of a method, or of the comparison, lies from any other of the same run; see `PageDataset`."""
+    return f"../../../{name}/report.html/THIS_VERSION/report.html"
+
+
+def render(template: str, scripts: Sequence[str] = ("page.js",), **context: object) -> str:
+    """Fill a template of this package, escaping every value; the scripts become one, which its policy permits."""
+    script = "".join(map(read_script, scripts))
     environment = Environment(
         loader=PackageLoader("deep_clustering.reporting", "."),
         autoescape=True,
@@ -108,7 +117,11 @@ def render(template: str, **context: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**context)
+    return environment.get_template(template).render(
+        script=Markup(script),
+        script_hash=hash_script(script),
+        **context,
+    )
 
 
 def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
@@ -230,9 +243,11 @@ def _gallery_clusters(
     names: Mapping[int, str],
     cluster_names: Sequence[str],
 ) -> list[dict[str, Any]]:
-    """One entry per cluster: its name, its size, its matched class, and the members on either side."""
+    """One entry per cluster that was not merged or dissolved on request: name, size, matched class, and members."""
     clusters = []
     for cluster, class_ in enumerate(matched_classes(scores)):
+        if cluster in scores.get("retired", ()):
+            continue
         sides = [_members(gallery, map_["labels"], card, names, (cluster, side), class_) for side in (0, 1)]
         entry = {
             "number": cluster,

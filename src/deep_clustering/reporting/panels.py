@@ -1,6 +1,6 @@
 """The figures of a report with their captions and descriptions."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from math import isfinite, log
 from typing import Any, NamedTuple
@@ -36,10 +36,10 @@ class Curve(NamedTuple):
     reference: tuple[float, str] | None
 
 
-def make_panel(title: str, figure: Figure, *, alt: str, caption: str, vector: bool = True) -> Panel:
+def make_panel(title: str, figure: Figure, *, alt: str, caption: str) -> Panel:
     """Encode a figure with its texts; the width is its natural one in CSS pixels."""
     width = round(96 * figure.get_size_inches()[0])
-    return Panel(title, figures.encode_figure(figure, vector=vector), alt, caption, width)
+    return Panel(title, figures.encode_figure(figure, vector=True), alt, caption, width)
 
 
 def curve_panels(
@@ -123,20 +123,30 @@ def reference_level(
     )
 
 
-def occupancy_panel(occupancy: Sequence[int]) -> Panel:
-    """Sizes of the clusters; the caption names the largest, the smallest and the empty ones."""
+def occupancy_panel(occupancy: Sequence[int], retired: Collection[int] = ()) -> Panel:
+    """Sizes of the clusters; the caption names the largest, the smallest, the empty ones and those that are retired.
+
+    Args:
+        occupancy: Samples of each cluster.
+        retired: Numbers whose clusters were merged or dissolved on request.
+    """
     counts = np.asarray(occupancy)
-    empty = np.flatnonzero(counts == 0)
+    there = np.array([cluster not in retired for cluster in range(len(counts))])
+    empty = np.flatnonzero((counts == 0) & there)
     total = max(int(counts.sum()), 1)
+    smallest = np.where(there, counts, total + 1).argmin()
     caption = (
         f"Bars at the dashed line mean equally large clusters. The largest is cluster {counts.argmax()} with "
-        f"{counts.max():,} samples ({counts.max() / total:.1%}), the smallest cluster {counts.argmin()} with "
-        f"{counts.min():,} ({counts.min() / total:.1%})."
+        f"{counts.max():,} samples ({counts.max() / total:.1%}), the smallest cluster {smallest} with "
+        f"{counts[smallest]:,} ({counts[smallest] / total:.1%})."
     )
     if len(empty):
         caption += " Empty: " + ", ".join(map(str, empty)) + "."
-    alt = f"Bar chart of the sizes of {len(counts)} clusters, {len(empty)} of them empty."
-    return make_panel("Cluster sizes", figures.draw_occupancy(occupancy), alt=alt, caption=caption)
+    if not there.all():
+        caption += f" Merged or dissolved on request: {', '.join(map(str, np.flatnonzero(~there)))}."
+    alt = f"Bar chart of the sizes of {there.sum()} clusters, {len(empty)} of them empty."
+    figure = figures.draw_occupancy(occupancy, retired)
+    return make_panel("Cluster sizes", figure, alt=alt, caption=caption)
 
 
 def confusion_panel(contingency: Mapping[str, Any]) -> Panel:
@@ -241,7 +251,7 @@ def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mappin
         alt = "The same map coloured by true class."
         panels.append(_map_panel("By true class", figure, alt, caption))
     figure = figures.draw_certainty_map(points, map_["certainty"])
-    caption = "Dark dots are the least certain assignments: expect them where clusters meet, not inside them."
+    caption = "Blue dots are the least certain assignments: expect them where clusters meet, not inside them."
     alt = "The same map shaded by certainty of the assignment."
     panels.append(_map_panel("By certainty", figure, alt, caption))
     return panels
@@ -249,4 +259,4 @@ def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mappin
 
 def _map_panel(title: str, figure: Figure, alt: str, caption: str) -> Panel:
     frame = " ".join(f"{number:.7g}" for number in figures.frame_of(figure))
-    return make_panel(title, figure, alt=alt, caption=caption, vector=False)._replace(frame=frame)
+    return make_panel(title, figure, alt=alt, caption=caption)._replace(frame=frame)

@@ -84,6 +84,14 @@ METRICS = {
         "from -1 to 1; uses no labels.",
         True,
     ),
+    "silhouette_of_features": MetricText(
+        "Silhouette of the features",
+        "How much closer samples are to their own cluster than to the next in the features that all methods are given, "
+        "from -1 to 1; uses no labels. It prefers round clusters, which k-means looks for.",
+        True,
+    ),
+    "cpu_seconds": MetricText("CPU seconds", "Processor time of the fit, over all threads.", False),
+    "peak_memory_mb": MetricText("Peak MB", "Largest memory use of the process during the fit, of 2^20 bytes.", False),
     "log_likelihood": MetricText(
         "Log-likelihood",
         "Mean per sample in nats; higher is better, but only runs of one method with one setting compare.",

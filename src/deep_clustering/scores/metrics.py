@@ -244,8 +244,8 @@ def silhouette(latent: np.ndarray, assignments: np.ndarray, max_samples: int, se
     Returns:
         Silhouette in [-1, 1]; None if fewer than two clusters, or as many as samples, are occupied.
     """
-    if len(latent) > max_samples:
-        rows = np.random.default_rng(seed).choice(len(latent), max_samples, replace=False)
+    if latent.shape[0] > max_samples:
+        rows = np.random.default_rng(seed).choice(latent.shape[0], max_samples, replace=False)
         latent, assignments = latent[rows], assignments[rows]
     if not 2 <= len(np.unique(assignments)) < len(assignments):
         return None

@@ -27,6 +27,7 @@ from deep_clustering.datasets import (
     ModelDataset,
     NpzDataset,
     NumpyDataset,
+    PageDataset,
     ParquetDataset,
     PreparationDataset,
     ScoresDataset,
@@ -452,6 +453,13 @@ def test_a_refusal_names_the_file_and_not_its_part(cls, tmp_path, monkeypatch):
     with pytest.raises(DatasetError, match=rf"(?s){tmp_path}/value.bin.*full") as error:
         at(tmp_path, cls).save(VALUES[cls])
     assert ".part" not in str(error.value)
+
+
+def test_links_of_a_page_lead_to_the_version_that_it_is_saved_as(tmp_path):
+    link = '<a href="../../../{}/report.html/{}/report.html">{}</a> THIS_VERSION/'
+    page = at(tmp_path, PageDataset, version=Version(None, "2026-11-27T05.52.54.227Z"))
+    page.save(link.format("ward", "THIS_VERSION", "THIS_VERSION/"))
+    assert page.load() == link.format("ward", "2026-11-27T05.52.54.227Z", "THIS_VERSION/")  # texts stay
 
 
 @pytest.mark.parametrize(("cls", "value"), [(JSONDataset, [float("nan")]), (TextDataset, b"bytes")])

@@ -3,7 +3,14 @@
 from deep_clustering.data.datasets.arrays import NpzDataset, NumpyDataset, SparseDataset
 from deep_clustering.data.datasets.figures import FigureDataset
 from deep_clustering.data.datasets.models import ModelDataset, PreparationDataset
-from deep_clustering.data.datasets.tables import JSONDataset, ParquetDataset, ScoresDataset, TableDataset, TextDataset
+from deep_clustering.data.datasets.tables import (
+    JSONDataset,
+    PageDataset,
+    ParquetDataset,
+    ScoresDataset,
+    TableDataset,
+    TextDataset,
+)
 
 __all__ = [
     "FigureDataset",
@@ -11,6 +18,7 @@ __all__ = [
     "ModelDataset",
     "NpzDataset",
     "NumpyDataset",
+    "PageDataset",
     "ParquetDataset",
     "PreparationDataset",
     "ScoresDataset",

@@ -1,6 +1,7 @@
 """Tables, texts and plain values: the classes of kedro-datasets, made atomic."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -10,6 +11,7 @@ from kedro.io import AbstractDataset, DatasetError
 from deep_clustering.data.datasets.base import AtomicDataset, JSONPreview, TablePreview, if_saved
 
 _PREVIEW_ROWS = 100
+_VERSION_IN_LINK = re.compile(r'(<a href="[^"]*/)THIS_VERSION/')
 
 
 class LibraryDataset(AtomicDataset):
@@ -77,6 +79,17 @@ class TextDataset(LibraryDataset):
             "open_args_load": {"mode": "r", "encoding": "utf-8", "newline": ""},
         },
     }
+
+
+class PageDataset(TextDataset):
+    """An HTML page; `THIS_VERSION` in the addresses of its links becomes the version that it is saved as."""
+
+    kind = "an HTML page"
+
+    def save(self, data: str) -> None:
+        """Write the page; links to pages of the same run, which have its version, then lead there."""
+        version = self.resolve_save_version()
+        super().save(_VERSION_IN_LINK.sub(rf"\g<1>{version}/", data) if version else data)
 
 
 class TableDataset(LibraryDataset):

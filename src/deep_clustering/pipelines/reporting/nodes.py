@@ -1,5 +1,6 @@
 """Nodes of the reporting pipelines."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ def report(
     data_card: dict[str, Any],
     cluster_names: list[str],
     options: dict[str, Any],
+    beside: Collection[str] = (),
+    failures: dict[str, str] | None = None,
 ) -> tuple[str, Any, Any, Any]:
     """Write the page of a run, and draw it.
 
@@ -93,6 +96,8 @@ def report(
         data_card: What the data is.
         cluster_names: Name of each cluster.
         options: The method's hyper-parameters.
+        beside: Other methods that the same run compares it with.
+        failures: What went wrong with methods that have no page, by name.
 
     Returns:
         page: a self-contained HTML page.
@@ -102,7 +107,13 @@ def report(
     from deep_clustering.reporting.pictures import draw_pictures
 
     page = write_report(
-        scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options, cluster_names=cluster_names
+        scores=scores,
+        map_=map_,
+        gallery=gallery,
+        data_card=data_card,
+        options=options,
+        cluster_names=cluster_names,
+        siblings=[name for name in beside if name not in (failures or {})],
     )
     return page, *draw_pictures(scores, map_, data_card, options)
 
@@ -163,30 +174,52 @@ def pick_table(recommendation: dict[str, Any], **tables: Any) -> tuple[Any, Any]
 
 
 def compare_methods(
-    recommendation: dict[str, Any], failures: dict[str, str] | None = None, **scores: dict[str, Any]
+    recommendation: dict[str, Any],
+    features: np.ndarray,
+    split: np.ndarray,
+    evaluation: dict[str, Any],
+    reported: Collection[str] = (),
+    failures: dict[str, str] | None = None,
+    **of_methods: Any,  # noqa: ANN401
 ) -> tuple[Any, str, Any]:
-    """Put the scores of several methods side by side.
+    """Put several methods side by side.
 
     Args:
         recommendation: The method that is recommended, and how methods compare without labels.
+        features: Rows, shape (n_samples, ...), float32.
+        split: What each row is for; the fitted ones are on the map.
+        evaluation: Options of the evaluation.
+        reported: Methods whose pages the same run writes.
         failures: What went wrong with methods that are missing, by name.
-        **scores: `<name>_scores` of each method.
+        **of_methods: `<name>_scores` and `<name>_assignments` of each method.
 
     Returns:
         table: a pandas.DataFrame with one row per method.
         page: a self-contained HTML page.
         figure: the scores as a dot plot, a matplotlib figure.
     """
-    import pandas as pd
+    from deep_clustering.data.sources import select_fitted
+    from deep_clustering.reporting.comparison import tabulate, write_comparison
+    from deep_clustering.reporting.shared_map import draw_shared_map
+    from deep_clustering.scores.shared_space import compare_partitions
 
-    from deep_clustering.reporting.comparison import write_comparison
     from deep_clustering.reporting.pictures import draw_comparison
 
-    named = _parts(scores, "scores")
-    label_free = {name: one["score"] for name, one in recommendation["scores"].items()}
-    rows = [{"method": name, **one["metrics"], "neighbour_score": label_free.get(name)} for name, one in named.items()]
-    table = pd.DataFrame(rows)
-    page = write_comparison(table=table, all_scores=named, recommendation=recommendation, failures=failures)
+    scores, assignments = _parts(of_methods, "scores"), _parts(of_methods, "assignments")
+    rows = select_fitted(features, split)
+    fitted = {name: select_fitted(assignments[name], split) for name in scores}
+    space = compare_partitions(rows, fitted, evaluation["silhouette_samples"])
+    table = tabulate(scores, recommendation, space.silhouette)
+    reference = recommendation["method"] if recommendation["method"] in fitted else next(iter(fitted))
+    page = write_comparison(
+        table=table,
+        all_scores=scores,
+        recommendation=recommendation,
+        failures=failures,
+        agreement=space.agreement,
+        shared_map=draw_shared_map(rows, fitted, reference),
+        reported=reported,
+    )
     return table, page, draw_comparison(table)
 
 

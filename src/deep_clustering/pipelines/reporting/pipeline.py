@@ -1,5 +1,8 @@
 """Reporting pipelines: a page per method, and a comparison of methods."""
 
+from collections.abc import Collection
+from functools import partial, update_wrapper
+
 from kedro.pipeline import Node, Pipeline
 
 from deep_clustering.pipelines.reporting.nodes import (
@@ -12,11 +15,12 @@ from deep_clustering.pipelines.reporting.nodes import (
 )
 
 
-def create_pipeline(name: str) -> Pipeline:
+def create_pipeline(name: str, beside: Collection[str] = ()) -> Pipeline:
     """A method's scores and representation to its page and its pictures.
 
     Args:
         name: The method's namespace.
+        beside: Namespaces of the same run that it is compared with; its page leads to theirs.
 
     Returns:
         The nodes `project_<name>`, `pick_members_<name>` and `report_<name>` in the namespace `evaluation`.
@@ -26,11 +30,13 @@ def create_pipeline(name: str) -> Pipeline:
     shown = [page, *(f"{name}_{picture}_figure" for picture in ("map", "clusters", "curves"))]
     seen = ["vocabulary", "params:reporting"]
     names = f"{name}_cluster_names"
-    written = [scores, map_, gallery, "data_card", names, f"params:{name}"]
+    written = {"scores": scores, "map_": map_, "gallery": gallery, "data_card": "data_card"}
+    written |= {"cluster_names": names, "options": f"params:{name}"}
+    write = update_wrapper(partial(report, beside=[other for other in beside if other != name]), report)
     nodes = [
         Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
         Node(pick_members, [*assigned, *seen], gallery, name=f"pick_members_{name}", tags="evaluate"),
-        Node(report, written, shown, name=f"report_{name}", tags="evaluate"),
+        Node(write, written, shown, name=f"report_{name}", tags="evaluate"),
     ]
     return Pipeline(
         nodes,
@@ -41,11 +47,12 @@ def create_pipeline(name: str) -> Pipeline:
     )
 
 
-def create_comparison(names: list[str]) -> Pipeline:
+def create_comparison(names: list[str], *, with_reports: bool) -> Pipeline:
     """What several methods say of the rows to one of them that is recommended, a table, a page and a picture.
 
     Args:
         names: Their namespaces.
+        with_reports: Whether the same run writes the pages of the methods, so that the comparison leads to them.
 
     Returns:
         The nodes `recommend` and `pick_table`, which never see labels, and `compare_methods` in the namespace
@@ -61,15 +68,17 @@ def create_comparison(names: list[str]) -> Pipeline:
     clusters = ["recommended_clusters_csv", "recommended_clusters_parquet"]
     written = ["comparison", "comparison_report", "comparison_figure"]
     taken = {"recommendation": "recommendation"}
+    compared = {**scores, **assigned, **rows, **taken, "evaluation": "params:evaluation"}
+    compare = update_wrapper(partial(compare_methods, reported=names if with_reports else ()), compare_methods)
     nodes = [
         Node(recommend, {**rows, **assigned, **options}, recommended, name="recommend", tags="evaluate"),
         Node(pick_table, {**tables, **taken}, clusters, name="pick_table", tags="evaluate"),
-        Node(compare_methods, {**scores, **taken}, written, name="compare_methods", tags="evaluate"),
+        Node(compare, compared, written, name="compare_methods", tags="evaluate"),
     ]
     return Pipeline(
         nodes,
         namespace="evaluation",
         inputs={*rows, *assigned, *scores, *tables.values()},
         outputs={*recommended, *clusters, *written},
-        parameters=set(options.values()),
+        parameters={*options.values(), "params:evaluation"},
     )
