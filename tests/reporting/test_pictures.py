@@ -67,8 +67,8 @@ def test_without_epochs_or_rows_the_picture_says_so():
     ("columns", "order", "plotted"),
     [
         ({"acc": [0.2, 0.9, None], "nmi": [0.3, 0.5, None], "neighbour_score": [3.0, 2.0, 1.0]}, "bac", 2),
-        ({"acc": [None] * 3, "neighbour_score": [1.0, 3.0, 2.0], "silhouette": [0.1, 0.2, 0.3]}, "bca", 1),
-        ({"neighbour_score": [None] * 3, "silhouette": [0.1, 0.2, 0.3]}, "cba", 1),
+        ({"acc": [None] * 3, "neighbour_score": [1.0, 3.0, 2.0], "silhouette_of_features": [0.1, 0.2, 0.3]}, "bca", 1),
+        ({"neighbour_score": [None] * 3, "silhouette_of_features": [0.1, 0.2, 0.3]}, "cba", 1),
     ],
 )
 def test_methods_are_compared_best_first_by_classes_or_else_without(columns, order, plotted):

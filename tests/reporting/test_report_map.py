@@ -231,8 +231,6 @@ def to_lab(linear):
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
 
 
-
-
 PLACE = """(() => {
   const map = document.querySelector('.map'), box = map.getBoundingClientRect();
   const [a, b, c, d] = map.dataset.frame.split(' ').map(Number);

@@ -14,7 +14,7 @@ from deep_clustering.reporting.panels import curves_of
 from deep_clustering.reporting.texts import describe_curve, describe_metric
 
 # Metrics that stand side by side, the first group of which a comparison has any; the first of them sorts.
-_COMPARED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette",))
+_COMPARED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette_of_features",))
 _MAX_COLUMNS = 4
 
 

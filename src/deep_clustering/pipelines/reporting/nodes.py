@@ -200,10 +200,9 @@ def compare_methods(
     """
     from deep_clustering.data.sources import select_fitted
     from deep_clustering.reporting.comparison import tabulate, write_comparison
+    from deep_clustering.reporting.pictures import draw_comparison
     from deep_clustering.reporting.shared_map import draw_shared_map
     from deep_clustering.scores.shared_space import compare_partitions
-
-    from deep_clustering.reporting.pictures import draw_comparison
 
     scores, assignments = _parts(of_methods, "scores"), _parts(of_methods, "assignments")
     rows = select_fitted(features, split)
