@@ -78,6 +78,7 @@ class Preflight:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
         _check_rows_and_feedback(pipeline, parameters)
         _settle_versions(pipeline, catalog)
+        _introduce_pages(pipeline, catalog)
 
 
 def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
@@ -99,6 +100,15 @@ def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) 
         fits = {node.name for node in pipeline.nodes}
         methods = [parameters[name]["method"] for name in NAMESPACES if f"{name}.fit" in fits]
         check_feedback(parameters["clusters"], methods)
+
+
+def _introduce_pages(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Tell the pages of a run of each other: a run of some nodes does not write all that a page may lead to."""
+    from deep_clustering.data.datasets import PageDataset
+
+    pages = [page for name in pipeline.all_outputs() if isinstance(page := catalog.get(name), PageDataset)]
+    for page in pages:
+        page.beside = frozenset(one.file for one in pages)
 
 
 def _refuse_parts_of_lists(context: KedroContext) -> None:

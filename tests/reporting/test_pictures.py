@@ -11,7 +11,7 @@ LABELS = np.array([1, 1, 0, 0, 1])
 CARD = {"class_names": None}
 
 
-def pictures_of(labels, *, curves=None, n_points=5):
+def pictures_of(labels, *, curves=None, n_points=5, **more):
     known = (labels >= 0).any()
     counts = [[0, 2], [2, 1]]
     scores = {
@@ -20,6 +20,7 @@ def pictures_of(labels, *, curves=None, n_points=5):
         "occupancy": [2, 3],
         "contingency": {"counts": counts, "class_names": ["a", "$b_$"], "matched_class": [1, 0]} if known else None,
         "curves": curves or {},
+        **more,
     }
     points = np.random.default_rng(0).normal(size=(n_points, 2))
     map_ = {"coordinates": points, "assignments": CLUSTERS[:n_points], "labels": labels[:n_points]}
@@ -49,6 +50,11 @@ def test_without_labels_there_is_one_map_and_sizes_instead_of_a_confusion():
     (axes,) = pictures.clusters.axes
     assert not axes.images
     assert [bar.get_height() for bar in axes.patches] == [2, 3]
+
+
+def test_a_cluster_that_was_merged_on_request_is_not_called_empty():
+    assert texts_of(pictures_of(np.full(5, -1), occupancy=[5, 0]).clusters) == ["5", " empty"]
+    assert texts_of(pictures_of(np.full(5, -1), occupancy=[5, 0], retired=[1]).clusters) == ["5", "\N{EN DASH}"]
 
 
 def test_curves_have_a_panel_each():

@@ -640,6 +640,19 @@ class TestComparison:
         rows = re.findall(r'<td style="--share: [\d.]+">([\d.]+)</td>', page)
         assert rows == ["1.00", "0.38", "0.38", "1.00"]
 
+    def test_the_map_of_a_recommended_method_without_scores_is_not_claimed(self):
+        runs = self.runs(a={"acc": 0.25})  # "plain" is recommended, and failed when it was scored
+        page = write_comparison(
+            table=self.table(runs),
+            all_scores=runs,
+            recommendation=self.advice(),
+            failures={"plain": "no scores"},
+            agreement={"a": {"a": 1.0}},
+            shared_map=draw_shared_map(np.arange(24.0).reshape(12, 2), {"a": np.arange(12) % 2}, "a"),
+        )
+        assert re.findall(r"<figcaption>(.*?)</figcaption>", page)[:1] == ["2 clusters, whose colours the others have"]
+        assert "the colour of the cluster of a that" in page
+
     def test_methods_that_failed_are_named_with_the_reason(self):
         runs = self.runs(a={"acc": 0.5})
         page = write_comparison(table=self.table(runs), all_scores=runs, failures={"b": "b: no <such> rows"})

@@ -144,6 +144,27 @@ def test_a_node_of_several_methods_runs_last_with_what_there_is():
     assert failures_of(result).lost == {"gmm.model", "gmm_scores"}
 
 
+def test_a_part_of_a_comparison_goes_on_without_a_method_that_fails_again():
+    """As where `kedro resume` finishes a run: it reads what it has of the methods that are done."""
+
+    def refuse(rows):
+        raise ValueError("not these rows")
+
+    def gather(failures=None, **parts):
+        return parts, failures
+
+    reads = {"a": "dcan_literal_scores", "b": "gmm_scores"}
+    nodes = [
+        Node(refuse, "rows", "gmm.model", name="fit", namespace="gmm"),
+        Node(lambda model: model, "gmm.model", "gmm_scores", name="score"),
+        Node(gather, reads, ["parts", "told"], name="gather"),
+    ]
+    assert methods_of(Pipeline(nodes))["gather"] == {"dcan_literal", "gmm"}
+    result = run_nodes(nodes, rows=1, dcan_literal_scores=2)
+    assert result["parts"].load() == {"a": 2}
+    assert result["told"].load() == {"gmm": "not these rows"}
+
+
 def test_a_run_without_failures_says_so():
     nodes = [Node(lambda rows: rows, "rows", "kmeans.model", name="fit", namespace="kmeans")]
     result = run_nodes(nodes, rows=1)

@@ -53,7 +53,7 @@ def draw_pictures(
             np.asarray(contingency["counts"]), matched_class=matched, class_names=list(map(str, names))
         )
     else:
-        clusters = figures.draw_occupancy(scores["occupancy"])
+        clusters = figures.draw_occupancy(scores["occupancy"], scores.get("retired", ()))
     maps = _draw_maps(map_, matched_classes(scores), class_names(scores, data_card))
     return Pictures(maps, clusters, _draw_curves(scores, options))
 

@@ -51,13 +51,16 @@ def draw_shared_map(
     return SharedMap(project_latent(np.asarray(drawn), seed=0), of_rows, reference)
 
 
-def shared_panels(shared: SharedMap, order: list[str], agreement: Mapping[str, Mapping[str, float]]) -> list[Panel]:
+def shared_panels(
+    shared: SharedMap, order: list[str], agreement: Mapping[str, Mapping[str, float]], recommended: str | None
+) -> list[Panel]:
     """A small map for each method; clusters that overlap the most have one colour.
 
     Args:
         shared: The map.
         order: Names of the methods.
         agreement: Adjusted Rand index of each two methods.
+        recommended: Method that is recommended, on the map or not; None without advice.
 
     Returns:
         The panels in that order.
@@ -67,8 +70,9 @@ def shared_panels(shared: SharedMap, order: list[str], agreement: Mapping[str, M
     for name in order:
         clusters = shared.assignments[name]
         matched = np.array(match_partition(clusters, reference))
-        is_reference = name == shared.reference
-        agreed = "recommended" if is_reference else f"ARI {agreement[name][shared.reference]:.2f}"
+        agreed = f"ARI {agreement[name][shared.reference]:.2f}"
+        if name == shared.reference:
+            agreed = "recommended" if name == recommended else "whose colours the others have"
         n_there = len(np.unique(clusters))
         figure = _draw(shared.coordinates, clusters, matched)
         alt = f"The shared map of {len(clusters):,} rows coloured by the {n_there} clusters of {name}."

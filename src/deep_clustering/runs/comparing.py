@@ -64,16 +64,23 @@ def methods_of(pipeline: Pipeline) -> dict[str, frozenset[str]]:
         pipeline: Any pipeline; a method's training lies in the namespace of its name.
 
     Returns:
-        Name of each node to the namespaces of training that it lies in or behind.
+        Name of each node to the namespaces of training that it lies in or behind; what a part of a pipeline reads of
+        a training that it does not repeat has the name of that.
     """
     makers = {output: node for node in pipeline.nodes for output in node.outputs}
     found: dict[str, frozenset[str]] = {}
     own: set[str]
     for node in pipeline.nodes:  # in the order of the graph: what a node reads has been seen
         own = {node.namespace} if node.namespace in NAMESPACES else set()
-        behind = {name for read in node.inputs if read in makers for name in found[makers[read].name]}
-        found[node.name] = frozenset(own | behind)
+        behind = (found[makers[read].name] if read in makers else _named_in(read) for read in node.inputs)
+        found[node.name] = frozenset(own).union(*behind)
     return found
+
+
+def _named_in(data: str) -> frozenset[str]:
+    """The method whose name an entry of the catalog begins with, if any does."""
+    named = [name for name in NAMESPACES if data.startswith((f"{name}_", f"{name}."))]
+    return frozenset(sorted(named, key=len)[-1:])
 
 
 class ComparingRunner(SequentialRunner):

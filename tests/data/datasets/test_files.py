@@ -462,6 +462,22 @@ def test_links_of_a_page_lead_to_the_version_that_it_is_saved_as(tmp_path):
     assert page.load() == link.format("ward", "2026-11-27T05.52.54.227Z", "THIS_VERSION/")  # texts stay
 
 
+def test_links_of_a_page_to_pages_that_its_version_will_not_have_become_texts(tmp_path):
+    def page_of(method):
+        return PageDataset(filepath=str(tmp_path / method / "report.html"), version=Version(None, "v"))
+
+    def link(method, version):
+        return f'<a href="../../../{method}/report.html/{version}/report.html">{method}</a>'
+
+    page_of("former").save("written before, as by a run that is resumed")
+    page = page_of("mine")
+    page.beside = [str(tmp_path / "coming" / "report.html")]
+    linked = ("former", "coming", "never")
+    nav = "<nav>Of the run: {}</nav>\n"
+    page.save("".join(nav.format(link(method, "THIS_VERSION")) for method in linked) + link("never", "THIS_VERSION"))
+    assert page.load() == nav.format(link("former", "v")) + nav.format(link("coming", "v")) + "never"
+
+
 @pytest.mark.parametrize(("cls", "value"), [(JSONDataset, [float("nan")]), (TextDataset, b"bytes")])
 def test_what_the_library_refuses_names_the_file_and_not_its_part(cls, value, tmp_path):
     with pytest.raises(DatasetError, match=f"{tmp_path}/value.bin") as error:

@@ -1,8 +1,9 @@
 """Tables, texts and plain values: the classes of kedro-datasets, made atomic."""
 
 import json
+import posixpath
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -11,7 +12,8 @@ from kedro.io import AbstractDataset, DatasetError
 from deep_clustering.data.datasets.base import AtomicDataset, JSONPreview, TablePreview, if_saved
 
 _PREVIEW_ROWS = 100
-_VERSION_IN_LINK = re.compile(r'(<a href="[^"]*/)THIS_VERSION/')
+_LINK = re.compile(r'<a href="([^"]*/)THIS_VERSION/([^"]*)">([^<]*)</a>')
+_NO_LINKS = re.compile(r"<nav[^>]*>(?:(?!<a |</nav>).)*</nav>\n?", re.DOTALL)
 
 
 class LibraryDataset(AtomicDataset):
@@ -86,10 +88,31 @@ class PageDataset(TextDataset):
 
     kind = "an HTML page"
 
+    beside: Collection[str] | None = None
+    """Files of the pages that the same run writes, without their versions; None: every page that is linked."""
+
     def save(self, data: str) -> None:
-        """Write the page; links to pages of the same run, which have its version, then lead there."""
+        """Write the page; links to pages of its version lead there, and those to pages that it will not have go."""
         version = self.resolve_save_version()
-        super().save(_VERSION_IN_LINK.sub(rf"\g<1>{version}/", data) if version else data)
+        if version:
+            linked = _LINK.sub(lambda link: self._lead(link, version), data)
+            data = linked if linked.count("<a ") == data.count("<a ") else _NO_LINKS.sub("", linked)
+        super().save(data)
+
+    def _lead(self, link: re.Match[str], version: str) -> str:
+        """A link to a page of a version, or its text alone where nobody has written or writes that page."""
+        before, after, text = link.groups()
+        address = f"{before}{version}/{after}"
+        here = posixpath.dirname(str(self._get_versioned_path(version)))
+        target = posixpath.normpath(posixpath.join(here, address))
+        of_all = posixpath.dirname(posixpath.dirname(target))
+        is_there = self.beside is None or of_all in self.beside or self._fs.exists(target)
+        return f'<a href="{address}">{text}</a>' if is_there else text
+
+    @property
+    def file(self) -> str:
+        """Where it lies, without its version."""
+        return str(self._filepath)
 
 
 class TableDataset(LibraryDataset):
