@@ -11,6 +11,7 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
+from packaging.version import Version
 
 from deep_clustering import __version__
 from deep_clustering.__main__ import make_project
@@ -88,9 +89,9 @@ def test_a_checkout_reads_its_own_configuration():
 
 
 def test_no_message_or_comment_names_a_version_that_does_not_exist_yet():
-    said = re.compile(r"\b(?:before|dropped in|since) (\d+)\.(\d+)\.(\d+)\b")
-    this = tuple(map(int, __version__.split(".")))
+    said = re.compile(r"\b(?:before|dropped in|since) (\d+\.\d+\.\d+)\b")
+    this = Version(__version__)
     texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")}
     named = [(path.name, version) for path, text in texts.items() for version in said.findall(text)]
     assert named
-    assert [(name, version) for name, version in named if tuple(map(int, version)) > this] == []
+    assert [(name, version) for name, version in named if Version(version) > this] == []
