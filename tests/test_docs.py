@@ -236,3 +236,11 @@ def test_types_stand_in_words(monkeypatch, annotation, words):
     from option_tables import _type
 
     assert _type(annotation) == words
+
+
+def test_the_report_explains_certainty_as_its_page_does():
+    page = (ROOT / "docs/report.md").read_text(encoding="utf-8")
+    report = (ROOT / "src/deep_clustering/reporting/report.html.jinja").read_text(encoding="utf-8")
+    assert "log odds of a row's cluster over the" in page
+    assert "Certainty comes from the log odds of a sample's cluster over the likeliest other one" in report
+    assert "Certainty is the largest responsibility" not in report

@@ -1,6 +1,7 @@
 """The package as it is installed: what the wheel holds, and a folder that it makes a project."""
 
 import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -10,7 +11,9 @@ import pytest
 from kedro.config import OmegaConfigLoader
 from kedro.framework.startup import bootstrap_project
 from kedro.utils import find_kedro_project
+from packaging.version import Version
 
+from deep_clustering import __version__
 from deep_clustering.__main__ import make_project
 from deep_clustering.pipelines.parameters import packaged_conf
 from deep_clustering.settings import CONFIG_LOADER_ARGS
@@ -83,3 +86,12 @@ def test_a_question_outside_of_a_project_makes_nothing(tmp_path):
 
 def test_a_checkout_reads_its_own_configuration():
     assert packaged_conf() == CONF
+
+
+def test_no_message_or_comment_names_a_version_that_does_not_exist_yet():
+    said = re.compile(r"\b(?:before|dropped in|since) (\d+\.\d+\.\d+)\b")
+    this = Version(__version__)
+    texts = {path: path.read_text(encoding="utf-8") for path in (ROOT / "src").rglob("*.py")}
+    named = [(path.name, version) for path, text in texts.items() for version in said.findall(text)]
+    assert named
+    assert [(name, version) for name, version in named if Version(version) > this] == []

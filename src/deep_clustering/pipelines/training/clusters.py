@@ -106,7 +106,7 @@ def check_feedback(options: Mapping[str, Any], methods: Sequence[str]) -> None:
     for method in methods:
         try:
             model = chosen.read(chosen.model, method)
-            if "n_numbers" in model.clusters:  # those of versions before 0.4.0 do not say
+            if "n_numbers" in model.clusters:  # those of versions before 0.3.0 do not say
                 check_clusters(feedback, as_corrected(load_method(model)).there(model.clusters["n_numbers"]))
         except ValueError as error:
             errors.append(error)
@@ -199,7 +199,7 @@ def settle_numbers(
         return Settled(fitted, clusters, n_clusters)
     model = chosen.read(chosen.numbers_of, name)
     if "rows/keys" not in model.arrays:
-        raise ValueError("clusters: numbers_of names a model that does not know its rows, as those before 0.4.0")
+        raise ValueError("clusters: numbers_of names a model that does not know its rows, as those before 0.3.0")
     theirs, mine = rows_in_common(model.arrays["rows/keys"], keys)
     if not len(theirs):
         raise ValueError("clusters: numbers_of names a model that has no row in common with this data")
