@@ -231,7 +231,10 @@ class ShowResults:
         for name in made:
             if name.endswith(("_scores", "_assignments_csv", "report", "predictions", "predictions_csv")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))
-        logger.info("the pipelines: make viz; the tracked runs: make ui")
+        if Path("Makefile").is_file():
+            logger.info("the pipelines: make viz; the tracked runs: make ui")
+        else:  # a project that the installed package made
+            logger.info("the pipelines: kedro viz run; the tracked runs: kedro runs")
         if "recommendation" in made:
             _show_recommendation(catalog, made)
         elif "params:clusters" in pipeline.inputs() and catalog.load("params:clusters")["feedback"] is not None:

@@ -452,6 +452,10 @@ class TestReport:
         assert "</i>Cluster 3 <span>empty</span>" in page
         assert ATTACK not in page
 
+    def test_the_command_that_repeats_a_run_is_one_for_a_shell(self):
+        page = report_of(np.arange(6) % 2, no_labels(6), 2, feedback="feedback=my file.csv,clusters.model=v")
+        assert re.search(r"&#39;--params=seed=\d+,feedback=my file.csv,clusters.model=v&#39;</span>", page)
+
     def test_clusters_that_were_merged_on_request_are_no_empty_ones(self):
         assignments = np.repeat([0, 2], 6)
         page = report_of(assignments, no_labels(12), 4, retired=[3])

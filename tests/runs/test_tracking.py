@@ -437,7 +437,7 @@ def test_first_runs_of_a_project_share_a_store_and_say_little(tmp_path):
         noise = [line for line in output.splitlines() if any(word in line for word in said)]
         assert len(noise) == 1
         page = r"http://127.0.0.1:5000/#/experiments/\d+/runs/\w{32}"
-        assert re.search(f"mlflow.db; `make ui` shows it at {page}$", noise[0])
+        assert re.search(f"mlflow.db; `mlflow ui --backend-store-uri \\S+mlflow.db` shows it at {page}$", noise[0])
         assert "tracked as run toy blobs seed 3" in output
     assert [run.info.status for run in runs_of(tmp_path)] == ["FINISHED", "FINISHED"]
 

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import sparse
 from scipy.special import expit, log_softmax
 
 from deep_clustering.methods import make_method
@@ -34,7 +35,7 @@ def saturated(n_samples=300, n_clusters=3, seed=0):
 
 
 def rated(rows, said, space=SPACE):
-    return rate_certainty(said, rows, space, np.ones(len(rows), dtype=bool))
+    return rate_certainty(said, rows, space, np.ones(rows.shape[0], dtype=bool))
 
 
 def in_order(said, order):
@@ -187,3 +188,17 @@ def test_certainties_of_baselines_fill_map_and_reliability(options):
     is_right = metrics.is_matched(method.predict(rows), said.assignments, 3, 3)
     assert len(np.unique(found.certainty)) > 200
     assert (metrics.reliability(found.certainty, is_right, 15).counts > 0).sum() > 1
+
+
+@pytest.mark.parametrize(("width", "n_asked"), [(400_000, 250), (20, 600)])  # 0.4 GB of single precision
+def test_few_rows_are_asked_where_rows_are_long_and_become_dense(width, n_asked, monkeypatch):
+    seen = []
+
+    def search(rows, options):
+        seen.append(rows.shape)
+        return np.zeros((rows.shape[0], 1), dtype=np.int32)
+
+    monkeypatch.setattr("deep_clustering.scores.certainty.search_neighbours", search)
+    _, said = saturated(600)
+    rated(sparse.csr_matrix((600, width), dtype=np.float32), said)
+    assert seen == [(n_asked, width)]

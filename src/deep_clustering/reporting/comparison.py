@@ -74,7 +74,9 @@ def write_comparison(
         alarms=_failed(failures or {}) + _alarms(all_scores),
         panel=_panel(metrics),
         agreement=[(name, [agreement[name][other] for other in order]) for name in order] if agreement else None,
-        maps=shared_panels(shared_map, order, agreement, (recommendation or {}).get("method")) if shared_map and agreement else [],
+        maps=shared_panels(shared_map, order, agreement, (recommendation or {}).get("method"))
+        if shared_map and agreement
+        else [],
         n_mapped=len(shared_map.coordinates) if shared_map else 0,
         reference=shared_map.reference if shared_map else "",
     )

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from importlib.metadata import version
@@ -96,6 +97,7 @@ def write_report(
         siblings=[(name, address_of(name)) for name in siblings],
         comparison=address_of("comparison"),
         options=describe_options(options or {}),
+        params=_params_to_repeat(scores),
         versions=describe_versions(),
         clusters=_gallery_clusters(scores, map_, gallery, data_card, names, named),
         image_width=_image_width(gallery),
@@ -189,6 +191,16 @@ def matched_classes(scores: Mapping[str, Any]) -> list[int]:
     """Matched class of each cluster, -1 without labels or match."""
     contingency = scores["contingency"]
     return list(contingency["matched_class"]) if contingency else [-1] * len(scores["occupancy"])
+
+
+def _params_to_repeat(scores: Mapping[str, Any]) -> str:
+    """The option `--params` of the command that repeats a run, as a shell takes it."""
+    params = [f"seed={scores['seed']}"]
+    if selection := scores.get("selection"):
+        params += [f"n_clusters.{end}={selection['n_clusters'][place]}" for end, place in (("min", 0), ("max", -1))]
+    if feedback := scores.get("feedback"):
+        params.append(feedback)
+    return shlex.quote(f"--params={','.join(params)}")
 
 
 def _headlines(scores: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -26,6 +26,8 @@ from deep_clustering.training.described import Described
 
 # Rows that are asked about near ones, evenly spaced, each with its nearest among them.
 _ROWS, _NEIGHBOURS = 5000, 5
+# Numbers of those rows at most, 0.4 GB where they are made dense; of long rows there are fewer.
+_NUMBERS, _FEWEST_ROWS = 10**8, 200
 # Logarithm of the least and the greatest typical score in units of the temperature.
 _RANGE = (-7.0, 7.0)
 _CHUNK_ROWS = 4096
@@ -176,9 +178,11 @@ def _near_rows(
     features: np.ndarray | sparse.csr_matrix, fitted: np.ndarray, space: Mapping[str, Any]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Pairs of near rows that no method was given as views, if there are such: their places among those fitted."""
-    rows = np.unique(np.linspace(0, len(fitted) - 1, min(len(fitted), _ROWS)).astype(np.int64))
+    width = int(np.prod(features.shape[1:]))
+    most = min(_ROWS, max(_NUMBERS // width, _FEWEST_ROWS))
+    rows = np.unique(np.linspace(0, len(fitted) - 1, min(len(fitted), most)).astype(np.int64))
     # A projection that such short rows cannot have is of another data set, and asked for by nobody where k is 0.
-    projection = int(space["projection"]) if int(space["projection"]) < np.prod(features.shape[1:]) else 0
+    projection = int(space["projection"]) if int(space["projection"]) < width else 0
     options = {**space, "k": min(_NEIGHBOURS, len(rows) - 1), "projection": projection}
     table = rows[search_neighbours(features[fitted[rows]], options)]
     first, second = np.repeat(rows, table.shape[1]), table.ravel()

@@ -16,6 +16,7 @@ import errno
 import json
 import logging
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -210,6 +211,12 @@ class MLflowTracking:
         self._write("the error", lambda tracked: tracked.run.log_tags({"error": reason}))
         self._finish("FAILED")
 
+    def _show(self, uri: str) -> str:
+        """The command that shows a store; a project that the installed package made has no Makefile."""
+        if (self._project_path / "Makefile").is_file():
+            return "make ui"
+        return f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+
     def _data_set_of(self, pipeline: Pipeline) -> str:
         """The data set of the environment, but of predictions that of the model, with whose outputs they lie."""
         if "params:predict" not in pipeline.inputs() or "params:ingestion" in pipeline.inputs():
@@ -265,7 +272,7 @@ class MLflowTracking:
         if run.is_served:
             logger.info("its page: %s", run.address)
         else:
-            logger.info("in %s; `make ui` shows it at %s", run.uri, run.address)
+            logger.info("in %s; `%s` shows it at %s", run.uri, self._show(run.uri), run.address)
         if status != "FINISHED" and tracked.seconds and _may_pass(tracked.error):
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
 
