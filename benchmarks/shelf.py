@@ -296,19 +296,24 @@ def summarise(out: Path) -> str:
         means = found.groupby("method").acc.mean()
         best = max(means[method] for method in BASELINES if method in means)
         asked = found[found.method != RAW]
-        rho = np.mean([spearmanr(each.score, each.acc).statistic for _, each in asked.groupby("seed")])
+        rho = np.mean([rank_correlation(each.score, each.acc) for _, each in asked.groupby("seed")])
         gaps.append(taken.acc.mean() - best)
         gains.append(taken.acc.mean() - means[RAW])
         correlations.append(rho)
         lines.append(
             f"| {name} | {', '.join(sorted(set(taken.method)))} | {taken.acc.mean():.3f} | {best:.3f} | "
-            f"{means[RAW]:.3f} | {rho:.2f} | {taken.run_cpu_seconds.iloc[0]:.0f} |"
+            f"{means[RAW]:.3f} | {'' if np.isnan(rho) else f'{rho:.2f}'} | {taken.run_cpu_seconds.iloc[0]:.0f} |"
         )
     lines.append(
         f"\nRecommended less best baseline: mean {np.mean(gaps):+.3f}, least {np.min(gaps):+.3f}; less k-means: mean "
         f"{np.mean(gains):+.3f}. Rank correlation of score and ACC, mean over sets: {np.nanmean(correlations):.2f}."
     )
     return "\n".join(lines)
+
+
+def rank_correlation(score: pd.Series, acc: pd.Series) -> float:
+    """Spearman's, NaN where one of them is the same for all."""
+    return spearmanr(score, acc).statistic if min(score.nunique(), acc.nunique()) > 1 else np.nan
 
 
 def main() -> None:
