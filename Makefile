@@ -13,7 +13,7 @@ WORKERS ?= 2
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types docs audit viz viz-build ui clean help
+.PHONY: run test lint types results picture wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -62,8 +62,32 @@ lint: $(VENV)/test.ok ## Style of the code
 types: $(VENV)/test.ok ## Types of the code
 	@$(BIN)/mypy
 
+RESULTS := docs/results/digits.csv
+
+results: $(VENV)/run.ok ## Run every seed of the README's table anew, and write the table
+	@$(BIN)/kedro sweep --envs=digits --pipelines=dcan,dcan_literal,neural_mixture,neural_mixture_literal,kmeans,gmm,ward,tsne_gmm --seeds=0-9 --threads=1 --folder=data/sweeps/digits
+	@cp data/sweeps/digits/runs.csv $(RESULTS)
+	@$(BIN)/kedro leaderboard $(RESULTS) --readme=README.md --brief --baseline=tsne_gmm
+	@$(BIN)/kedro leaderboard $(RESULTS) --readme=docs/results/index.md
+
+picture: $(VENV)/run.ok ## Draw the picture of the README from a run of DCAN
+	@$(BIN)/kedro run --pipelines=dcan --env=digits
+	@$(BIN)/python docs/pictures.py data docs/clusters
+
+wheel: $(VENV)/test.ok ## Build the package into dist/
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+
+build/gallery/made.ok: $(VENV)/run.ok docs/hooks/gallery.py
+	@echo "Running the three recipes of the gallery; this takes some minutes once."
+	@$(BIN)/python docs/hooks/gallery.py
+	@touch $@
+
+gallery: ## Make the reports of the gallery anew
+	@rm -f build/gallery/made.ok
+	@$(MAKE) --no-print-directory build/gallery/made.ok
+
 docs: export NO_MKDOCS_2_WARNING := 1
-docs: $(VENV)/docs.ok ## Write the documentation as a static site to build/docs
+docs: $(VENV)/docs.ok build/gallery/made.ok ## Write the documentation as a static site to build/docs
 	@$(BIN)/mkdocs build --quiet --strict
 	@echo "build/docs/index.html"
 
@@ -76,8 +100,10 @@ audit: $(VENV)/audit.ok ## Report known weaknesses of the installed packages; ne
 viz: $(VENV)/viz.ok ## Open the pipelines in the browser
 	@$(BIN)/kedro viz run --env=$(ENV)
 
-viz-build: $(VENV)/viz.ok ## Write the pipelines as a static site to build/
-	@$(BIN)/kedro viz build
+viz-build: export KEDRO_ENV := $(ENV)
+viz-build: $(VENV)/viz.ok ## Write the pipelines and the latest results of ENV as a static site to build/
+	@$(BIN)/kedro viz build --include-previews
+	@$(BIN)/python docs/hooks/graph_site.py build
 
 ui: $(VENV)/run.ok ## Open the tracked runs in the browser
 	@$(BIN)/mlflow ui --backend-store-uri $${MLFLOW_TRACKING_URI:-sqlite:///$(CURDIR)/mlflow.db}

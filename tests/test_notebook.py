@@ -1,6 +1,8 @@
 """The notebook, from the first cell to the last, on two finished runs."""
 
 import os
+import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
 pytest.importorskip("ipykernel", reason="ipykernel is not installed")
 
-NOTEBOOK = Path(__file__).parents[1] / "notebooks/explore_clusters.ipynb"
+ROOT = Path(__file__).parents[1]
+NOTEBOOK = ROOT / "notebooks/explore_clusters.ipynb"
 SECONDS = 300
 
 
@@ -29,6 +32,13 @@ def test_it_is_committed_without_outputs():
     for cell in code_cells(nbformat.read(NOTEBOOK, as_version=4)):
         assert cell.outputs == []
         assert cell.execution_count is None
+
+
+def test_what_it_asks_to_install_is_an_extra_that_has_it():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for page in (NOTEBOOK, ROOT / "notebooks/README.md"):
+        for name in re.findall(r"pip install -e '\.\[(\w+)\]'", page.read_text(encoding="utf-8")):
+            assert {"jupyterlab", "nbconvert"} <= {re.split(r"[>=<]", package)[0] for package in extras[name]}
 
 
 def test_it_explores_a_finished_run_and_changes_nothing(project, tmp_path, monkeypatch):
@@ -51,6 +61,7 @@ def test_it_explores_a_finished_run_and_changes_nothing(project, tmp_path, monke
     assert checksums(project) == before
 
     shown = printed(notebook)
+    assert not re.search(r"\b(INFO|WARNING)\b|Loading data from", shown)
     assert "200 rows of digits in 10 clusters" in shown
     assert shown.splitlines()[-1] == "20 20 200 200 200"
     pictures = [

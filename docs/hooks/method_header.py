@@ -3,6 +3,7 @@
 import ast
 import re
 from pathlib import Path
+from textwrap import indent
 
 _ITEM = re.compile(r"^    ([A-Z]\d+)\s+(.*)$")
 # Two spaces and more set off the option that switches a deviation.
@@ -13,7 +14,7 @@ def header_of(path: Path) -> str:
     """Markdown of the docstring that opens a file.
 
     Its sections begin with a line that is not indented and followed by indented ones. They keep their lines and
-    columns, as equations need it; numbered deviations become a table.
+    columns, as symbols need it; equations, which the page typesets, are folded; numbered deviations become a table.
 
     Args:
         path: The file.
@@ -31,12 +32,11 @@ def _section(lines: list[str]) -> str:
     if not body:
         return _prose(head)
     title = re.split(r"[,(;]", head)[0].strip()
+    block = "\n".join(["```text", *(line.removeprefix("    ") for line in body), "```"])
+    if title == "Equations":  # typeset above
+        return f'??? note "{head}, as they open the file"\n\n{indent(block, "    ")}'
     parts = [f"## {title}"] if title == head else [f"## {title}", _prose(head)]
-    if _ITEM.match(body[0]):
-        parts.append(_deviations(body))
-    else:
-        block = "\n".join(line.removeprefix("    ") for line in body)
-        parts.append(f"```text\n{block}\n```")
+    parts.append(_deviations(body) if _ITEM.match(body[0]) else block)
     return "\n\n".join(parts)
 
 

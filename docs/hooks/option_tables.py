@@ -27,6 +27,48 @@ KINDS: dict[str, str | Mapping[str, str]] = {
     "start": "deep_clustering.methods.starts:STARTS",
 }
 
+# What one changes first; everything else is for those who know the method.
+BASIC: dict[str, tuple[str, ...]] = {
+    "ingestion": ("n_rows",),
+    "features": ("scaling", "postprocess", "backbone", "encoder"),
+    "neighbours": ("k",),
+    "comparison": ("methods",),
+    "dcan": ("epochs", "batch_size", "restarts", "loss", "instance_noise", "start", "precision"),
+    "neural_mixture": ("epochs", "batch_size", "restarts", "mixing", "pair_noise", "start", "precision"),
+    "kmeans": ("n_init",),
+    "gmm": ("covariance",),
+    "ward": ("max_rows",),
+    "tsne_gmm": ("perplexity",),
+    "checkpoints": ("resume",),
+    "reporting": ("map_points", "members"),
+    "tracking": ("enabled", "on_error"),
+}
+
+
+def basic_options(conf: Path) -> str:
+    """Markdown of one table of what one changes first, by the name that `--params` takes.
+
+    Args:
+        conf: Folder of the configuration.
+
+    Returns:
+        The table.
+
+    Raises:
+        KeyError: if an option of the list is none.
+    """
+    values = load_base(conf)
+    rows = []
+    for group, names in BASIC.items():
+        cls = _schemas()[group]
+        types, meanings = {field.name: field.type for field in fields(cls)}, _meanings(cls)
+        rows += [
+            f"| [`{group}.{name}`](#{group}) | {_code(_type(types[name]))} | {_code(_shown(values[group], name))} | "
+            f"{_cell(meanings[name])} |"
+            for name in names
+        ]
+    return "\n".join(["| option | type | in conf/base | meaning |", "|---|---|---|---|", *rows])
+
 
 def all_options(conf: Path) -> str:
     """Markdown of every group of options and of every kind.
@@ -38,14 +80,18 @@ def all_options(conf: Path) -> str:
         A heading and a table for each.
     """
     values = load_base(conf)
-    schemas = {name: _load(place) for name, place in METHODS.items()}
-    schemas |= {**option_schemas(), "tracking": TrackingOptions}
-    parts = [_group(name, cls, values[name]) for name, cls in schemas.items()]
+    parts = [_group(name, cls, values[name]) for name, cls in _schemas().items()]
     for option, kinds in KINDS.items():
         listed = _load(kinds) if isinstance(kinds, str) else {kind: _load(place) for kind, place in kinds.items()}
         parts.append(f"## `{option}`: kinds\n\nThe option `kind` names one of these and brings its options.")
         parts += [_group(f"{option}: {kind}", cls, {}, level=3) for kind, cls in listed.items()]
     return "\n\n".join(parts)
+
+
+def _schemas() -> dict[str, type]:
+    """The class of each group of options: methods, then the pipelines', then tracking."""
+    methods = {name: _load(place) for name, place in METHODS.items()}
+    return {**methods, **option_schemas(), "tracking": TrackingOptions}
 
 
 def load_base(conf: Path) -> dict[str, Any]:

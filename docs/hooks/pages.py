@@ -4,29 +4,44 @@ A page asks for it by a comment of its own line, so that what it shows cannot dr
 
 <!-- header: deep_clustering/methods/dcan.py -->    the opening of a method's file: symbols, equations, deviations
 <!-- options -->                                    all options, with type, meaning and value in conf/base
+<!-- options: basic -->                             those of them that one changes first
+<!-- gallery -->                                    recipes of the gallery, with their reports if there are any
 <!-- readme: leaderboard:digits -->                 what stands between two markers of README.md
+
+Pages of methods have equations in TeX, which become MathML; reports of the gallery become files of the site.
 """
 
 import re
 from collections.abc import Callable
 from pathlib import Path
 
+from equations import with_mathml
+from gallery import REPORTS, shown
 from method_header import header_of
 from mkdocs.config.defaults import MkDocsConfig
-from mkdocs.structure.files import Files
+from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
-from option_tables import all_options
+from option_tables import all_options, basic_options
 
 ROOT = Path(__file__).parents[2]
 
-_REQUEST = re.compile(r"^<!-- (header|options|readme)(?:: (\S+))? -->$", re.MULTILINE)
+_REQUEST = re.compile(r"^<!-- (header|options|gallery|readme)(?:: (\S+))? -->$", re.MULTILINE)
 _LEAVING_LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)(?:#[^)]*)?\)")
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Fill in what a page asks for, and keep of links to other files of the repository what they say."""
     filled = _REQUEST.sub(lambda found: _SOURCES[found[1]](found[2] or ""), markdown)
+    if page.file.src_uri.startswith("methods/"):
+        filled = with_mathml(filled)
     return without_leaving_links(filled, page.file.abs_src_path or "", Path(config.docs_dir))
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Add the reports that `make gallery` made."""
+    for report in sorted(REPORTS.glob("*.html")):
+        files.append(File.generated(config, f"gallery/{report.name}", abs_src_path=str(report)))
+    return files
 
 
 def without_leaving_links(markdown: str, source: str, docs: Path) -> str:
@@ -69,6 +84,7 @@ def part_of_readme(marker: str) -> str:
 
 _SOURCES: dict[str, Callable[[str], str]] = {
     "header": lambda name: header_of(ROOT / "src" / name),
-    "options": lambda _: all_options(ROOT / "conf"),
+    "options": lambda which: (basic_options if which == "basic" else all_options)(ROOT / "conf"),
+    "gallery": lambda _: shown(REPORTS),
     "readme": part_of_readme,
 }

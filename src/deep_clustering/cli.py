@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 # What a wrong input, file or machine raises; anything else is a defect and keeps its traceback.
 _EXPECTED = (ValueError, DatasetError, FloatingPointError, OSError, MissingConfigException, MemoryError)
 
+# Modules in whose name Kedro's runners log.
+_RUNNERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", ComparingRunner.__module__)
+
 # What shells give for a command that Ctrl-C has ended: 128 and the number of SIGINT.
 _INTERRUPTED = 130
 
@@ -98,11 +101,18 @@ def _run_here(options: dict[str, Any]) -> Any:  # noqa: ANN401
         options["runner"] = f"{ComparingRunner.__module__}.{ComparingRunner.__name__}"
     # The project documents --pipeline as well as --pipelines; the warning would be the first thing a user reads.
     warnings.filterwarnings("ignore", message="Option '--pipeline' is deprecated")
+    for name in _RUNNERS:
+        logging.getLogger(name).addFilter(_is_advice)
     try:
         return kedro_run.callback(**options)  # type: ignore[misc]
     except _EXPECTED as error:
         logger.debug("the run failed", exc_info=True)
         raise click.ClickException(_root_message(error)) from error
+
+
+def _is_advice(record: logging.LogRecord) -> bool:
+    """Leave out that a run whose first node fails is to be repeated as it was: the error says what helps."""
+    return not record.getMessage().startswith("No nodes ran")
 
 
 def _root_message(error: BaseException) -> str:
@@ -236,7 +246,8 @@ def sweep_command(**options: Any) -> None:  # noqa: ANN401
 )
 @click.option("--format", "form", type=click.Choice(["md", "csv"]), default="md", show_default=True)
 @click.option("--readme", type=_Typed(path_type=Path), help="Put the table between the markers in this file.")
-def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None) -> None:
+@click.option("--brief", is_flag=True, help="Four columns: method, ACC, its difference to --baseline, CPU seconds.")
+def leaderboard_command(source: Path, baseline: str | None, form: str, readme: Path | None, brief: bool) -> None:
     """Summarise the runs of SOURCE, a sweep's folder or its runs.csv, with 95 % intervals."""
     from deep_clustering.sweep import leaderboard
 
@@ -245,10 +256,11 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
             table, _ = leaderboard.write_files(source, baseline)
         else:
             table = leaderboard.make_leaderboard(leaderboard.read_runs(source), baseline)
+        text = leaderboard.to_brief_markdown(table, baseline or "kmeans") if brief else leaderboard.to_markdown(table)
         if readme is not None:
-            leaderboard.replace_in_readme(readme, source.stem, leaderboard.to_markdown(table))
+            leaderboard.replace_in_readme(readme, source.stem, text)
         else:
-            click.echo(leaderboard.to_markdown(table) if form == "md" else table.to_csv(index=False), nl=False)
+            click.echo(text if form == "md" else table.to_csv(index=False), nl=False)
 
 
 @cli.command("consensus")

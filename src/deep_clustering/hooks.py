@@ -76,7 +76,29 @@ class Preflight:
         ]
         if problems:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
+        _check_rows_and_feedback(pipeline, parameters)
         _settle_versions(pipeline, catalog)
+
+
+def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Look at the new rows of a prediction, and at the clusters that feedback is about, before anything is computed.
+
+    Raises:
+        FileNotFoundError: if there is no input.
+        TrackingError: if there is no such model.
+        ValueError: if rows or clusters are not those of the model.
+    """
+    names = pipeline.inputs()
+    if "params:predict" in names:
+        from deep_clustering.inference.prediction import check_first_row
+
+        check_first_row(parameters["predict"])
+    if "params:clusters" in names:
+        from deep_clustering.pipelines.training.clusters import check_feedback
+
+        fits = {node.name for node in pipeline.nodes}
+        methods = [parameters[name]["method"] for name in NAMESPACES if f"{name}.fit" in fits]
+        check_feedback(parameters["clusters"], methods)
 
 
 def _refuse_parts_of_lists(context: KedroContext) -> None:
@@ -182,7 +204,9 @@ class ShowResults:
     """Says at the end of a run what came out and where it lies."""
 
     @hook_impl(trylast=True)
-    def after_pipeline_run(self, run_result: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], run_result: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
         """Log the main scores, the files of scores and reports, and what a comparison recommends."""
         made = sorted(pipeline.all_outputs() - failures_of(run_result).lost)
         for name in made:
@@ -195,11 +219,13 @@ class ShowResults:
                     low, high = selection["interval"]
                     logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)
         for name in made:
-            if name.endswith(("_scores", "_assignments_csv", "report", "predictions")):
+            if name.endswith(("_scores", "_assignments_csv", "report", "predictions", "predictions_csv")):
                 logger.info("%s: %s", name, _latest_file(catalog, name))
         logger.info("the pipelines: make viz; the tracked runs: make ui")
         if "recommendation" in made:
             _show_recommendation(catalog, made)
+        elif "params:clusters" in pipeline.inputs() and catalog.load("params:clusters")["feedback"] is not None:
+            _show_what_is_former(catalog, made, run_params.get("env"))
 
 
 def _show_recommendation(catalog: CatalogProtocol, made: Sequence[str]) -> None:
@@ -215,6 +241,17 @@ def _show_recommendation(catalog: CatalogProtocol, made: Sequence[str]) -> None:
     for name in files:
         if name in made:
             logger.info("%s: %s", name, _latest_file(catalog, name))
+
+
+def _show_what_is_former(catalog: CatalogProtocol, made: Sequence[str], env: str | None) -> None:
+    """Say how the table of the recommended method gets the clusters that feedback has changed."""
+    if not catalog.exists("recommendation"):
+        return
+    method = catalog.load("recommendation")["method"]
+    if f"{method}_assignments_csv" in made:
+        where = f" --env={env}" if env else ""
+        logger.info("%s is the recommended method; recommended/ has its former clusters, which this renews:", method)
+        logger.info("kedro run%s --nodes=evaluation.pick_table", where)
 
 
 def _latest_file(catalog: CatalogProtocol, name: str) -> str:

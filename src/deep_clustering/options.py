@@ -1,10 +1,12 @@
 """Options from YAML to dataclasses: every key known, every value of its type, every error with its place."""
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, fields
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, Gt, Le, Lt
@@ -31,6 +33,26 @@ def closest(name: str, known: Iterable[str]) -> str:
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+
+
+def nearest_file(path: Path) -> str:
+    """What may have been meant by a path that leads nowhere, as the end of a message; empty if nothing is like it.
+
+    Args:
+        path: A file or folder that is not there.
+
+    Returns:
+        For instance "; did you mean 'data/rows.npy'?".
+    """
+    folder, rest = path.parent, [path.name]
+    while not folder.is_dir() and folder != folder.parent:
+        folder, rest = folder.parent, [folder.name, *rest]
+    try:
+        there = sorted(set(os.listdir(folder)) - {rest[0]})
+    except OSError:
+        return ""
+    near = get_close_matches(rest[0], there, n=1, cutoff=0.6)
+    return f"; did you mean '{folder.joinpath(near[0], *rest[1:])}'?" if near else ""
 
 
 def build(cls: type[T], options: Mapping[str, Any], where: str) -> T:

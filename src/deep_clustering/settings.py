@@ -1,9 +1,13 @@
 """Kedro settings of the project."""
 
+from typing import Any
+
 from kedro.config import OmegaConfigLoader
 from omegaconf import Container, OmegaConf
 
 from deep_clustering.hooks import NodeProgress, Preflight, ShowResults
+from deep_clustering.options import closest
+from deep_clustering.pipelines.parameters import packaged_conf
 from deep_clustering.runs.tracking import MLflowTracking
 
 HOOKS = (Preflight(), NodeProgress(), ShowResults(), MLflowTracking())
@@ -25,3 +29,29 @@ CONFIG_LOADER_ARGS = {
     "merge_strategy": {"parameters": "soft", "globals": "soft"},
     "custom_resolvers": {"copy_of": _copy_of},
 }
+
+
+def read_options(method: str, env: str = "base", **changes: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Options of a method as the packaged configuration has them, for its use without Kedro.
+
+    Args:
+        method: A configuration of a method, such as "dcan".
+        env: Folder of conf/ whose changes are taken.
+        changes: Values of options that are to be others.
+
+    Returns:
+        What the constructor of the method takes.
+
+    Raises:
+        ValueError: if there is no configuration of this name, or the method has none of these options.
+    """
+    arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
+    known: dict[str, Any] = OmegaConfigLoader(str(packaged_conf()), env=env, **arguments)["parameters"]
+    methods = {name for name, options in known.items() if isinstance(options, dict) and "method" in options}
+    if method not in methods:
+        raise ValueError(f"unknown method '{method}' ({closest(method, methods)})")
+    options = {name: value for name, value in known[method].items() if name != "method"}
+    for name in changes:
+        if name not in options:
+            raise ValueError(f"{method} has no option '{name}' ({closest(name, options)})")
+    return options | changes

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from deep_clustering.data.feature_options import FeatureOptions
-from deep_clustering.data.features import scale_samples
+from deep_clustering.data.features import LOWEST, fit_statistics, postprocess_rows, scale_samples
 from deep_clustering.options import build
 
 IMAGES = arrays(np.uint8, (3, 1, 4, 4))
@@ -82,3 +82,24 @@ def test_the_projects_options_scale_the_digits(parameters):
     images = np.array([[[[0, 16], [8, 4]]]], dtype=np.uint8)
     rows = scale_samples(images, [0.0, 16.0], parameters["features"]["scaling"])
     np.testing.assert_array_equal(rows, [[[[0, 1], [0.5, 0.25]]]])
+
+
+@given(wild=st.sampled_from([1e6, -1e9, 3e12]), row=st.integers(0, 199))
+def test_a_wild_cell_does_not_widen_its_column(wild, row):
+    """The others are standardised as without it, but for the one row that counts as the end of their range."""
+    rows = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
+    rows[row, 1] = wild
+    others = np.delete(rows[:, 1], row)
+    statistics = fit_statistics(rows, np.ones(200, dtype=bool), "standardise")
+    standardised = postprocess_rows(rows.copy(), statistics, "standardise")[:, 1]
+    found = np.delete(standardised, row)
+    np.testing.assert_allclose(found, (others - np.mean(others)) / np.std(others), atol=0.3)
+    assert standardised[row] == pytest.approx(found.max() if wild > 0 else found.min())
+
+
+@pytest.mark.parametrize("power", [1, 3])
+def test_without_wild_cells_columns_are_standardised_as_ever(power):
+    rows = np.random.default_rng(1).normal(size=(300, 4)).astype(np.float32) ** power
+    statistics = fit_statistics(rows, np.ones(300, dtype=bool), "standardise")
+    assert LOWEST not in statistics
+    np.testing.assert_allclose(statistics["deviation"], rows.astype(np.float64).std(axis=0), rtol=1e-6)

@@ -21,6 +21,7 @@ from sklearn.datasets import load_digits
 from command_line import error_of, kedro, params
 from deep_clustering.inference.predictor import Assigner
 from deep_clustering.inference.stored import read_predictor
+from deep_clustering.runs.tracking.reading import list_runs
 from pipelines.small_project import versions
 from tracked_project import client_of, make_project
 
@@ -167,6 +168,8 @@ def test_the_pipeline_writes_a_row_for_each_new_one(trained, expected, tmp_path)
     assert table["skipped"].isna().all()
     assert_equal(table.drop(columns=["id", "skipped"]), expected)
     assert table.attrs["model"] == "models:/digits-dcan/1"
+    shown = pd.read_csv(versions(trained, "predictions.csv")[-1])
+    assert shown[["id", "cluster"]].values.tolist() == table[["id", "cluster"]].values.tolist()
 
     (tmp_path / "folder").mkdir()
     for index, image in enumerate(IMAGES[:3]):
@@ -182,7 +185,7 @@ def test_the_pipeline_writes_a_row_for_each_new_one(trained, expected, tmp_path)
 def test_predictions_lie_with_the_model_whatever_the_environment(trained, expected, tmp_path):
     np.save(tmp_path / "rows.npy", IMAGES)
     before = versions(trained, "predictions.parquet")
-    options = f"--params=tracking.enabled=false,model={MODEL},input={tmp_path / 'rows.npy'}"
+    options = f"--params=model={MODEL},input={tmp_path / 'rows.npy'}"
     result = kedro(trained, "run", "--env=own", "--pipelines=predict", options)
     assert result.exit_code == 0, result.output
     (new,) = set(versions(trained, "predictions.parquet")) - set(before)
@@ -190,6 +193,8 @@ def test_predictions_lie_with_the_model_whatever_the_environment(trained, expect
     assert new.is_relative_to(folder / "digits" / "predictions")
     assert not (folder / "own").exists()
     assert pd.read_parquet(new)["cluster"].tolist() == expected["cluster"].tolist()
+    (run,) = list_runs(trained, last=1)
+    assert (run.data_set, run.name) == ("digits", "predict digits seed 0")
 
 
 def test_the_pipeline_refuses_what_it_cannot_do_and_writes_nothing(trained, tmp_path):
@@ -202,7 +207,9 @@ def test_the_pipeline_refuses_what_it_cannot_do_and_writes_nothing(trained, tmp_
         ("models:/digits-dcn@champion", "rows.npy", "did you mean 'digits-dcan'?"),
         ("models:/digits-dcan/2", "rows.npy", "has no version 2 (known: 1)"),
     ]:
-        assert message in error_of(predict(trained, model, tmp_path / rows))
+        result = predict(trained, model, tmp_path / rows)
+        assert message in error_of(result)
+        assert "No nodes ran" not in result.output
     refused = kedro(trained, "run", "--pipelines=predict", "--params=tracking.enabled=false")
     assert "predict: no model and no input; expected --params=model=models:/" in error_of(refused)
     assert versions(trained, "predictions.parquet") == before

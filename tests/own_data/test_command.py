@@ -18,6 +18,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 from PIL import Image
 from scipy import sparse
+from sklearn.feature_extraction.text import TfidfTransformer
 
 from deep_clustering.cli import cli
 from deep_clustering.datasets import JSONDataset
@@ -161,6 +162,23 @@ def test_a_sparse_matrix_becomes_an_environment_that_keeps_it_sparse(project):
     np.testing.assert_array_equal(features.toarray(), matrix.astype(np.float32).toarray())
 
 
+@pytest.mark.parametrize("form", ["csr", "coo"])
+def test_weighted_terms_are_clustered_on_latent_semantic_analysis_and_counts_are_pointed_out(project, form):
+    counts = sparse.random(300, 80, 0.2, form, rng=np.random.default_rng(0), data_rvs=lambda n: 1 + np.arange(n) % 3)
+    sparse.save_npz("counts.npz", counts)
+    assert "all values are whole numbers; if they count terms, TF-IDF says more" in new_data(
+        "counts", "--array", "counts.npz"
+    )
+    assert parameters(project, "counts")["features"]["encoder"] is None
+    weighted = TfidfTransformer().fit_transform(counts)
+    sparse.save_npz("weighted.npz", weighted.asformat(form))
+    assert "latent semantic analysis, 40 directions" in new_data("weighted", "--array", "weighted.npz")
+    run(project, "prepare", env="weighted", ingestion={"n_rows": 0})
+    with np.load(versions(project, "features.npz")[-1]) as archive:
+        assert archive["dense"].shape == (300, 40)
+        np.testing.assert_allclose(np.linalg.norm(archive["dense"], axis=1), 1, atol=1e-5)
+
+
 def test_one_command_compares_what_the_environment_names(project):
     rng = np.random.default_rng(0)
     rows = np.concatenate([rng.normal(6 * place, 1, size=(40, 4)) for place in range(3)])
@@ -214,10 +232,15 @@ def test_a_short_time_leaves_methods_out_and_says_so(project):
     np.save("rows.npy", np.random.default_rng(0).random((60, 5)))
     shown = new_data("mine", "--array", "rows.npy", "--budget", "1s")
     assert "for which there is no time" in shown
-    assert "longer than --budget allows (about 1 s)" in shown
+    assert "the least that is worth a run, more than the 1 s of --budget" in shown
     written = (project / "conf/mine/parameters.yml").read_text()
     assert parameters(project, "mine")["comparison"]["methods"] == ["dcan", "kmeans"]
     assert "# left out: ward (" in written
+
+
+def test_the_guess_of_clusters_is_no_more_than_the_rows_that_differ(project):
+    np.save("rows.npy", np.tile(np.eye(3), (20, 1)))
+    assert re.search(r"^clusters +3 \(a guess", new_data("mine", "--array", "rows.npy"), re.MULTILINE)
 
 
 def test_a_tree_is_not_grown_of_more_rows_than_it_holds(project):
@@ -498,6 +521,9 @@ def test_letters_digits_and_lines_make_a_name(name):
         (["--images", ".", "--labels", "x.npy"], "must be folders or none"),
         (["--images", "nowhere"], "ingestion: no folder of images"),
         (["--images", "conf"], "no readable images"),
+        (["--images", "notes.csv"], "notes.csv is one file; expected the folder"),
+        (["--array", "eyes.npy"], "eye.npy'?"),
+        (["--text", "notes.csv", "--column", "body"], "no header: --no-header --column 0, which has the longest cells"),
         (["--array", "nowhere.npy"], "no file of samples"),
         (["--array", "nan.npy"], "got NaN or infinity first in row 1"),
         (["--array", "one.npy"], "at least 2 rows, got 1"),

@@ -139,9 +139,12 @@ def test_a_run_with_feedback_is_a_version_that_all_outputs_agree_on(project):
     np.testing.assert_array_equal(said["responsibilities"].argmax(axis=1), after)
     assert said["retired"].tolist() == [3]
     scores = load_last(project, JSONDataset, "scores.json")
-    assert (scores["n_clusters"], scores["collapsed"]) == (10, False)
+    assert (scores["n_clusters"], scores["collapsed"], scores["retired"]) == (10, False, [3])
+    former = versions(project, "model.safetensors")[0].parent.name
+    assert scores["feedback"] == f"feedback=feedback.csv,clusters.model={former}"
+    assert f",{scores['feedback']}</span>" in versions(project, "report.html")[-1].read_text(encoding="utf-8")
     names = load_last(project, JSONDataset, "cluster_names.json")
-    assert (len(names), names[1]) == (11, "ones")
+    assert (len(names), names[1], names[3]) == (11, "ones", "retired 3")
     table = Assigner(load_last(project, PredictorDataset, "predictor.safetensors")).assign(
         load_last(project, NumpyDataset, "samples.npy")
     )
@@ -162,6 +165,7 @@ def test_a_run_with_feedback_is_a_version_that_all_outputs_agree_on(project):
     [
         ("cluster,name\nx,a\n", {}, "line 2, column 'cluster': got 'x'"),
         ("cluster,name\n1,a\n", {"numbers_of": "latest"}, "leave out numbers_of"),
+        ("cluster,merge_into\n1,2\n3,44\n", {}, "feedback.csv, line 3, column 'merge_into': there is no cluster 44"),
     ],
 )
 def test_feedback_that_cannot_be_used_is_refused_before_anything_is_computed(project, text, changes, message):

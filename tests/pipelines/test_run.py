@@ -35,6 +35,9 @@ def test_a_method_goes_from_raw_data_to_report(project, method):
     assert sum(scores["occupancy"]) == 200
     assert set(scores["metrics"]) >= {"acc", "nmi", "ari", "purity", "balance", "n_occupied"}
     assert 0 <= scores["metrics"]["acc"] <= scores["metrics"]["purity"] <= 1
+    for picture in ("map.png", "clusters.png", "curves.png"):
+        (path,) = [path for path in versions(project, picture) if method in path.parts][-1:]
+        assert Image.open(path).format == "PNG"
     assignments = load_last(project, NumpyDataset, "assignments.npy")
     assert assignments.shape == (200,)
     assert assignments.dtype == np.int64

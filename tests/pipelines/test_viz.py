@@ -1,5 +1,9 @@
-"""The static site of Kedro-Viz: built without a network, complete, its layers on, and nothing of the machine in it."""
+"""The static site of Kedro-Viz: built without a network, complete, its layers on, and nothing of the machine in it.
 
+It opens on eight boxes that can be read, asks no other server, and shows no tour.
+"""
+
+import importlib.util
 import json
 import os
 import shutil
@@ -8,6 +12,7 @@ import sys
 
 import pytest
 
+from browser import browsing, find_chromium
 from deep_clustering.methods import METHODS
 from deep_clustering.pipeline_registry import register_pipelines
 from deep_clustering.pipelines.namespaces import COMPARED
@@ -18,6 +23,14 @@ pytest.importorskip("kedro_viz", reason="kedro-viz is not installed")
 LAYERS = ["primary", "feature", "models", "model_output", "reporting"]
 PIPELINES = register_pipelines()
 NO_NETWORK = dict.fromkeys(("HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"), "http://127.0.0.1:9")
+
+
+def load_script(name):
+    """A script of docs/hooks, which is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/hooks/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +47,7 @@ def build(tmp_path_factory):
         text=True,
     )
     assert result.returncode == 0, result.stderr
+    load_script("graph_site").quiet(root / "build")
     return root, result.stdout + result.stderr
 
 
@@ -132,3 +146,36 @@ def test_no_file_names_a_folder_of_the_machine(build):
         text = file.read_text()
         for folder in (str(root), str(ROOT), sys.prefix, os.path.expanduser("~") + "/"):
             assert folder not in text, file.name
+
+
+def test_what_is_quiet_already_stays_as_it_is(build):
+    page = build[0] / "build/index.html"
+    before = page.read_text()
+    load_script("graph_site").quiet(build[0] / "build")
+    assert page.read_text() == before
+
+
+def test_a_page_of_an_unknown_version_is_refused(tmp_path):
+    (tmp_path / "api").mkdir()
+    (tmp_path / "index.html").write_text("<html><head></head></html>")
+    with pytest.raises(ValueError, match="expected a module script, got none"):
+        load_script("graph_site").quiet(tmp_path)
+
+
+def test_a_page_that_still_asks_another_server_is_refused(tmp_path):
+    (tmp_path / "api").mkdir()
+    (tmp_path / "index.html").write_text('<link href="//else.org/a.css"><script type="module" src="./a.js"></script>')
+    with pytest.raises(ValueError, match="expected nothing from other servers, got 'href="):
+        load_script("graph_site").quiet(tmp_path)
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="Chromium is not installed")
+def test_the_site_opens_on_its_collapsed_pipelines_without_a_tour_or_another_server(build, tmp_path):
+    drawing = load_script("draw_graph")
+    with browsing(tmp_path) as page, drawing.serving(build[0] / "build") as address:
+        drawing.open_graph(page, address, 1280, 800)
+        boxes = page.run("[...document.querySelectorAll('.pipeline-node')].map((node) => node.textContent).sort()")
+        assert boxes == sorted(["data", *COMPARED, "evaluation"])
+        assert not page.run("!!document.querySelector('[class*=feature-hints]')")
+        assert [url for url in page.requests if not url.startswith((address, "data:", "blob:"))] == []
+        assert page.complaints == []

@@ -23,12 +23,26 @@ def test_the_nearest_to_the_centre_is_found_in_each_cluster():
 
 def test_samples_give_their_number_or_file():
     assert name(list("01234")) == ["row 1", "empty 1", "row 3"]
-    assert name(["x.png", "deep/cat.png", "x", "d.tar.gz", "y"]) == ["cat", "empty 1", "d.tar"]
+    assert name(["x.png", "deep/cat.png", "x", "d.tar.gz", "y"]) == ["deep/cat", "empty 1", "d.tar"]
     assert name(["x", "Smith v. Jones", "x", "A-3", "y"]) == ["Smith v. Jones", "empty 1", "A-3"]
 
 
 def test_files_of_one_name_in_two_folders_are_told_apart():
-    assert name(["", "a/1.png", "", "b/1.png", ""]) == ["1", "empty 1", "b/1.png"]
+    assert name(["", "a/1.png", "", "b/1.png", ""]) == ["a/1", "empty 1", "b/1"]
+
+
+def test_tables_give_the_columns_that_stand_out_with_their_direction():
+    """Each half is one deviation from the mean in the first two columns, and the third is constant."""
+    rows = np.float32([[0, 4, 7], [0, 4, 7], [2, 1, 7], [2, 1, 7]])
+    halves, ids = np.array([0, 0, 1, 1]), list("abcd")
+    names = name_clusters(halves, rows, n_clusters=2, ids=ids, samples=rows, columns=["width", "height", "same"])
+    assert names == ["low width, high height", "high width, low height"]
+    assert name_clusters(halves, rows, n_clusters=2, ids=ids, samples=rows) == ["a", "c"]
+
+
+def test_a_number_whose_cluster_is_gone_is_no_empty_cluster():
+    names = name_clusters(ASSIGNMENTS, LATENT, n_clusters=3, ids=list("01234"), samples=LATENT, retired=[1])
+    assert names == ["row 1", "retired 1", "row 3"]
 
 
 def test_documents_give_the_terms_that_set_their_cluster_apart():

@@ -15,10 +15,10 @@ from scipy import sparse
 from browser import browsing, find_chromium
 from deep_clustering.reporting.figures import PALETTE, draw_certainty_map, encode_figure, encode_image, frame_of
 from deep_clustering.reporting.hover import arrange_sheet, pick_shown, shrink
-from deep_clustering.reporting.members import certainty, select_members
+from deep_clustering.reporting.members import select_members
 from deep_clustering.reporting.page import write_report
 from deep_clustering.reporting.terms import describe_clusters, describe_rows, top_terms
-from reporting.test_reporting import ATTACK, one_hot, scores_of
+from reporting.test_reporting import ATTACK, certainty_from, one_hot, scores_of
 
 # Linear RGB as people without one kind of cone see it (Machado, Oliveira and Fernandes, IEEE TVCG 2009, severity 1).
 COLOUR_BLIND = {
@@ -33,14 +33,15 @@ def page_of(samples, *, terms=(), files=None, names=None, n_shown=2000):
     """Report of a run on samples in two clusters, one of each class, on a map where row i is at (i, i % 2)."""
     n_samples = samples.shape[0]
     assignments = np.arange(n_samples) % 2
-    parts = {"assignments": assignments, "responsibilities": one_hot(assignments, 2) * 0.8 + 0.1, "samples": samples}
+    certainty = certainty_from(assignments, one_hot(assignments, 2) * 0.8 + 0.1, samples)
+    parts = {"assignments": assignments, "certainty": certainty, "samples": samples}
     card = {"name": "blobs", "source": "drawn", "licence": "CC0", "n_samples": n_samples, "n_classes": 2}
     card |= {"shape": list(samples.shape[1:]), "dtype": "uint8", "value_range": [0, 255], "class_names": names}
     card |= {"protocol": "all rows", "sha256": {"samples": "0" * 64}} | ({"files": files} if files else {})
     map_ = {
         "coordinates": np.stack([np.arange(n_samples), assignments], axis=1).astype(np.float32),
         "assignments": assignments,
-        "certainty": certainty(**parts),
+        "certainty": certainty.certainty,
         "labels": assignments,
         **pick_shown(samples, terms=terms, n_shown=n_shown, seed=0),
     }
@@ -229,15 +230,6 @@ def to_lab(linear):
     xyz = linear @ to_xyz.T / [0.9505, 1, 1.089]
     f = np.where(xyz > 0.008856, np.cbrt(xyz), 7.787 * xyz + 16 / 116)
     return np.stack([116 * f[:, 1] - 16, 500 * (f[:, 0] - f[:, 1]), 200 * (f[:, 1] - f[:, 2])], axis=1)
-
-
-def test_posteriors_that_are_all_one_say_nothing_and_the_distances_are_taken():
-    samples = np.array([[0.0], [2.0], [10.0], [10.0]])
-    assignments = np.array([0, 0, 1, 1])
-    saturated = np.abs(one_hot(assignments, 2).astype(np.float64) - 1e-9)
-    values = certainty(assignments=assignments, responsibilities=saturated, samples=samples)
-    # means 1 and 10: (10 - 1) / 10, (8 - 1) / 8, and both others on their mean
-    np.testing.assert_allclose(values, [0.9, 0.875, 1, 1], rtol=1e-6)
 
 
 @pytest.fixture(scope="module")

@@ -10,17 +10,24 @@ import pytest
 from matplotlib.image import imread
 
 from deep_clustering.reporting.comparison import write_comparison
-from deep_clustering.reporting.members import certainty, select_members
+from deep_clustering.reporting.members import select_members
 from deep_clustering.reporting.page import write_report
 from deep_clustering.reporting.panels import reference_level
 from deep_clustering.reporting.projection import project_latent
 from deep_clustering.reporting.texts import METRICS, describe_curve, describe_metric
+from deep_clustering.scores.certainty import Certainty, certainty_of
 
 ATTACK = "<script>alert('x')</script>"
 
 
 def one_hot(assignments, n_clusters):
     return np.eye(n_clusters, dtype=np.float32)[assignments]
+
+
+def certainty_from(assignments, responsibilities, samples):
+    """Certainties of responsibilities, with the samples as latent."""
+    latent = np.reshape(samples, (len(assignments), -1)) if isinstance(samples, np.ndarray) else samples.toarray()
+    return certainty_of(assignments, {"responsibilities": responsibilities, "latent": latent})
 
 
 def scores_of(assignments, labels, n_clusters, *, epochs=3, names=None, **changes):
@@ -61,7 +68,7 @@ def report_of(assignments, labels, n_clusters, *, samples=None, card=None, optio
         samples = np.random.default_rng(0).normal(size=(len(assignments), 2)).astype(np.float32)
     parts = {
         "assignments": assignments,
-        "responsibilities": one_hot(assignments, n_clusters),
+        "certainty": certainty_from(assignments, one_hot(assignments, n_clusters), samples),
         "samples": samples,
     }
     data_card = {
@@ -81,7 +88,7 @@ def report_of(assignments, labels, n_clusters, *, samples=None, card=None, optio
     map_ = {
         "coordinates": np.random.default_rng(1).normal(size=(len(assignments), 2)).astype(np.float32),
         "assignments": assignments,
-        "certainty": certainty(**parts),
+        "certainty": parts["certainty"].certainty,
         "labels": labels,
     }
     return write_report(
@@ -158,35 +165,12 @@ class TestProjectLatent:
             project_latent(np.zeros((20, 2)), seed=0, max_points=2)
 
 
-class TestCertainty:
-    def test_soft_is_the_largest_responsibility(self):
-        responsibilities = np.array([[0.7, 0.3], [0.4, 0.6]], dtype=np.float32)
-        values = certainty(assignments=np.array([0, 1]), responsibilities=responsibilities, samples=np.zeros((2, 1)))
-        np.testing.assert_array_equal(values, np.array([0.7, 0.6], dtype=np.float32))
-
-    def test_hard_is_the_simplified_silhouette(self):
-        # means 1 and 10; the point at 2 is 1 from its own and 8 from the other: (8 - 1) / 8
-        samples = np.array([0, 2, 10, 10], dtype=np.uint8).reshape(4, 1, 1, 1)
-        assignments = np.array([0, 0, 1, 1])
-        values = certainty(assignments=assignments, responsibilities=one_hot(assignments, 2), samples=samples)
-        np.testing.assert_allclose(values, [(10 - 1) / 10, (8 - 1) / 8, 1, 1], rtol=1e-6)
-
-    def test_member_nearer_to_another_mean_is_negative(self):
-        # means (0 + 0 + 9) / 3 = 3 and 10: the point at 9 is 6 from its own and 1 from the other
-        samples = np.array([[0.0], [0.0], [9.0], [10.0]])
-        assignments = np.array([0, 0, 0, 1])
-        values = certainty(assignments=assignments, responsibilities=one_hot(assignments, 2), samples=samples)
-        assert values[2] == pytest.approx((1 - 6) / 6)
-
-    @pytest.mark.parametrize("assignments", [[1, 1, 1], [0, 1, 1]])
-    def test_one_cluster_or_equal_samples_say_nothing(self, assignments):
-        assignments = np.array(assignments)
-        values = certainty(assignments=assignments, responsibilities=one_hot(assignments, 2), samples=np.ones((3, 2)))
-        np.testing.assert_array_equal(values, 0)
-
-    def test_lengths_differ(self):
-        with pytest.raises(ValueError, match="got 2, 3 and 2"):
-            certainty(assignments=np.zeros(2, dtype=int), responsibilities=np.ones((3, 1)), samples=np.ones((2, 1)))
+def test_labels_have_a_checksum_only_where_there_are_labels():
+    assignments = np.array([0, 1, 0, 1])
+    unknown = np.full(4, -1)
+    assert "SHA-256 of labels" not in report_of(assignments, unknown, 2)
+    known = {"n_classes": 2, "class_names": ["a", "b"], "class_counts": [2, 2]}
+    assert "SHA-256 of labels" in report_of(assignments, assignments, 2, card=known)
 
 
 class TestSelectMembers:
@@ -198,7 +182,7 @@ class TestSelectMembers:
         samples = np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1)
         gallery = select_members(
             assignments=assignments,
-            responsibilities=responsibilities,
+            certainty=certainty_from(assignments, responsibilities, samples),
             samples=samples,
             n_clusters=3,
             n_members=2,
@@ -219,7 +203,7 @@ class TestSelectMembers:
         assignments = responsibilities.argmax(axis=1)
         gallery = select_members(
             assignments=assignments,
-            responsibilities=responsibilities,
+            certainty=certainty_from(assignments, responsibilities, np.zeros((37, 2))),
             samples=np.zeros((37, 2)),
             n_clusters=4,
             n_members=8,
@@ -235,7 +219,7 @@ class TestSelectMembers:
         with pytest.raises(ValueError, match=r"must lie in 0\.\.1"):
             select_members(
                 assignments=np.array([assignment]),
-                responsibilities=np.array([[0.5, 0.5]]),
+                certainty=Certainty(*np.zeros((3, 1))),
                 samples=np.zeros((1, 1)),
                 n_clusters=2,
                 n_members=1,

@@ -194,6 +194,13 @@ def test_vectors_become_a_table_for_each_cluster(tmp_path):
     assert second[["id", "x0", "x1"]].values.tolist() == [["a/x.png", 0.5, 1], ["'=z.png", 4, 5]]
 
 
+def test_columns_of_a_table_keep_their_names(tmp_path):
+    samples = np.float32([[0.5, 1], [2, 3], [4, 5]])
+    cluster_folders.write_tables(tmp_path / "out", TABLE, NAMES, samples, [], ["width", "=height"])
+    first = pd.read_csv(tmp_path / "out/00_red__or__so.csv")
+    assert first[["id", "width", "=height"]].values.tolist() == [["b/x.png", 2, 3]]
+
+
 def test_sparse_rows_show_their_strongest_terms(tmp_path):
     samples = sparse.csr_matrix(np.float32([[0, 1, 2], [3, 0, 0], [0, 0, 0]]))
     cluster_folders.write_tables(tmp_path / "out", TABLE, NAMES, samples, ["a", "b", "=c"])
@@ -252,6 +259,8 @@ tracking: {log_model: false}
     assert sorted(path.name for path in links) == [f"deep__{number}.png" for number in range(8)]
     assert all(path.is_symlink() and path.resolve().parent == project / "images/deep" for path in links)
     assert {len(list(folder.iterdir())) for folder in (project / "out").iterdir() if folder.is_dir()} == {4}
+    message = error_of(kedro(project, "export-clusters", "--to", "copies", "--env", "digit"))
+    assert "no tracked run in environment 'digit' (did you mean 'digits'?) has clusters" in message
     output(project, "--to", "copies", "--copy", "--env", run.data_set)
     assert not any(path.is_symlink() for path in (project / "copies").rglob("*"))
     (project / "images/deep/3.png").unlink()

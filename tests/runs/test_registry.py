@@ -1,5 +1,7 @@
 """Who becomes champion, in a real store."""
 
+import logging
+
 import pytest
 
 from deep_clustering.inference.mlflow_store import TrackingError
@@ -64,21 +66,36 @@ def test_less_is_better_where_the_method_says_so(add):
     assert [add(score, direction="min")[1] for score in (0.5, 0.6, 0.4)] == [1, 1, 3]
 
 
-def test_without_scores_the_first_stays(add):
-    assert [add(None)[1] for _ in range(3)] == [1, 1, 1]
+def test_without_scores_the_newest_is_champion(add):
+    assert [add(None)[1] for _ in range(3)] == [1, 2, 3]
 
 
 def test_scores_on_other_data_are_not_compared(add, caplog):
+    caplog.set_level(logging.INFO)
     assert add(0.5)[1] == 1
-    assert add(0.9, data="b" * 64)[1] == 1
-    assert "digits-dcan version 1 was fitted to other samples" in caplog.text
+    assert add(0.3, data="b" * 64)[1] == 2
+    assert "digits-dcan version 1 was fitted to other samples: scores do not compare, the newest takes" in caplog.text
 
 
-def test_scores_with_other_options_are_not_compared(add, caplog):
-    assert add(0.5, n_clusters=4, seed=0)[1] == 1
-    assert add(0.9, n_clusters=5, seed=0)[1] == 1
-    assert "digits-dcan version 1 was fitted with other options" in caplog.text
-    assert add(0.6, n_clusters=4, seed=1)[1] == 3
+@pytest.mark.parametrize("other", [{"n_clusters": 5}, {"views": {"kind": "noise"}}])
+def test_scores_of_other_clusters_or_views_are_not_compared(add, caplog, other):
+    caplog.set_level(logging.INFO)
+    same = {"n_clusters": 4, "views": {"kind": "affine"}}
+    assert add(0.5, **same)[1] == 1
+    assert add(0.3, **same | other)[1] == 2
+    assert "digits-dcan version 1 has other rows, clusters or views" in caplog.text
+
+
+def test_a_shortened_first_run_does_not_stay_champion(add):
+    same = {"n_clusters": 4, "views": {"kind": "affine", "degrees": 10}, "seed": 0}
+    assert add(0.7, epochs=10, restarts=1, **same)[1] == 1
+    assert add(0.9, epochs=40, restarts=2, encoder={"kind": "mlp"}, **same)[1] == 2
+    assert add(0.8, epochs=80, restarts=2, **same)[1] == 2
+
+
+def test_clusters_that_were_changed_have_no_score_and_displace_none_that_has(add):
+    assert add(0.5)[1] == 1
+    assert add(None)[1] == 1
 
 
 def training_on(rows, weights):
@@ -156,13 +173,15 @@ def test_what_texts_are_read_by_counts(changes):
 
 def test_the_weights_of_a_backbone_count(add, caplog):
     assert add(0.5, rows=SEEN, weights="w" * 64)[1] == 1
-    assert add(0.9, rows=SEEN, weights="v" * 64)[1] == 1
-    assert add(0.6, rows=SEEN | {"device": "cuda"}, weights="w" * 64)[1] == 3
+    assert add(0.4, rows=SEEN, weights="v" * 64)[1] == 2
+    assert add(0.6, rows=SEEN | {"device": "cuda"}, weights="v" * 64)[1] == 3
+    assert add(0.5, rows=SEEN, weights="v" * 64)[1] == 3
 
 
-def test_a_champion_without_score_is_not_displaced(add, caplog):
+def test_a_champion_without_score_gives_way_to_one_with_a_score(add, caplog):
+    caplog.set_level(logging.INFO)
     assert add(None)[1] == 1
-    assert add(0.9)[1] == 1
+    assert add(0.9)[1] == 2
     assert "version 1 has no quality to compare with" in caplog.text
 
 

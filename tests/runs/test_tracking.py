@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from deep_clustering.methods import Model, load_method
 from deep_clustering.runs.tracking import MLflowTracking, TrackingError, provenance
 from deep_clustering.runs.tracking.records import score_points
 from deep_clustering.runs.tracking.store import start_run
+from deep_clustering.runs.tracking.tracked_run import TrackedRun
 
 EPOCHS = 700
 PARAMETERS = {
@@ -434,7 +436,8 @@ def test_first_runs_of_a_project_share_a_store_and_say_little(tmp_path):
         said = ("mlflow", "alembic", "Downloading artifacts")
         noise = [line for line in output.splitlines() if any(word in line for word in said)]
         assert len(noise) == 1
-        assert noise[0].endswith("mlflow.db; `make ui` shows it")
+        page = r"http://127.0.0.1:5000/#/experiments/\d+/runs/\w{32}"
+        assert re.search(f"mlflow.db; `make ui` shows it at {page}$", noise[0])
         assert "tracked as run toy blobs seed 3" in output
     assert [run.info.status for run in runs_of(tmp_path)] == ["FINISHED", "FINISHED"]
 
@@ -473,6 +476,31 @@ def test_store_that_fails_later_does_not_end_the_run(project, monkeypatch, caplo
     (run,) = runs_of(project)
     assert run.info.status == "FINISHED"
     assert "MLflow did not take toy.report: MlflowException: disk full" in caplog.text
+
+
+def test_an_experiment_is_one_of_models_unless_somebody_chose_another_kind(project):
+    client, kind = client_of(project), "mlflow.experimentKind"
+    client.create_experiment("older")
+    client.create_experiment("chosen", tags={kind: "genai_development"})
+    for name, expected in (
+        ("new", "custom_model_development"),
+        ("older", "custom_model_development"),
+        ("chosen", "genai_development"),
+    ):
+        start_run(project, name, "some", {})
+        assert client.get_experiment_by_name(name).tags[kind] == expected
+
+
+@pytest.mark.parametrize(
+    ("uri", "server"),
+    [
+        ("http://host:8000/", "http://host:8000"),
+        ("https://me:hush@host/mlflow", "https://host/mlflow"),
+        ("sqlite:////some/mlflow.db", "http://127.0.0.1:5000"),
+    ],
+)
+def test_a_run_has_an_address_without_passwords(uri, server):
+    assert TrackedRun(None, uri, "7", "a" * 32, "some").address == f"{server}/#/experiments/7/runs/{'a' * 32}"
 
 
 def test_deleted_experiment_is_named(project):

@@ -57,7 +57,7 @@ def test_quick_epochs_give_one_line_at_the_end(monkeypatch, clock, caplog):
     with caplog.at_level(logging.INFO):
         for _ in progress.epochs(50, "dcan", lambda: asked.append("status") or "loss 1.5"):
             pass
-    assert [record.getMessage() for record in caplog.records] == ["dcan: epoch 50 of 50, loss 1.5, 0 s left"]
+    assert [record.getMessage() for record in caplog.records] == ["dcan: epoch 50 of 50, loss 1.5"]
     assert stream.getvalue() == ""
     assert asked == ["status"]  # it may have to wait for the device, so it is asked only when shown
 
@@ -72,9 +72,44 @@ def test_slow_epochs_give_a_line_every_few_seconds_with_the_time_left(monkeypatc
         "x: epoch 3 of 10, s, 14 s left",
         "x: epoch 6 of 10, s, 8 s left",
         "x: epoch 9 of 10, s, 2 s left",
-        "x: epoch 10 of 10, s, 0 s left",
+        "x: epoch 10 of 10, s",
     ]
     assert stream.getvalue() == ""
+
+
+def test_phases_are_named_and_have_one_estimate_of_one_end(monkeypatch, clock, caplog):
+    use_stream(monkeypatch, is_terminal=False)
+    with caplog.at_level(logging.INFO), progress.whole(2 * (2 + 4)):
+        for restart in (1, 2):
+            with progress.phase(f"restart {restart} of 2"):
+                with progress.phase("start"):
+                    for _ in progress.epochs(2, "x", lambda: "s"):
+                        clock.now += 5.0
+                for _ in progress.epochs(4, "x", lambda: "s"):
+                    clock.now += 5.0
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines[:3] == [
+        "x, restart 1 of 2, start: epoch 1 of 2, s, 55 s left in all",
+        "x, restart 1 of 2, start: epoch 2 of 2, s, 50 s left in all",
+        "x, restart 1 of 2: epoch 1 of 4, s, 45 s left in all",
+    ]
+    assert lines[-1] == "x, restart 2 of 2: epoch 4 of 4, s"
+    assert not [line for line in lines if " 0 s left" in line]
+
+
+def test_what_is_not_trained_any_more_counts_as_done_but_not_as_speed(monkeypatch, clock, caplog):
+    use_stream(monkeypatch, is_terminal=False)
+    with caplog.at_level(logging.INFO), progress.whole(20) as work:
+        progress.skip_epochs(3)
+        for epoch in progress.epochs(10, "x", lambda: "s", first=1):
+            clock.now += 6.0
+            if epoch == 2:
+                break  # ended early
+        work.reach(10)
+        for _ in progress.epochs(10, "x", lambda: "s"):
+            clock.now += 6.0
+    assert "x: epoch 2 of 10, s, 90 s left in all" in caplog.text  # 3 + 1 + 1 are done, 15 are left
+    assert "x: epoch 9 of 10, s, " in caplog.text
 
 
 def test_status_is_read_after_the_epoch_it_belongs_to(monkeypatch, caplog):

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.feature_options import Scaling
+from deep_clustering.data.usual_range import usual_range
 from deep_clustering.options import check_choice
 
 # Rows are changed in pieces, so that a memory map is never read whole into memory.
@@ -54,6 +55,10 @@ WIDTHS = "widths"
 """Name of the array with the number of columns of each space, in rows of several encoders side by side."""
 
 
+LOWEST, HIGHEST = "lowest", "highest"
+"""Names of the arrays with the usual range of each column, where cells lie far beyond it."""
+
+
 def fit_statistics(rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, how: str) -> dict[str, np.ndarray]:
     """Means and deviations by which rows are centred and scaled.
 
@@ -64,7 +69,8 @@ def fit_statistics(rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, 
 
     Returns:
         Nothing, "mean", or "mean" and "deviation", each of the shape of a row, float64; a deviation is 1 where a
-        feature is constant.
+        feature is constant. To standardise columns with a few wild cells also their usual range, `LOWEST` and
+        `HIGHEST`: a wild cell counts as the end of it, lest its column says nothing of all other rows.
 
     Raises:
         ValueError: if the rows are sparse, which centring would undo.
@@ -73,8 +79,12 @@ def fit_statistics(rows: np.ndarray | sparse.csr_matrix, is_fitted: np.ndarray, 
         return {}
     if sparse.issparse(rows):
         raise ValueError(f"features: postprocess '{how}' would make sparse rows dense; set it to none")
-    mean = _mean(rows, is_fitted)
-    return {"mean": mean, "deviation": _deviation(rows, is_fitted, mean)} if how == "standardise" else {"mean": mean}
+    if how != "standardise":
+        return {"mean": _mean(rows, is_fitted, None)}
+    usual = usual_range(rows, is_fitted)
+    mean = _mean(rows, is_fitted, usual)
+    ends = {} if usual is None else dict(zip((LOWEST, HIGHEST), usual, strict=True))
+    return {"mean": mean, "deviation": _deviation(rows, is_fitted, mean, usual), **ends}
 
 
 def postprocess_rows(
@@ -96,8 +106,9 @@ def postprocess_rows(
     mean = statistics["mean"]
     scale = 1 / statistics["deviation"] if how == "standardise" else np.ones_like(mean)
     ends = np.cumsum(statistics.get(WIDTHS, [rows.shape[1]]))
+    usual = (statistics[LOWEST], statistics[HIGHEST]) if LOWEST in statistics else None
     for start in range(0, len(rows), _CHUNK):
-        chunk = (rows[start : start + _CHUNK] - mean) * scale
+        chunk = (_clipped(rows[start : start + _CHUNK], usual) - mean) * scale
         if how == "centre_l2":
             for part in np.split(chunk, ends[:-1], axis=1):  # views of the chunk
                 norm = np.linalg.norm(part.reshape(len(part), -1), axis=1) * np.sqrt(len(ends))
@@ -106,18 +117,26 @@ def postprocess_rows(
     return rows
 
 
-def _mean(rows: np.ndarray, is_fitted: np.ndarray) -> np.ndarray:
+_Ends = tuple[np.ndarray, np.ndarray] | None
+
+
+def _clipped(chunk: np.ndarray, usual: _Ends) -> np.ndarray:
+    return chunk if usual is None else np.clip(chunk, *usual)
+
+
+def _mean(rows: np.ndarray, is_fitted: np.ndarray, usual: _Ends) -> np.ndarray:
     total = np.zeros(rows.shape[1:])
     for start in range(0, len(rows), _CHUNK):
-        total += rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]].sum(axis=0, dtype=np.float64)
+        chosen = _clipped(rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]], usual)
+        total += chosen.sum(axis=0, dtype=np.float64)
     return total / np.count_nonzero(is_fitted)
 
 
-def _deviation(rows: np.ndarray, is_fitted: np.ndarray, mean: np.ndarray) -> np.ndarray:
+def _deviation(rows: np.ndarray, is_fitted: np.ndarray, mean: np.ndarray, usual: _Ends) -> np.ndarray:
     """Standard deviations; 1 where a feature is constant."""
     total = np.zeros(rows.shape[1:])
     for start in range(0, len(rows), _CHUNK):
-        chosen = rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]]
+        chosen = _clipped(rows[start : start + _CHUNK][is_fitted[start : start + _CHUNK]], usual)
         total += ((chosen - mean) ** 2).sum(axis=0)
     deviation = np.sqrt(total / np.count_nonzero(is_fitted))
     return np.where(deviation > 0, deviation, 1)

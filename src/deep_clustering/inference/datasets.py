@@ -6,7 +6,7 @@ from typing import IO, TYPE_CHECKING
 from safetensors import SafetensorError
 
 from deep_clustering.data.datasets.base import DAMAGED, FileDataset
-from deep_clustering.data.datasets.tables import ParquetDataset
+from deep_clustering.data.datasets.tables import LibraryDataset, ParquetDataset, TableDataset
 from deep_clustering.inference import predictor
 from deep_clustering.inference.predictor import Predictor
 
@@ -27,7 +27,7 @@ class PredictorDataset(FileDataset):
         return predictor.from_bytes(file.read())
 
 
-class PredictionsDataset(ParquetDataset):
+class _BesideTheModel(LibraryDataset):
     """A table of new rows' clusters, which lies with the outputs of the model that made it.
 
     Of the path `.../<data set>/<folder>/<file>`, `<data set>` is the model's own when a table is saved that names it in
@@ -41,6 +41,14 @@ class PredictionsDataset(ParquetDataset):
             here = self._filepath.parents[1]
             self._filepath = here.parent / _folder_name(str(data_set)) / self._filepath.relative_to(here)
         super().save(data)
+
+
+class PredictionsDataset(_BesideTheModel, ParquetDataset):
+    """New rows' clusters as `.parquet`, with the outputs of the model that made them."""
+
+
+class PredictionsTableDataset(_BesideTheModel, TableDataset):
+    """New rows' clusters as `.csv`, with the outputs of the model that made them."""
 
 
 def _folder_name(data_set: str) -> str:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,7 +13,8 @@ from annotated_types import Ge
 from deep_clustering.data.sources.array_files import Layout
 from deep_clustering.data.sources.dialects import check_marks
 from deep_clustering.data.sources.text import check_encoding
-from deep_clustering.inference.predictor import Assigner
+from deep_clustering.inference.predictor import Assigner, Predictor
+from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.inference.row_files import Piece, check_input, open_rows
 from deep_clustering.inference.stored import read_predictor
 from deep_clustering.options import build
@@ -84,6 +86,56 @@ class PredictOptions:
         return {name: value for name, value in stated.items() if value is not None}
 
 
+def open_model(options: Mapping[str, Any]) -> tuple[PredictOptions, Predictor, str]:
+    """Read the model that is to assign rows.
+
+    Args:
+        options: Fields of `PredictOptions`.
+
+    Returns:
+        chosen: the options.
+        predictor: the model, which reads rows as the options say.
+        name: what was read: an alias is replaced by its version.
+
+    Raises:
+        FileNotFoundError: if there is no input.
+        TrackingError: if there is no such model.
+        ValueError: if an option is wrong, or the model is none.
+    """
+    chosen = build(PredictOptions, options, "predict")
+    predictor, name = read_predictor(Path.cwd(), str(chosen.model))
+    preparation = predictor.preparation
+    reading = {**preparation.reading, **chosen.reading}
+    return chosen, predictor._replace(preparation=replace(preparation, reading=reading)), name
+
+
+def check_first_row(options: Mapping[str, Any]) -> None:
+    """Refuse a model that is not there and rows that are not for it, by the first of them and before anything runs.
+
+    Args:
+        options: Fields of `PredictOptions`.
+
+    Raises:
+        FileNotFoundError: if there is no input.
+        TrackingError: if there is no such model.
+        ValueError: if the rows are not what the model was fitted to.
+    """
+    chosen, predictor, _ = open_model(options)
+    pieces = open_rows(chosen.path, predictor.preparation, 1)
+    for piece in islice(pieces, 1):
+        if not piece.skipped:
+            try:
+                as_samples(predictor.preparation, piece.rows)
+            except ValueError as error:
+                raise ValueError(f"predict: {chosen.input}, from row 0 on: {error}") from error
+
+
+def data_set_of(options: Mapping[str, Any]) -> str:
+    """Name of the data set that the model of `PredictOptions` belongs to, as its outputs do."""
+    _, predictor, _ = open_model(options)
+    return predictor.data_set or predictor.preparation.data_set
+
+
 def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
     """Assign new rows to the clusters of a fitted method.
 
@@ -102,11 +154,9 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    chosen = build(PredictOptions, options, "predict")
-    predictor, name = read_predictor(Path.cwd(), str(chosen.model))
+    chosen, predictor, name = open_model(options)
     preparation = predictor.preparation
-    predictor = predictor._replace(preparation=replace(preparation, reading={**preparation.reading, **chosen.reading}))
-    pieces = open_rows(chosen.path, predictor.preparation, chosen.chunk_rows)
+    pieces = open_rows(chosen.path, preparation, chosen.chunk_rows)
     assigner = Assigner(predictor, chosen.weights)
     logger.info("predict: %s, a %s of %s", name, predictor.model.method, preparation.data_set)
     joined = pd.concat(_assigned(pieces, assigner, str(chosen.input)), ignore_index=True)

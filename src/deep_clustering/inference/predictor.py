@@ -131,7 +131,8 @@ class Assigner:
         is_blank = has_no_terms(preparation, seen)
         self.n_without_terms += int(np.count_nonzero(is_blank))
         features = finish_rows(preparation, seen)
-        clusters, responsibilities, _, found = self._method.describe(features)
+        said = self._method.describe(features)
+        clusters, responsibilities, found = said.assignments, said.responsibilities, said.log_density
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
         table = pd.DataFrame(

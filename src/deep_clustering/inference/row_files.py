@@ -15,6 +15,7 @@ from deep_clustering.data.sources.prepared import read_sparse
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.inference.raw_rows import check_shape, expected_rows, is_image
 from deep_clustering.inference.row_tables import TablePiece, open_row_table
+from deep_clustering.options import nearest_file
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def check_input(path: Path) -> None:
         ValueError: if its ending is not known.
     """
     if not path.exists():
-        raise FileNotFoundError(f"predict: no file or folder at {path}")
+        raise FileNotFoundError(f"predict: no file or folder at {path}{nearest_file(path)}")
     if path.is_file() and plain_suffix(path) not in _KNOWN and not _ends_like_an_image(path):
         raise ValueError(
             f"predict: {path}: expected a folder of images, an image, or a file that ends in {', '.join(_KNOWN)}"

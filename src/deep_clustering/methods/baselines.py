@@ -15,7 +15,7 @@ from typing import Annotated, ClassVar, Literal, Self
 import numpy as np
 from annotated_types import Ge, Le
 from scipy import sparse
-from scipy.special import softmax
+from scipy.special import log_softmax, softmax
 from sklearn.cluster import AgglomerativeClustering, KMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.mixture import GaussianMixture
@@ -108,9 +108,10 @@ class KMeansClusterer(Describing):
         flat = dense_rows_like(features, self.centroids_.shape[1], "kmeans")
         rows, centroids = flat.astype(np.float64), self.centroids_.astype(np.float64)
         squares = (rows**2).sum(1)[:, None] - 2 * rows @ centroids.T + (centroids**2).sum(1)
-        responsibilities = softmax(-squares / (2 * self.variance_), axis=1).astype(np.float32)
+        log_joint = -squares / (2 * self.variance_)
+        responsibilities = softmax(log_joint, axis=1).astype(np.float32)
         assignments = pairwise_distances_argmin(flat, self.centroids_).astype(np.int64)
-        return Described(assignments, responsibilities, _single(flat), None)
+        return Described(assignments, responsibilities, _single(flat), None, log_softmax(log_joint, axis=1))
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Centres and variance."""
@@ -174,7 +175,8 @@ class GaussianMixtureClusterer(Describing):
         flat = dense_rows_like(features, self._mixture.means_.shape[1], "gmm")
         responsibilities = self._mixture.predict_proba(flat)
         assignments = responsibilities.argmax(axis=1).astype(np.int64)
-        return Described(assignments, responsibilities.astype(np.float32), _single(flat), None)
+        _, log_responsibilities = self._mixture._estimate_log_prob_resp(flat)
+        return Described(assignments, responsibilities.astype(np.float32), _single(flat), None, log_responsibilities)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights, means, covariances and the Cholesky factors of their inverses."""

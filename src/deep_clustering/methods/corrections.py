@@ -40,6 +40,8 @@ class Step(NamedTuple):
         likeliest. A row of a parted cluster, with its responsibility, goes to the part of the nearest centre.
         """
         every = np.arange(len(said.assignments))
+        logs = said.log_responsibilities
+        log_sums = None if logs is None else np.full((len(every), self.n_numbers), -np.inf)
         assignments = np.asarray(self.numbers, dtype=np.int64)[said.assignments]
         responsibilities = np.zeros((len(every), self.n_numbers), dtype=said.responsibilities.dtype)
         for cluster, number in enumerate(self.numbers):
@@ -49,11 +51,13 @@ class Step(NamedTuple):
                 of_rows = np.asarray(self.parts[cluster], dtype=np.int64)[nearest]
                 assignments = np.where(said.assignments == cluster, of_rows, assignments)
             responsibilities[every, of_rows] += said.responsibilities[:, cluster]
+            if logs is not None and log_sums is not None:
+                log_sums[every, of_rows] = np.logaddexp(log_sums[every, of_rows], logs[:, cluster])
         if len(set(self.numbers)) < len(self.numbers):
             best = responsibilities.argmax(axis=1)
             is_likelier = responsibilities[every, best] > responsibilities[every, assignments]
             assignments = np.where(is_likelier, best, assignments)
-        return said._replace(assignments=assignments, responsibilities=responsibilities)
+        return said._replace(assignments=assignments, responsibilities=responsibilities, log_responsibilities=log_sums)
 
 
 class Corrected(Describing):

@@ -1,8 +1,8 @@
 """DCAN: deep clustering with an adversarial clustering loss in latent space.
 
-Lim, "Deep clustering via adversarial nets", arXiv 2412.08933. An encoder maps a sample to a latent; a discriminator
-learns to tell draws from the sample's assigned cluster from the encoder's latents; the encoder learns to fool it, so
-that the Jensen-Shannon divergence between both shrinks. There is neither pretraining nor a decoder.
+Lim, "Deep clustering using adversarial net based clustering loss", arXiv 2412.08933. An encoder maps a sample to a
+latent; a discriminator learns to tell draws from the sample's assigned cluster from the encoder's latents; the encoder
+learns to fool it, so that the Jensen-Shannon divergence between both shrinks. There is no pretraining and no decoder.
 
 Symbols
     E(x), z          encoder and whitened latent              encoder, latent       (n, latent_dim)
@@ -114,6 +114,7 @@ class DCAN(Describing):
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcan"
+    epochs_before: ClassVar = 0
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
     former_label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
@@ -288,11 +289,11 @@ class DCAN(Describing):
         check_rows(features, "dcan", self.row_shape_)
         encoder = self.networks_["encoder"].eval()
 
-        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
             latent = self.settled_.latent(encoder(self.view.plain(batch)))
             # Where the squares of a row overflow, no cluster is nearer than another: equal shares, and no NaN.
             joint = log_joint(latent, self.settled_.mixture).clamp_min(_LEAST_LOG_DENSITY)
-            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1)
+            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1), joint
 
         return describe_in_chunks(describe, Rows(features, self.device_))
 

@@ -207,6 +207,24 @@ def apply_feedback(
     return method.then(step, _names(feedback, method.names, plan))
 
 
+def check_clusters(feedback: Feedback, there: Sequence[int]) -> None:
+    """Refuse numbers that no cluster has.
+
+    Args:
+        feedback: What a file says.
+        there: Numbers of the clusters.
+
+    Raises:
+        ValueError: naming line and column of the first that is no cluster.
+    """
+    for change in feedback.changes:
+        for column in ("cluster", "merge_into"):
+            number = getattr(change, column)
+            if number is not None and number not in there:
+                known = ", ".join(map(str, there))
+                raise _wrong(feedback.file, change.line, column, f"there is no cluster {number} (there are {known})")
+
+
 def _step(plan: _Plan, said: Described, is_fitted: np.ndarray, width: int) -> Step:
     """The change that a plan asks for, with numbers from `width` on for new parts."""
     free = width
@@ -224,13 +242,9 @@ def _step(plan: _Plan, said: Described, is_fitted: np.ndarray, width: int) -> St
 
 def _of_changes(feedback: Feedback, there: Sequence[int], seed: int) -> _Plan:
     """What the lines of a file about clusters ask for."""
+    check_clusters(feedback, there)
     lines: dict[int, Change] = {}
     for change in feedback.changes:
-        for column in ("cluster", "merge_into"):
-            number = getattr(change, column)
-            if number is not None and number not in there:
-                known = ", ".join(map(str, there))
-                raise _wrong(feedback.file, change.line, column, f"there is no cluster {number} (there are {known})")
         if change.cluster in lines:
             before = lines[change.cluster].line
             raise _wrong(feedback.file, change.line, "cluster", f"line {before} is about cluster {change.cluster} too")

@@ -121,6 +121,7 @@ from deep_clustering.methods.starts import (
     NoStart,
     Overclustering,
     check_drawn_rows,
+    epochs_before,
     fit_before,
     held_epochs,
     make_start,
@@ -220,6 +221,7 @@ class NeuralMixture(Describing):
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
         check_drawn_rows(self._start, max(self.candidates))
+        self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.origins = origins(self._start, self.heads)
 
@@ -392,10 +394,10 @@ class NeuralMixture(Describing):
         self.encoder_.eval()
         trunk, last = self.encoder_[:-1], self.encoder_[-1]
 
-        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
             latent = trunk(self.view.plain(batch))
             joint = self._log_joint(self.split(last(latent)))[:, 0]
-            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1)
+            return joint.argmax(dim=1), torch.softmax(joint, dim=1), latent, torch.logsumexp(joint, dim=1), joint
 
         return describe_in_chunks(describe, Rows(features, self.device_))
 

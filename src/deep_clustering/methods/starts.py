@@ -1,5 +1,6 @@
 """Where training starts from: nothing, or a partition that is held for the first epochs."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -14,6 +15,7 @@ from deep_clustering.methods.nearest_rows import draw_rows
 from deep_clustering.methods.partitions import STARTS_OF_ROWS, StartOfRows
 from deep_clustering.options import build_kind
 from deep_clustering.training.checkpoints import Checkpoints
+from deep_clustering.training.progress import phase
 
 # What methods say of overclustering that no longer know it.
 _DROPPED = "dropped in 0.3.0 for this method; use tsne_gmm, ward or kmeans"
@@ -90,9 +92,14 @@ def fit_before(
     Returns:
         A copy of it, fitted once without a start, for the start's share of its epochs, at least one.
     """
-    n_epochs = max(1, round(start.epochs * estimator.epochs))
+    n_epochs = epochs_before(start, estimator.epochs)
     once = replace(estimator, epochs=n_epochs, record_every=n_epochs, restarts=1, start={"kind": "none"})
-    return once.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
+    # With more clusters than are asked for, the likelihood has another bound than theirs.
+    many = isinstance(start, Overclustering)
+    named = f"start of {estimator.n_clusters} clusters" if many else f"start of {estimator.heads} heads"
+    bound = f", log-likelihood at most {math.log(estimator.n_clusters):.3f}" if many else ""
+    with phase(named + bound):
+        return once.fit(features, neighbours, checkpoints.within("components") if checkpoints else None)
 
 
 def keep_core(points: np.ndarray, partition: np.ndarray, share: float) -> np.ndarray:
@@ -173,6 +180,11 @@ def check_drawn_rows(start: Start, n_clusters: int, where: str = "start") -> Non
 def origins(start: Start, n_partitions: int) -> list[str]:
     """What each of so many heads begins with; nothing where one start is that of all."""
     return start.origins(n_partitions) if isinstance(start, Consensus) else []
+
+
+def epochs_before(start: Start, epochs: int) -> int:
+    """Number of epochs of the fit that a start is made of; 0 for one of the rows."""
+    return max(1, round(start.epochs * epochs)) if isinstance(start, Overclustering | Consensus) else 0
 
 
 def held_epochs(start: Start, epochs: int) -> int:

@@ -166,6 +166,7 @@ class TEMI(Describing):
     label_free_score: ClassVar[tuple[str, str]] = ("pair_loss", "min")
     compile: ClassVar = "off"
     shown: ClassVar = ("loss", "agreement")
+    epochs_before: ClassVar = 0
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
@@ -278,11 +279,12 @@ class TEMI(Describing):
         check_rows(features, "temi", self.row_shape_)
         encoder = self.encoder_.eval()
 
-        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
             latent = encoder[:-1](batch)
-            probabilities = log_probabilities(encoder[-1](latent), self.temperature)[0].exp()
+            log_probability = log_probabilities(encoder[-1](latent), self.temperature)[0]
+            probabilities = log_probability.exp()
             unit = nn.functional.normalize(latent[0], dim=1)
-            return probabilities.argmax(dim=1), probabilities, unit, probabilities.sum(dim=1)
+            return probabilities.argmax(dim=1), probabilities, unit, probabilities.sum(dim=1), log_probability
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
 

@@ -185,6 +185,7 @@ class TURTLE(Describing):
     shown: ClassVar = ("objective", "entropy")
     precision: ClassVar = "fp32"
     compile: ClassVar = "off"
+    epochs_before: ClassVar = 0
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
@@ -279,10 +280,11 @@ class TURTLE(Describing):
         check_rows(features, "turtle", self.row_shape_)
         self.encoder_.eval()
 
-        def describe(batch: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
             logits = self.encoder_(batch)[:, :, 0]
             tau = torch.softmax(logits, dim=2).mean(dim=1)
-            return tau.argmax(dim=1), tau, logits.flatten(1), tau.sum(dim=1)
+            log_tau = torch.logsumexp(torch.log_softmax(logits, dim=2), dim=1)
+            return tau.argmax(dim=1), tau, logits.flatten(1), tau.sum(dim=1), log_tau
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
 

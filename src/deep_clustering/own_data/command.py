@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 
 from deep_clustering.data.feature_options import HOG
 from deep_clustering.data.sources.loading import make_source
@@ -98,7 +99,8 @@ def _n_clusters(request: Request, seen: Look) -> tuple[int, str]:
         return request.n_clusters, "as asked for"
     if seen.n_classes is not None and seen.n_classes >= 2:
         return seen.n_classes, "one for each class"
-    return min(10, max(2, seen.n_samples // 5)), "a guess: set it with --n-clusters, or in globals.yml"
+    most = max(2, min(seen.n_samples // 5, seen.n_different))
+    return min(10, most), "a guess: set it with --n-clusters, or in globals.yml"
 
 
 def _parameters_of(draft: Environment, conf: Path, read_parameters: ReadParameters) -> Mapping[str, Any]:
@@ -181,7 +183,12 @@ def _rows_to_come(
 
 
 def _seconds_of_lsa(seen: Look) -> float:
-    """Terms are counted three times, and rows multiplied with as many vectors as in scikit-learn's iterations."""
+    """Terms of texts are counted three times, and rows multiplied with as many vectors as scikit-learn iterates."""
+    if not seen.texts:
+        rows = sparse.random(500, seen.row_shape[0], seen.density, "csr", np.float32, rng=np.random.default_rng(0))
+        watch = Watch()
+        rows @ np.ones((rows.shape[1], 110), dtype=np.float32)
+        return 16 * watch.seconds * seen.n_samples / rows.shape[0]
     some = seen.texts[:: max(1, len(seen.texts) // 500)]
     analyzer = seen.source.get("analyzer", "word")
     if analyzer == "auto":
@@ -217,7 +224,10 @@ def _planned(draft: Environment, plan: Plan, budget: float) -> Environment:
         method = getattr(settings, name)
         if name in plan.estimates and plan.estimates[name].epochs != method.epochs:
             settings = replace(settings, **{name: method.with_epochs(plan.estimates[name].epochs)})
-    notes = [f"epochs and methods fit {in_words(budget)} on the machine where this was written"]
+    fits = f"fit {budget:g} s"
+    if plan.seconds > budget:
+        fits = f"are the least that is worth a run: {in_words(plan.seconds)}, where {budget:g} s were asked for,"
+    notes = [f"epochs and methods {fits} on the machine where this was written"]
     notes += [f"left out: {name} ({why})" for name, why in plan.left_out.items()]
     return replace(
         draft, settings=settings, methods=tuple(plan.estimates), map_points=plan.map_points, notes=tuple(notes)
@@ -237,6 +247,7 @@ def _times(plan: Plan, extraction: tuple[str, float] | None, budget: float) -> l
     if extraction is not None:
         who, seconds = extraction
         lines.append(("first", f"{in_words(seconds)} once for the rows of {who}, which are kept"))
-    verdict = "" if plan.seconds <= budget else f", longer than --budget allows ({in_words(budget)})"
+    is_within = plan.seconds <= budget
+    verdict = "" if is_within else f": the least that is worth a run, more than the {budget:g} s of --budget"
     lines.append(("run", f"{in_words(plan.seconds)} on this machine{verdict}"))
     return lines

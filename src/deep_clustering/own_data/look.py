@@ -27,10 +27,12 @@ from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.suggestions import (
     Settings,
+    are_counts,
     backbone_shape,
     feature_settings,
     image_settings,
     image_shape,
+    sparse_features,
     term_settings,
     text_features,
     value_range_of,
@@ -72,6 +74,9 @@ class Look:
     """Lines for the user: what, and its value."""
     texts: Sequence[str] = ()
     """The texts, for trying an encoder on some."""
+    n_different: int = _ROWS
+    """Rows that differ from one another among those looked at in detail; where that is not known, more than a guess of
+    the number of clusters."""
 
 
 def look(request: Request) -> Look:
@@ -228,6 +233,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
     return Look(
         source=_array_source(request, file, layout, value_range),
         suggest=suggest,
+        n_different=len(np.unique(some.reshape(len(some), -1), axis=0)),
         n_samples=len(raw),
         row_shape=tuple(samples.shape[1:]),
         density=None,
@@ -305,6 +311,9 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
         preview += _words(rows, loaded.vocabulary)
         source = {**source, **_found(source, loaded.about["reading"])}
         preview += _readings(loaded.about["reading"]) + ([] if request.encoder else _lonely_texts(rows))
+    elif are_counts(rows):
+        advice = "if they count terms, TF-IDF says more of them: TfidfTransformer().fit_transform(rows) of scikit-learn"
+        preview.append(("attention", f"all values are whole numbers; {advice}"))
     names = loaded.about["class_names"]
     known = loaded.labels[loaded.labels >= 0]
     return Look(
@@ -316,6 +325,7 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
         n_classes=len(names) if names else len(np.unique(known)) or None,
         preview=preview,
         texts=loaded.texts,
+        n_different=len(set(loaded.texts)) or _ROWS,
     )
 
 
@@ -342,7 +352,10 @@ def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Setti
         features: dict[str, Any] | None = {"encoder": request.encoder, "postprocess": "centre_l2"}
         why = f"{request.encoder}, centred, of length one"
     else:
-        features = text_features(loaded.texts, loaded.about["reading"]["analyzer"] if loaded.texts else "word")
+        if loaded.texts:
+            features = text_features(loaded.texts, loaded.about["reading"]["analyzer"])
+        else:
+            features = sparse_features(loaded.samples)
         why = f"latent semantic analysis, {features['lsa'] if features else 0} directions, centred, of length one"
     if features is None:
         return lambda n_clusters: term_settings(n_samples, n_clusters)

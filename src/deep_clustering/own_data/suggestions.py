@@ -5,8 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+from scipy import sparse
 
 from deep_clustering.data.feature_options import HOG
+from deep_clustering.data.row_keys import row_keys
 from deep_clustering.data.sources.terms import make_counter
 
 # Images of many sizes are brought to at most this side, which a CPU can train on.
@@ -274,6 +276,29 @@ def text_features(texts: Sequence[str], analyzer: str = "word") -> dict[str, Any
     # Half of what there may be: similar texts and words that go together leave fewer.
     directions = min(_DIRECTIONS, min(n_distinct, n_terms) // 2)
     return {"encoder": "lsa", "lsa": directions, "max_df": _MAX_DF, "min_df": _MIN_DF, "postprocess": "centre_l2"}
+
+
+def are_counts(rows: sparse.csr_matrix) -> bool:
+    """Whether the values of sparse rows are whole numbers, some above one: how often a term stands in a text."""
+    return rows.nnz > 0 and bool(np.all(rows.data == np.round(rows.data))) and rows.data.max() > 1
+
+
+def sparse_features(rows: sparse.csr_matrix) -> dict[str, Any] | None:
+    """Features that suit weighted terms: the latent semantic analysis that texts get.
+
+    Args:
+        rows: CSR, for instance TF-IDF.
+
+    Returns:
+        Options of the features; None for few different rows or columns, for counts, whose most frequent terms would be
+        all that it shows, and for values below zero, which are no weights of terms.
+    """
+    n_terms = int(np.count_nonzero(rows.getnnz(axis=0)))
+    n_distinct = len(np.unique(row_keys(rows, ())))
+    if n_distinct < _FEWEST_TEXTS or n_terms < _FEWEST_TERMS or rows.data.min() < 0 or are_counts(rows):
+        return None
+    directions = min(_DIRECTIONS, min(n_distinct, n_terms) // 2)
+    return {"encoder": "lsa", "lsa": directions, "postprocess": "centre_l2"}
 
 
 def term_settings(n_samples: int, n_clusters: int) -> Settings:

@@ -6,16 +6,14 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.usual_range import FAR, FEW_CELLS, FEW_SHARE, MIDDLE, inner_range
+
 # Rows are read in pieces, so that a memory map is never read whole into memory.
 _CHUNK = 4096
 # Values that the usual range is taken from: evenly spaced rows over the whole of large arrays.
 _SAMPLED = 4_000_000
-# A cell is wild if it is so many times further from the middle than almost all others.
-_FAR = 1e3
+# What is usual in an array that is no table.
 _ALMOST_ALL = (0.0005, 0.9995)
-_MIDDLE = (0.01, 0.99)
-# More than so many wild cells, and more than this share, are a long tail and no accident.
-_FEW_CELLS, _FEW_SHARE = 5, 1e-4
 _NAMED = 3
 
 
@@ -54,8 +52,9 @@ class Values:
         return [
             (
                 "attention",
-                f"{cells}{more}: all other cells lie in {low:g} to {high:g}. Such a cell takes its row to a cluster of "
-                "its own and blurs its column; remove the row, or save np.clip(array, lowest, highest)",
+                f"{cells}{more}: all other cells lie in {low:g} to {high:g}. Such a cell may take its row to a "
+                "cluster of its own, and counts as the nearest of the others where columns are standardised; remove "
+                "the row, or save np.clip(array, lowest, highest)",
             )
         ]
 
@@ -120,7 +119,7 @@ class _Pass:
         """The findings."""
         if self._n_bad:
             raise ValueError(_not_finite(self._n_bad, self._first_bad))
-        is_tail = self._n_wild > max(_FEW_CELLS, _FEW_SHARE * self._n_cells)
+        is_tail = self._n_wild > max(FEW_CELLS, FEW_SHARE * self._n_cells)
         counts = np.maximum(self._counts, 1)
         variances = self._squares / counts - (self._total / counts) ** 2
         return Values(
@@ -173,14 +172,8 @@ def _usual_reach(sample: np.ndarray, *, by_column: bool) -> tuple[np.ndarray, np
 
     A column is compared with itself; one that hardly varies with the whole array.
     """
-    whole = float(_inner_range(sample, _ALMOST_ALL, axis=None))
+    whole = float(inner_range(sample, _ALMOST_ALL, axis=None))
     if not by_column:
-        return np.median(sample, keepdims=True), np.full((1, 1), _FAR * whole or np.inf)
-    spread = _inner_range(sample, _MIDDLE, axis=0)
-    return np.median(sample, axis=0), np.where(spread > 0, _FAR * spread, _FAR * whole or np.inf)
-
-
-def _inner_range(sample: np.ndarray, shares: tuple[float, float], axis: int | None) -> np.ndarray:
-    """Range of the values without a share at either end, which has at least one value if there are three."""
-    low = np.quantile(sample, shares[0], axis=axis, method="higher")
-    return np.maximum(np.quantile(sample, shares[1], axis=axis, method="lower") - low, 0)
+        return np.median(sample, keepdims=True), np.full((1, 1), FAR * whole or np.inf)
+    spread = inner_range(sample, MIDDLE, axis=0)
+    return np.median(sample, axis=0), np.where(spread > 0, FAR * spread, FAR * whole or np.inf)

@@ -34,6 +34,13 @@ _WRITTEN = {"data_folder", "output_folder", "folder", "cache"}
 _NOT_PLAIN = re.compile(r"""^[*&!|>%@`]|\s#|:\s|:$""")
 
 
+def packaged_conf() -> Path:
+    """The configuration that came with the package; of an editable installation, that of the checkout."""
+    package = Path(__file__).parents[1]
+    packaged = package / "conf"
+    return packaged if packaged.is_dir() else package.parents[1] / "conf"
+
+
 def split_params(text: str) -> list[str]:
     """Split "name=value,name=value" at the commas that end a value.
 

@@ -30,7 +30,7 @@ def draw_reliability(edges: Sequence[float], confidence: np.ndarray, accuracy: n
     below.bar(left, count / count.sum(), widths, align="edge", color=PALETTE[3], edgecolor="white")
     below.yaxis.set_major_locator(MaxNLocator(3, steps=STEPS))
     below.set_ylabel("share", fontsize=9, color=MUTED)
-    below.set_xlabel("confidence: largest responsibility", fontsize=9, color=MUTED)
+    below.set_xlabel("confidence: certainty of the assignment", fontsize=9, color=MUTED)
     return figure
 
 

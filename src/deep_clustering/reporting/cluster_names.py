@@ -11,8 +11,10 @@ from deep_clustering.reporting.terms import describe_clusters
 
 NAME_TERMS = 3
 
-# Terms that a name may grow by until it is the only one of its kind.
-_MOST_TERMS = 10
+# Terms and columns that a name may grow by until it is the only one of its kind.
+_MOST_TERMS, _MOST_COLUMNS = 10, 5
+# Columns of a name, and from how many deviations on the mean of a cluster stands out.
+_NAME_COLUMNS, _STANDS_OUT = 2, 0.25
 
 
 def name_clusters(
@@ -23,22 +25,26 @@ def name_clusters(
     ids: Sequence[str],
     samples: np.ndarray | sparse.csr_matrix,
     terms: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    retired: Sequence[int] = (),
 ) -> list[str]:
     """A name for each cluster, each another one.
 
-    Of documents the terms that set the cluster apart, else the file, id or number of the sample nearest to the mean of
-    its members.
+    Of documents the terms that set the cluster apart, of tables the columns that do, else the file, id or number of the
+    sample nearest to the mean of its members.
 
     Args:
         assignments: Cluster of each sample, shape (n_samples,).
         latent: Where distances are measured, shape (n_samples, latent_dim).
         n_clusters: Number of clusters, empty ones included.
         ids: File, id or number of each sample.
-        samples: The samples, read only for their terms.
+        samples: The samples, read only for their terms and columns.
         terms: Term of each column of documents; empty for other data.
+        columns: Name of each column of a table; empty for other data.
+        retired: Numbers that no cluster has any more.
 
     Returns:
-        One name each; of an empty cluster "empty" and its number.
+        One name each; of an empty cluster "empty" and its number, of one that is gone "retired" and its number.
 
     Raises:
         ValueError: if assignments, latent and ids do not describe the same samples.
@@ -50,12 +56,15 @@ def name_clusters(
     said = [""] * n_clusters
     if len(terms) and sparse.issparse(samples):
         said = describe_clusters(samples, assignments, n_clusters, terms, _MOST_TERMS)
+    distinctive = _distinctive_columns(samples, assignments, n_clusters, columns)
     candidates = []
     for cluster, (text, row) in enumerate(zip(said, nearest_to_centre(assignments, latent, n_clusters), strict=True)):
         if row < 0:
-            candidates.append([f"empty {cluster}"])
+            candidates.append([f"{'retired' if cluster in retired else 'empty'} {cluster}"])
+        elif text:
+            candidates.append(_of_terms(text.split(", ")))
         else:
-            candidates.append(_of_terms(text.split(", ")) if text else _of_sample(ids[row]))
+            candidates.append([*distinctive[cluster], *_of_sample(ids[row])])
     return distinct(candidates)
 
 
@@ -114,6 +123,29 @@ def distinct(candidates: Iterable[Sequence[str]]) -> list[str]:
     return names
 
 
+def _distinctive_columns(
+    samples: np.ndarray | sparse.csr_matrix, assignments: np.ndarray, n_clusters: int, columns: Sequence[str]
+) -> list[list[str]]:
+    """Names for each cluster by its mean's columns that are furthest from the mean of all rows, in deviations.
+
+    Two columns, then more until a name is the only one of its kind; none where nothing stands out, or without a
+    table.
+    """
+    if sparse.issparse(samples) or samples.ndim != 2 or samples.shape[1] != len(columns):
+        return [[] for _ in range(n_clusters)]
+    values = np.asarray(samples, dtype=np.float64)
+    deviation = values.std(axis=0)
+    scaled = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
+    found = []
+    for cluster in range(n_clusters):
+        members = scaled[assignments == cluster]
+        means = members.mean(axis=0) if len(members) else np.zeros(len(columns))
+        order = [place for place in np.argsort(-np.abs(means), kind="stable") if abs(means[place]) >= _STANDS_OUT]
+        said = [f"{'high' if means[place] > 0 else 'low'} {columns[place]}" for place in order[:_MOST_COLUMNS]]
+        found.append([", ".join(said[:n]) for n in range(min(_NAME_COLUMNS, len(said)), len(said) + 1) if n])
+    return found
+
+
 def _of_terms(terms: Sequence[str]) -> list[str]:
     """The first few terms, then more of them; what is a part of one before it says nothing new."""
     chosen: list[str] = []
@@ -125,8 +157,8 @@ def _of_terms(terms: Sequence[str]) -> list[str]:
 
 
 def _of_sample(name: str) -> list[str]:
-    """A file without its folders and ending, then with them; of a number, which row it is of."""
+    """A file without its ending, then with it; of a number, which row it is of."""
     if re.fullmatch(r"\d+", name):
         return [f"row {name}"]
     path = PurePosixPath(name)
-    return [path.stem or name, name] if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", path.suffix) else [name]
+    return [str(path.with_suffix("")), name] if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", path.suffix) else [name]

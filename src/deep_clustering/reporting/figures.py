@@ -97,6 +97,17 @@ def draw_curves(
         reference: level and its name.
     """
     figure, axes = _panel(3.7, 2.4)
+    plot_curves(axes, epoch, series, reference)
+    return figure
+
+
+def plot_curves(
+    axes: Axes,
+    epoch: Sequence[float],
+    series: Mapping[str, Sequence[float | None]],
+    reference: tuple[float, str] | None,
+) -> None:
+    """What `draw_curves` draws, into axes."""
     marker = "o" if len(epoch) < 12 else None
     for number, (label, values) in enumerate(series.items()):
         axes.plot(
@@ -123,7 +134,6 @@ def draw_curves(
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS))
     axes.set_xlabel("epoch", fontsize=9, color=MUTED)
     axes.grid(axis="y", color="#e8ebee", linewidth=0.7)
-    return figure
 
 
 def draw_occupancy(occupancy: Sequence[int]) -> Figure:
@@ -199,6 +209,14 @@ def draw_map(
         names: group to text; a group that is not in it stays without a name.
     """
     figure, axes = _map_panel()
+    plot_map(axes, coordinates, groups, colours=colours, names=names)
+    return figure
+
+
+def plot_map(
+    axes: Axes, coordinates: np.ndarray, groups: np.ndarray, *, colours: Mapping[int, str], names: Mapping[int, str]
+) -> None:
+    """What `draw_map` draws, into axes."""
     shades = np.array([colours.get(int(group), UNKNOWN) for group in groups])
     x, y = coordinates.T
     axes.scatter(x, y, c=shades, s=_dot_size(len(groups)), linewidths=0)
@@ -215,7 +233,6 @@ def draw_map(
             x, y, labels[int(group)], ha="center", va="center", fontsize=7 if crowded else 10,
             fontfamily=fonts, fontweight="bold", color=INK, path_effects=HALO, parse_math=False, in_layout=False,
         )  # fmt: skip
-    return figure
 
 
 def draw_certainty_map(coordinates: np.ndarray, certainty: np.ndarray) -> Figure:

@@ -71,7 +71,7 @@ def write_report(
             raise ValueError(f"write_report: {what} has {len(one_each)} clusters, expected {len(scores['occupancy'])}")
     names = class_names(scores, data_card)
     reliability, selection = scores.get("reliability"), scores.get("selection")
-    noise, is_suggested = _fixed_noise(options or {}), bool(scores.get("selection"))
+    noise, is_suggested = fixed_noise(options or {}), bool(scores.get("selection"))
     script = read_script("hover.js")
     return render(
         "report.html.jinja",
@@ -123,7 +123,8 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Licence", str(card["licence"]), ""),
         ("Protocol", str(card["protocol"]), ""),
     ]
-    hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in card["sha256"].items()]
+    known = {part: digest for part, digest in card["sha256"].items() if part != "labels" or card["n_classes"]}
+    hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in known.items()]
     return rows + hashes
 
 
@@ -202,7 +203,7 @@ def _describe_convergence(rise: float) -> str:
     return "Converged." if rise <= _CONVERGED else "Not converged: more epochs may raise it further."
 
 
-def _fixed_noise(options: Mapping[str, Any]) -> float:
+def fixed_noise(options: Mapping[str, Any]) -> float:
     """Pair noise that bounds the log-likelihood from below; 0, which bounds it always, where it was estimated."""
     return 0.0 if options.get("estimate_noise") else float(options.get("pair_noise", 0.0))
 

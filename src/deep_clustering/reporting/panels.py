@@ -27,6 +27,15 @@ class Panel(NamedTuple):
     frame: str = ""
 
 
+class Curve(NamedTuple):
+    """One or several columns over the epochs, and a level to compare with."""
+
+    name: str
+    epoch: Sequence[float]
+    series: Mapping[str, Sequence[float | None]]
+    reference: tuple[float, str] | None
+
+
 def make_panel(title: str, figure: Figure, *, alt: str, caption: str, vector: bool = True) -> Panel:
     """Encode a figure with its texts; the width is its natural one in CSS pixels."""
     width = round(96 * figure.get_size_inches()[0])
@@ -44,14 +53,22 @@ def curve_panels(
         is_suggested: Whether it was found by the training, during which there were others.
         pair_noise: Probability of pairs that have nothing in common, for the bound of their log-likelihood.
     """
+    columns = curves_of(curves, n_clusters, is_suggested=is_suggested, pair_noise=pair_noise)
+    return [_curve_panel(*curve) for curve in columns]
+
+
+def curves_of(
+    curves: Mapping[str, Any], n_clusters: int, *, is_suggested: bool, pair_noise: float = 0.0
+) -> list[Curve]:
+    """Every history column, then the snapshots; empty when nothing was recorded. See `curve_panels`."""
     history, snapshots = dict(curves.get("history") or {}), dict(curves.get("snapshots") or {})
-    panels = []
+    found = []
     epoch = history.pop("epoch", [])
     for name, values in history.items() if len(epoch) else ():
         reference = reference_level(name, values, n_clusters, is_suggested, pair_noise)
-        panels.append(_curve_panel(name, epoch, {name: values}, reference))
+        found.append(Curve(name, epoch, {name: values}, reference))
     epoch = snapshots.pop("epoch", [])
-    if not panels and len(epoch) < 2:
+    if not found and len(epoch) < 2:
         return []
     agreement = {name: snapshots.pop(name) for name in SUPERVISED if name in snapshots}
     for name, values in snapshots.items() if len(epoch) else ():
@@ -59,10 +76,10 @@ def curve_panels(
             continue
         reference = reference_level(name, values, n_clusters, is_suggested, pair_noise)
         title = f"{name}_between_snapshots" if name in history else name
-        panels.append(_curve_panel(title, epoch, {name: values}, reference))
+        found.append(Curve(title, epoch, {name: values}, reference))
     if agreement and len(epoch):
-        panels.append(_curve_panel("agreement_with_the_classes", epoch, agreement, None))
-    return panels
+        found.append(Curve("agreement_with_the_classes", epoch, agreement, None))
+    return found
 
 
 def _curve_panel(

@@ -36,8 +36,8 @@ METRICS = {
     ),
     "ece": MetricText(
         "Calibration error (ECE)",
-        "Mean difference between the largest responsibility of a sample and how often such samples are in the matched "
-        "class: 0 when the responsibilities can be taken at their word.",
+        "Mean difference between the certainty of a sample and how often such samples are in the matched class: 0 when "
+        "certainties, which are found without labels, can be taken at their word.",
         False,
     ),
     "oracle_gap": MetricText(

@@ -64,7 +64,12 @@ def write_files(
 
 
 def write_tables(
-    target: Path, table: pd.DataFrame, names: Sequence[str], samples: np.ndarray | sparse.csr_matrix, terms: list[str]
+    target: Path,
+    table: pd.DataFrame,
+    names: Sequence[str],
+    samples: np.ndarray | sparse.csr_matrix,
+    terms: list[str],
+    columns: Sequence[str] = (),
 ) -> Path:
     """Write a CSV for each cluster with the values of its rows, or the strongest terms of sparse ones.
 
@@ -74,6 +79,7 @@ def write_tables(
         names: Name of each cluster.
         samples: Shape (n_samples, n_features).
         terms: Term of each column; empty for other data.
+        columns: Name of each column of a table; of others they are called x0, x1, ...
 
     Returns:
         The folder.
@@ -90,7 +96,7 @@ def write_tables(
             if members.empty:
                 continue
             rows = members["row"].to_numpy(dtype=np.int64)
-            values = _values(samples, rows, terms).set_axis(members.index)
+            values = _values(samples, rows, terms, columns).set_axis(members.index)
             joined = pd.concat([members, for_spreadsheets(values)], axis=1)
             joined.to_csv(part / f"{folder_name(cluster, name, len(names))}.csv", index=False)
         shown.to_csv(part / "assignments.csv", index=False)
@@ -214,11 +220,14 @@ def _meter(total: int) -> AbstractContextManager[Callable[[int], object]]:
     )
 
 
-def _values(samples: np.ndarray | sparse.csr_matrix, rows: np.ndarray, terms: list[str]) -> pd.DataFrame:
+def _values(
+    samples: np.ndarray | sparse.csr_matrix, rows: np.ndarray, terms: list[str], columns: Sequence[str]
+) -> pd.DataFrame:
     """A column for each feature; of sparse rows their strongest terms, or how many values they have."""
     if not sparse.issparse(samples):
         flat = np.asarray(samples[rows]).reshape(len(rows), -1)
-        return pd.DataFrame(flat, columns=[f"x{column}" for column in range(flat.shape[1])])
+        named = columns if len(columns) == flat.shape[1] else [f"x{column}" for column in range(flat.shape[1])]
+        return pd.DataFrame(flat, columns=list(named))
     if terms:
         return pd.DataFrame({"terms": describe_rows(samples, terms, rows, _TERMS_OF_A_ROW)})
     return pd.DataFrame({"n_values": np.diff(samples[rows].indptr)})

@@ -72,7 +72,10 @@ def _find(project_path: Path, request: ExportRequest) -> RecordedRun:
         last=1,
     )
     if not found:
-        where = "" if request.env is None else f" in environment {request.env}"
+        where = ""
+        if request.env is not None:
+            known = {name for run in list_runs(project_path) if run.scored for name in (run.env, run.data_set) if name}
+            where = f" in environment '{request.env}'" + (f" ({closest(request.env, known)})" if known else "")
         raise ValueError(f"export-clusters: no tracked run{where} has clusters; `kedro runs` lists the runs")
     return find_run(project_path, found[0].tags.get(RESUMES, found[0].run_id))
 
@@ -149,7 +152,8 @@ def _write(
         write = cluster_folders.picture_writer(samples, _load(plan, run, "data_card")["value_range"])
         cluster_folders.write_files(target, table, names, write, lambda name: f"{_padded(name, table)}.png")
         return
-    cluster_folders.write_tables(target, table, names, samples, _load(plan, run, "vocabulary")["terms"])
+    columns = _load(plan, run, "data_card").get("reading", {}).get("columns", ())
+    cluster_folders.write_tables(target, table, names, samples, _load(plan, run, "vocabulary")["terms"], columns)
 
 
 def _padded(name: str, table: pd.DataFrame) -> str:

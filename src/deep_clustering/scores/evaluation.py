@@ -43,7 +43,8 @@ def score_clustering(
 
     Args:
         assignments: Cluster of each sample, shape (n_samples,).
-        representation: "latent" and "responsibilities" of each sample.
+        representation: "latent", "responsibilities" and "certainty" of each sample; the largest responsibility stands
+            in for a certainty that is missing.
         history: Columns per epoch, snapshots of the assignments, candidates, a selection and costs.
         labels: Class of each sample, -1 where unknown; unknown samples count only in the label-free scores.
         split: What each sample is for: the final scores are of those assigned, the curves of those fitted.
@@ -51,9 +52,10 @@ def score_clustering(
         options: Fields of `EvaluationOptions`.
 
     Returns:
-        "metrics", "collapsed", "warnings", "occupancy", "contingency", "reliability" (None without labels or of a hard
-        clustering), "selection" (None unless the number of clusters was a range), "candidates" (empty if there was
-        nothing to choose from), "curves" and "cost", all plain JSON values.
+        "metrics", "collapsed", "warnings", "occupancy", "retired" (numbers whose clusters went into others), "feedback"
+        (parameters that change the clusters in the same way again), "contingency", "reliability" (None without labels
+        or of a hard clustering without certainties), "selection" (None unless the number of clusters was a range),
+        "candidates" (empty if there was nothing to choose from), "curves" and "cost", all plain JSON values.
 
     Raises:
         ValueError: if labels, assignments or options do not fit.
@@ -68,13 +70,12 @@ def score_clustering(
     candidates = _candidates(history, labels[(split & FITTED) > 0], n_clusters, data_card)
     is_assigned = (split & ASSIGNED) > 0
     assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
-    responsibilities = representation["responsibilities"][is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
     there = np.delete(counts, representation.get("retired", []))  # a number whose cluster is gone is no empty cluster
     values = _label_free(assignments, latent, history, there, evaluation)
     warnings = metrics.collapse_warnings(there, *_explained(values))
     for warning in warnings:
-        logger.warning("collapse: %s (occupancy %s)", warning, counts.tolist())
+        logger.warning("collapse: %s (occupancy %s)", warning, there.tolist())
     known = labels >= 0
     contingency, table, n_classes = None, None, None
     if known.any():
@@ -82,9 +83,10 @@ def score_clustering(
         values = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes) | values
         values |= _oracle_gap(candidates)
         contingency = _contingency(assignments[known], labels[known], n_clusters, data_card)
-        if not metrics.is_hard(responsibilities):
+        confidence = _confidence(representation)
+        if confidence is not None:
             is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
-            table = metrics.reliability(responsibilities[known].max(axis=1), is_right, _CONFIDENCE_BINS)
+            table = metrics.reliability(confidence[is_assigned][known], is_right, _CONFIDENCE_BINS)
             values["ece"] = metrics.expected_calibration_error(table)
     selection = describe_selection(history, n_clusters, n_classes)
     if selection:
@@ -96,6 +98,8 @@ def score_clustering(
         "collapsed": bool(warnings),
         "warnings": warnings,
         "occupancy": counts.tolist(),
+        "retired": np.asarray(representation.get("retired", []), dtype=np.int64).tolist(),
+        "feedback": str(history.get("under_feedback", "")),
         "contingency": contingency,
         "reliability": _plain(table) if table else None,
         "selection": selection,
@@ -103,6 +107,14 @@ def score_clustering(
         "curves": curves,
         "cost": costs_of(history),
     }
+
+
+def _confidence(representation: Mapping[str, np.ndarray]) -> np.ndarray | None:
+    """Certainty of each sample, or what versions without it have: the largest responsibility, unless all are hard."""
+    if "certainty" in representation:
+        return representation["certainty"]
+    responsibilities = representation["responsibilities"]
+    return None if metrics.is_hard(responsibilities) else responsibilities.max(axis=1)
 
 
 def _label_free(

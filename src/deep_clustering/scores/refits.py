@@ -10,6 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 
 from deep_clustering.data.neighbours import leave_out, search_neighbours
 from deep_clustering.methods import make_method
+from deep_clustering.training.progress import phase
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def refit_agreements(
         drawn = features[rows]
         found = search_neighbours(drawn, {**neighbours, "k": min(neighbours["k"], len(rows) - 1)})
         near = leave_out(found, neighbours["held_out"])
-        estimator = make_method({**options, "seed": seed}).fit(drawn, near)
+        with phase(f"fit {number} of {n_refits} again"):
+            estimator = make_method({**options, "seed": seed}).fit(drawn, near)
         agreements.append(float(adjusted_rand_score(assignments[rows], estimator.predict(drawn))))
     return agreements

@@ -17,6 +17,9 @@ class Described(NamedTuple):
     """Latent representation, shape (n, latent_dim), float32."""
     log_density: np.ndarray | None
     """How likely the row is, shape (n,), in nats: an outlier has a low value. None for a method without densities."""
+    log_responsibilities: np.ndarray | None = None
+    """Logarithm of the responsibilities, shape (n, n_clusters), float64, which tells rows apart where all but one of
+    the responsibilities are 0 in single precision; None for a method that knows no more than those."""
 
 
 class Describing(ABC):
@@ -30,7 +33,7 @@ class Describing(ABC):
             features: Shape (n, ...), of the shape of the training rows.
 
         Returns:
-            Assignments, responsibilities, latent and log density.
+            Assignments, responsibilities and their logarithm, latent and log density.
 
         Raises:
             ValueError: if the rows are not of that shape, or not finite.

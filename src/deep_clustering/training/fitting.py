@@ -13,6 +13,7 @@ from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data, Plan, Training, train
 from deep_clustering.training.networks import Encoder
 from deep_clustering.training.precision import full_single_precision, training_precision
+from deep_clustering.training.progress import phase, whole
 from deep_clustering.training.restarts import Trained, best_of_restarts
 from deep_clustering.training.rows import Rows
 from deep_clustering.training.streams import derived_seed, seeded
@@ -52,6 +53,10 @@ class Trainable(Protocol):
     @property
     def n_outputs(self) -> int:
         """Numbers that the encoder gives for a row."""
+
+    @property
+    def epochs_before(self) -> int:
+        """Epochs of the fit that its start is made of; 0 without one."""
 
     @property
     def held_epochs(self) -> int:
@@ -105,16 +110,17 @@ def fit(
         ValueError: if a checkpoint is of another training.
         FloatingPointError: if the training stops being finite.
     """
-    if model.restarts == 1:
-        return _fit_once(model, features, neighbours, weights, checkpoints, ends_early=False)
-    best = best_of_restarts(
-        partial(_fit_restart, model, features, neighbours, weights),
-        model.restarts,
-        model.name,
-        partial(_decide_precision, model, features),
-        checkpoints,
-        _identity(model, features, neighbours, weights),
-    )
+    with whole(model.restarts * (model.epochs_before + model.epochs)):
+        if model.restarts == 1:
+            return _fit_once(model, features, neighbours, weights, checkpoints, ends_early=False)
+        best = best_of_restarts(
+            partial(_fit_restart, model, features, neighbours, weights),
+            model.restarts,
+            model.name,
+            partial(_decide_precision, model, features),
+            checkpoints,
+            _identity(model, features, neighbours, weights),
+        )
     model.set_arrays(best.arrays)
     return best.history
 
@@ -130,7 +136,10 @@ def _fit_restart(
 ) -> Trained:
     one = replace(model, seed=derived_seed(model.seed, restart), restarts=1, precision=precision)
     one.device_ = model.device_
-    history = _fit_once(one, features, neighbours, weights, checkpoints, ends_early=True)
+    n_epochs = model.epochs_before + model.epochs
+    with whole(model.restarts * n_epochs) as work, phase(f"restart {restart + 1} of {model.restarts}"):
+        work.reach(restart * n_epochs)
+        history = _fit_once(one, features, neighbours, weights, checkpoints, ends_early=True)
     return Trained(one.get_arrays(), history, one.restart_score(history))
 
 
@@ -150,6 +159,7 @@ def _fit_once(
         plan = Plan(
             name=model.name,
             epochs=model.epochs,
+            epochs_before=model.epochs_before,
             held_epochs=model.held_epochs,
             batch_size=model.batch_size,
             precision=model.precision,

@@ -13,7 +13,7 @@ from deep_clustering.training.compilation import Compiled, compile_if_it_pays, i
 from deep_clustering.training.history import History
 from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
-from deep_clustering.training.progress import epochs
+from deep_clustering.training.progress import epochs, skip_epochs
 from deep_clustering.training.rows import Batch, Rows, apply_in_chunks, n_batches
 from deep_clustering.training.views import View
 
@@ -59,6 +59,8 @@ class Plan:
     name: str
     """The method, for the log and for messages."""
     epochs: int
+    epochs_before: int
+    """Epochs of what it begins with."""
     held_epochs: int
     """First epochs in which the partition of a start stands in for the assignments."""
     batch_size: int
@@ -171,6 +173,7 @@ def train(
                 checkpoints.save(0, _state(training, data, history, partition))
         else:
             partition = _restore(training, data, history, state)
+            skip_epochs(plan.epochs_before)
         steps, compiled = _steps(training, data), _compile(training, data, plan, plan.epochs - history.n_epochs)
         for epoch in epochs(plan.epochs, plan.name, lambda: history.last(*plan.shown), first=history.n_epochs):
             with in_use(training.network, compiled):

@@ -1,15 +1,22 @@
-"""Progress of long work: a bar on a terminal, a log line every few seconds elsewhere."""
+"""Progress of long work: a bar on a terminal, a log line every few seconds elsewhere.
+
+The epochs of a fit, of all its restarts and of what it begins with, are one piece of work: `whole` counts them
+together, so that every line has one estimate of the same end, and `phase` names the part that a line is of.
+"""
 
 import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 5.0
+# Without the time that is left of a bar: the text behind it has that of the whole.
+_BAR_OF_EPOCHS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
 
 class Reading(NamedTuple):
@@ -25,6 +32,74 @@ class Reading(NamedTuple):
     """Seconds until the end at this speed; 0 if nobody knows the total."""
 
 
+class Whole:
+    """Epochs of a fit, whichever of its trainings they belong to."""
+
+    def __init__(self, n_epochs: int) -> None:
+        """Start the clock."""
+        self.n_epochs, self._done, self._worked = n_epochs, 0, 0
+        self._started = time.monotonic()
+
+    def advance(self) -> None:
+        """Count an epoch that was trained."""
+        self._done += 1
+        self._worked += 1
+
+    def skip(self, n_epochs: int) -> None:
+        """Count epochs that nobody has to train any more."""
+        self._done += n_epochs
+
+    def reach(self, n_epochs: int) -> None:
+        """Count all up to a number of epochs, as where a training was ended early."""
+        self._done = max(self._done, n_epochs)
+
+    def left(self) -> float:
+        """Seconds until the end at the speed of this run; 0 at the end."""
+        return max(self.n_epochs - self._done, 0) * (time.monotonic() - self._started) / max(self._worked, 1)
+
+
+_WHOLE: ContextVar[Whole | None] = ContextVar("whole", default=None)
+_PHASES: ContextVar[tuple[str, ...]] = ContextVar("phases", default=())
+
+
+@contextmanager
+def whole(n_epochs: int) -> Iterator[Whole]:
+    """Count the epochs inside as one piece of work.
+
+    Args:
+        n_epochs: How many there are.
+
+    Yields:
+        The count; within another one, the other one.
+    """
+    outer = _WHOLE.get()
+    if outer is not None:
+        yield outer
+        return
+    token = _WHOLE.set(Whole(n_epochs))
+    try:
+        yield _WHOLE.get() or Whole(n_epochs)
+    finally:
+        _WHOLE.reset(token)
+
+
+@contextmanager
+def phase(name: str) -> Iterator[None]:
+    """Put a name behind the label of the progress inside."""
+    token = _PHASES.set((*_PHASES.get(), name))
+    try:
+        yield
+    finally:
+        _PHASES.reset(token)
+
+
+def skip_epochs(n_epochs: int) -> None:
+    """Count epochs of the whole, if there is one, that nobody has to train any more."""
+    work = _WHOLE.get()
+    if work is not None:
+        work.skip(n_epochs)
+
+
 @contextmanager
 def meter(
     label: str,
@@ -34,6 +109,7 @@ def meter(
     *,
     first: int = 0,
     status: Callable[[], str] | None = None,
+    bar_format: str | None = None,
 ) -> Iterator[Callable[[int], object]]:
     """Count units of work and show how far they are.
 
@@ -44,6 +120,7 @@ def meter(
         text: Makes of a reading what a log line says behind the label; asked only when a line is written.
         first: Units that are done already.
         status: Gives the text behind the bar.
+        bar_format: Parts of the bar, as tqdm names them; None for all.
 
     Yields:
         Function to be told how many more units are done.
@@ -52,9 +129,8 @@ def meter(
         from tqdm import tqdm
 
         scaled = unit == "B"
-        with tqdm(
-            total=total or None, initial=first, desc=label, unit=unit, unit_scale=scaled, dynamic_ncols=True
-        ) as bar:
+        shown = {"desc": label, "unit": unit, "unit_scale": scaled, "dynamic_ncols": True, "bar_format": bar_format}
+        with tqdm(total=total or None, initial=first, **shown) as bar:
 
             def count(n_units: int) -> None:
                 if status is not None:
@@ -85,22 +161,31 @@ class _Lines:
 
 
 def epochs(n_epochs: int, label: str, status: Callable[[], str], first: int = 0) -> Iterator[int]:
-    """Count epochs and show how far they are.
+    """Count epochs and show how far they are, and when the whole that they are a part of ends.
 
     Args:
         n_epochs: Number of epochs.
-        label: What is running.
+        label: What is running; phases are named behind it.
         status: Gives the text behind the bar, asked only when it is shown.
         first: Epochs that are finished already.
 
     Yields:
         first to n_epochs - 1.
     """
+    with whole(n_epochs) as work:
+        work.skip(first)
 
-    def text(reading: Reading) -> str:
-        return f"epoch {reading.done} of {reading.total}, {status()}, {reading.left:.0f} s left"
+        def shown() -> str:
+            left = work.left()
+            rest = f"{left:.0f} s left{' in all' if work.n_epochs > n_epochs else ''}" if left else ""
+            return ", ".join(part for part in (status(), rest) if part)
 
-    with meter(label, "epoch", n_epochs, text, first=first, status=status) as count:
-        for epoch in range(first, n_epochs):
-            yield epoch
-            count(1)
+        def text(reading: Reading) -> str:
+            return f"epoch {reading.done} of {reading.total}, {shown()}"
+
+        name = ", ".join((label, *_PHASES.get()))
+        with meter(name, "epoch", n_epochs, text, first=first, status=shown, bar_format=_BAR_OF_EPOCHS) as count:
+            for epoch in range(first, n_epochs):
+                yield epoch
+                work.advance()
+                count(1)

@@ -235,11 +235,12 @@ def apply_in_chunks(function: Callable[[Tensor], Tensor], rows: Rows, size: int 
 
 
 @torch.inference_mode()
-def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]], rows: Rows) -> Described:
+def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, ...]], rows: Rows) -> Described:
     """Describe rows piece by piece, so that neither a memory map nor what is said of it is on the device whole.
 
     Args:
-        describe: Gives assignments, responsibilities, latent and log density of a piece.
+        describe: Gives assignments, responsibilities, latent, log density and log responsibilities of a piece, the
+            last up to a constant of each row.
         rows: The rows.
 
     Returns:
@@ -248,7 +249,9 @@ def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, Tensor, Tensor
     parts: list[np.ndarray] = []
     start = 0
     for chunk in rows.chunks(_DESCRIBED_ROWS):
-        found = [part.cpu().numpy() for part in describe(chunk)]
+        *told, log_joint = (part.cpu() for part in describe(chunk))
+        # In double precision, which not every device has: it becomes so on the host.
+        found = [part.numpy() for part in (*told, torch.log_softmax(log_joint.double(), dim=1))]
         if not parts:
             parts = [np.empty((len(rows), *part.shape[1:]), part.dtype) for part in found]
         for whole, part in zip(parts, found, strict=True):

@@ -1,5 +1,6 @@
 """The file datasets: round trips, versions, damaged files, and that a file is there whole or not at all."""
 
+import base64
 import inspect
 import json
 import os
@@ -15,16 +16,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, boolean_dtypes, floating_dtypes, integer_dtypes
 from kedro.io import AbstractDataset, DataCatalog, DatasetError, Version
+from matplotlib import pyplot
+from matplotlib.figure import Figure
 from scipy import sparse
 
 from deep_clustering import atomic
 from deep_clustering.datasets import (
+    FigureDataset,
     JSONDataset,
     ModelDataset,
     NpzDataset,
     NumpyDataset,
     ParquetDataset,
     PreparationDataset,
+    ScoresDataset,
     SparseDataset,
     TableDataset,
     TextDataset,
@@ -37,6 +42,7 @@ VALUES = {
     SparseDataset: sparse.csr_matrix(np.float32([[0, 1, 0], [2, 0, 0]])),
     ModelDataset: Model("kmeans", {"n_clusters": 3, "seed": 0}, {"centroids": np.ones((3, 2), dtype=np.float32)}),
     JSONDataset: {"acc": 0.5, "curve": [1, 2.5, None], "name": "ä", "nested": {"ok": True}},
+    ScoresDataset: {"method": "kmeans", "metrics": {"acc": 0.5, "n_occupied": 3}},
     TextDataset: "<html>\r\nGrüße, 你好\n</html>",
     TableDataset: pd.DataFrame({"method": ["ä", "two\nlines"], "acc": [0.5, None], "seed": [1, 2]}),
     ParquetDataset: pd.DataFrame({"cluster": np.int32([1, 0]), "probability": np.float32([0.25, 1])}),
@@ -316,7 +322,8 @@ def test_a_memory_map_of_a_file_cut_short_is_refused(tmp_path, length):
 @pytest.mark.parametrize("cls", [*BINARY, JSONDataset], ids=lambda cls: cls.__name__)
 @pytest.mark.parametrize("other", CLASSES, ids=lambda cls: cls.__name__)
 def test_a_file_of_another_kind_is_named(cls, other, tmp_path):
-    if other is cls or (cls, other) == (NpzDataset, SparseDataset):  # scipy's files are named arrays
+    # scipy's files are named arrays, and scores are JSON
+    if other is cls or (cls, other) in ((NpzDataset, SparseDataset), (JSONDataset, ScoresDataset)):
         return
     at(tmp_path, other).save(VALUES[other])
     with damaged(tmp_path / "value.bin", cls):
@@ -604,6 +611,41 @@ def test_preview_of_a_model_and_of_json(tmp_path):
     assert json.loads(str(at(tmp_path, JSONDataset).preview())) == VALUES[JSONDataset]
 
 
+def test_preview_of_scores_is_a_table_of_the_metrics(tmp_path):
+    at(tmp_path, ScoresDataset).save(VALUES[ScoresDataset])
+    rows = preview_rows(at(tmp_path, ScoresDataset))
+    assert rows == [{"metric": "acc", "value": 0.5}, {"metric": "n_occupied", "value": 3}]
+
+
+@pytest.mark.parametrize("cls", sorted({*CLASSES, FigureDataset} - {TextDataset}, key=str))
+@pytest.mark.parametrize("version", [None, Version(None, "2026-01-01T00.00.00.000Z")])
+def test_what_was_never_saved_has_no_preview(cls, version, tmp_path):
+    assert at(tmp_path, cls, version=version).preview() is None
+
+
+def test_a_figure_is_kept_as_a_picture_that_kedro_viz_shows(tmp_path):
+    figure = Figure(figsize=(2, 1), facecolor="#ff0000")
+    at(tmp_path, FigureDataset).save(figure)
+    pixels = at(tmp_path, FigureDataset).load()
+    assert (pixels.shape[1], pixels.shape[2], pixels.dtype) == (2 * pixels.shape[0], 3, np.uint8)
+    assert (pixels == [255, 0, 0]).all()
+    shown = base64.b64decode(str(at(tmp_path, FigureDataset).preview()))
+    assert shown == (tmp_path / "value.bin").read_bytes()
+    at(tmp_path / "again", FigureDataset).save(figure)
+    assert (tmp_path / "again/value.bin").read_bytes() == shown
+
+
+def test_only_a_figure_is_kept_as_one_and_others_stay_open(tmp_path):
+    mine = pyplot.figure()
+    try:
+        with pytest.raises(DatasetError, match="expected a matplotlib figure, got int"):
+            at(tmp_path, FigureDataset).save(1)
+        at(tmp_path, FigureDataset).save(Figure(figsize=(1, 1)))
+        assert pyplot.fignum_exists(mine.number)
+    finally:
+        pyplot.close(mine)
+
+
 @pytest.mark.parametrize(("cls", "n_shown"), [(TableDataset, 150), (ParquetDataset, 100)])
 def test_preview_of_a_table(cls, n_shown, tmp_path):
     at(tmp_path, cls).save(pd.DataFrame({"row": range(150)}))
@@ -614,6 +656,6 @@ def test_kedro_viz_knows_the_types_of_previews():
     """It goes by the name of the annotation; kedro-datasets keeps the types that it means in a private module."""
     from kedro_datasets import _typing
 
-    for cls in {*CLASSES, PreparationDataset} - {TextDataset}:
+    for cls in {*CLASSES, PreparationDataset, FigureDataset} - {TextDataset}:
         name = inspect.signature(cls.preview).return_annotation.__name__
         assert getattr(_typing, name).__supertype__ is inspect.signature(cls.preview).return_annotation.__supertype__

@@ -7,7 +7,7 @@ from typing import IO, Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.datasets.base import DAMAGED, FileDataset, TablePreview
+from deep_clustering.data.datasets.base import DAMAGED, FileDataset, TablePreview, if_saved
 
 # Name of the array in the file of a matrix that is not sparse.
 _DENSE = "dense"
@@ -36,6 +36,7 @@ class NumpyDataset(FileDataset):
             return np.lib.format.open_memmap(path, mode="r")
         return super()._read(path)
 
+    @if_saved
     def preview(self) -> TablePreview:
         """Shape, type and range, for Kedro-Viz."""
         return _table([_summary("array", self.load())])
@@ -61,6 +62,7 @@ class NpzDataset(FileDataset):
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
 
+    @if_saved
     def preview(self) -> TablePreview:
         """Shape, type and range of each array, for Kedro-Viz."""
         return _table([_summary(name, array) for name, array in self.load().items()])
@@ -91,6 +93,7 @@ class SparseDataset(FileDataset):
         matrix.check_format(full_check=True)
         return matrix
 
+    @if_saved
     def preview(self) -> TablePreview:
         """Shape and density, for Kedro-Viz."""
         matrix = self.load()

@@ -8,8 +8,10 @@ can load a pickle.
 import os
 import posixpath
 from abc import abstractmethod
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, NewType
+from typing import IO, Any, NewType, ParamSpec, TypeVar
 
 import fsspec
 from kedro.io import AbstractVersionedDataset, DatasetError, Version
@@ -21,6 +23,10 @@ from deep_clustering.atomic import TakenError, atomic_path, part_name, remove_ab
 # in a private module only.
 TablePreview = NewType("TablePreview", dict)
 JSONPreview = NewType("JSONPreview", str)
+ImagePreview = NewType("ImagePreview", str)
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 # What a damaged file makes the readers of numpy, scipy, json, pandas and safetensors raise, besides their own classes.
 DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError)
@@ -150,6 +156,24 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
         path, project = Path(self._filepath), Path.cwd()
         shown = path.relative_to(project) if self._is_local() and path.is_relative_to(project) else self._filepath
         return {"filepath": str(shown), "protocol": self._protocol, "version": self._version}
+
+
+def if_saved(preview: Callable[_P, _T]) -> Callable[_P, _T]:
+    """Make a preview None where nothing has been saved yet, so that Kedro-Viz says nothing of it.
+
+    Args:
+        preview: Method of a dataset.
+
+    Returns:
+        The method, under the same annotations.
+    """
+
+    @wraps(preview)
+    def preview_if_saved(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        dataset: Any = args[0]
+        return preview(*args, **kwargs) if dataset.exists() else None  # type: ignore[return-value]
+
+    return preview_if_saved
 
 
 class FileDataset(AtomicDataset):

@@ -6,7 +6,7 @@ from typing import IO
 from safetensors import SafetensorError
 
 from deep_clustering.data import tensor_files
-from deep_clustering.data.datasets.base import DAMAGED, FileDataset, JSONPreview
+from deep_clustering.data.datasets.base import DAMAGED, FileDataset, JSONPreview, if_saved
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.methods import Model
 
@@ -28,6 +28,7 @@ class ModelDataset(FileDataset):
         clusters = json.loads(header.get("clusters", "{}"))
         return Model(header["method"], json.loads(header["options"]), arrays, clusters)
 
+    @if_saved
     def preview(self) -> JSONPreview:
         """Method, options and array shapes, for Kedro-Viz."""
         model = self.load()
@@ -48,6 +49,7 @@ class PreparationDataset(FileDataset):
         arrays, header = tensor_files.from_bytes(file.read())
         return Preparation.from_plain(json.loads(header["preparation"]), arrays)
 
+    @if_saved
     def preview(self) -> JSONPreview:
         """Everything but the arrays, for Kedro-Viz."""
         return JSONPreview(json.dumps(self.load().to_plain()))

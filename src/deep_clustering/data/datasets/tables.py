@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kedro.io import AbstractDataset, DatasetError
 
-from deep_clustering.data.datasets.base import AtomicDataset, JSONPreview, TablePreview
+from deep_clustering.data.datasets.base import AtomicDataset, JSONPreview, TablePreview, if_saved
 
 _PREVIEW_ROWS = 100
 
@@ -46,9 +46,24 @@ class JSONDataset(LibraryDataset):
         "fs_args": {"open_args_load": {"mode": "rb"}},  # the reader tells UTF-8 from UTF-16 by itself
     }
 
+    @if_saved
     def preview(self) -> JSONPreview:
         """The content, for Kedro-Viz."""
         return JSONPreview(json.dumps(self.load()))
+
+
+class ScoresDataset(LibraryDataset):
+    """The scores of a run as `.json`."""
+
+    kind = JSONDataset.kind
+    definition: ClassVar = JSONDataset.definition
+
+    @if_saved
+    def preview(self) -> TablePreview:
+        """The metrics, for Kedro-Viz."""
+        metrics = self.load()["metrics"]
+        rows = [[name, value] for name, value in metrics.items()]
+        return TablePreview({"index": list(range(len(rows))), "columns": ["metric", "value"], "data": rows})
 
 
 class TextDataset(LibraryDataset):
@@ -74,6 +89,7 @@ class TableDataset(LibraryDataset):
         "fs_args": {"open_args_save": {"mode": "w", "encoding": "utf-8", "newline": ""}},
     }
 
+    @if_saved
     def preview(self) -> TablePreview:
         """The rows, for Kedro-Viz."""
         return TablePreview(self.load().to_dict("split"))
@@ -89,6 +105,7 @@ class ParquetDataset(LibraryDataset):
         "load_args": {"engine": "pyarrow"},
     }
 
+    @if_saved
     def preview(self) -> TablePreview:
         """The first rows, for Kedro-Viz."""
         return TablePreview(self.load().head(_PREVIEW_ROWS).to_dict("split"))

@@ -13,7 +13,7 @@ from deep_clustering.checks import check_labels
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.number_tables import read_number_table, read_whole
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
-from deep_clustering.options import closest
+from deep_clustering.options import closest, nearest_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,7 +64,7 @@ def read_array(file: Path, what: str, key: str | None = None, besides: str | Non
     is_archive = file.suffix.lower() == ".npz"
     kind = "a .npz archive of arrays" if is_archive else "a .npy array"
     if not file.is_file():
-        raise FileNotFoundError(f"ingestion: no file of {what} at {file}; expected {kind}")
+        raise FileNotFoundError(f"ingestion: no file of {what} at {file}; expected {kind}{nearest_file(file)}")
     try:
         if is_archive:
             if not zipfile.is_zipfile(file):

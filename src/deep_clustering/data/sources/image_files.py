@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from deep_clustering.data.sources.greys import GreyRanges, is_deep, to_bytes
 from deep_clustering.data.sources.raster_formats import DAMAGED, raster_formats
+from deep_clustering.options import nearest_file
 
 Fit = Literal["crop", "pad", "stretch"]
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm")
@@ -45,7 +46,9 @@ def find_images(root: Path, extensions: Iterable[str]) -> Found:
         FileNotFoundError: if there is no such folder.
     """
     if not root.is_dir():
-        raise FileNotFoundError(f"ingestion: no folder of images at {root}")
+        if root.exists():
+            raise FileNotFoundError(f"ingestion: {root} is one file; expected the folder of the images that are sorted")
+        raise FileNotFoundError(f"ingestion: no folder of images at {root}{nearest_file(root)}")
     endings = {f".{extension.lower().lstrip('.')}" for extension in extensions}
     found = Found([], {}, [])
     for path in _files_below(root, found.unreadable):

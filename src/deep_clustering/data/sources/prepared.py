@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.sources.tfidf import as_csr
+from deep_clustering.options import nearest_file
 
 T = TypeVar("T")
 
@@ -50,7 +51,7 @@ def existing(path: str | Path, what: str) -> Path:
     """
     file = Path(path).expanduser().resolve()
     if not file.is_file():
-        raise FileNotFoundError(f"ingestion: no file at {file}; expected {what}")
+        raise FileNotFoundError(f"ingestion: no file at {file}; expected {what}{nearest_file(file)}")
     return file
 
 

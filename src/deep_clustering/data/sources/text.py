@@ -146,7 +146,8 @@ class TextTable:
         if str(name).isdecimal() and int(name) < len(names):
             return int(name)
         known = closest(str(name), [each if len(each) <= _NAME else f"{each[:_NAME]}..." for each in names])
-        raise ValueError(f"ingestion: {file}: no column '{name}' ({known})")
+        hint = "" if known.startswith("did you mean") else _without_header(table, file)
+        raise ValueError(f"ingestion: {file}: no column '{name}' ({known}){hint}")
 
     def _handle_empty(self, skipped: list[int], n_rows: int, file: Path) -> None:
         if not skipped:
@@ -155,6 +156,18 @@ class TextTable:
         if self.on_empty == "error":
             raise ValueError(f"ingestion: {file}: {what} (from 0); set on_empty: skip to leave them out")
         logger.warning("%s: left out %s", file, what)
+
+
+def _without_header(table: "pd.DataFrame", file: Path) -> str:
+    """What to do if the first line is data, whose cells are then no names: a column has its number for a name."""
+    if plain_suffix(file) not in (".csv", ".tsv"):
+        return ""
+    lengths = [table.iloc[:, place].astype(str).str.len().mean() for place in range(table.shape[1])]
+    longest = int(np.nanargmax(lengths)) if len(table) else 0
+    return (
+        f"; if the first line is data and no header: --no-header --column {longest}, which has the longest cells "
+        f"(header: false, column: {longest} in parameters.yml)"
+    )
 
 
 def check_encoding(encoding: str) -> None:

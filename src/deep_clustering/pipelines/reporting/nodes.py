@@ -17,8 +17,8 @@ def project(
 
     Args:
         assignments: Cluster of each sample.
-        representation: Latent and responsibilities of each sample.
-        samples: The samples, for the certainty of hard clusterings and for what the map shows under the pointer.
+        representation: Latent and certainty of each sample.
+        samples: The samples, for what the map shows under the pointer.
         labels: Class of each sample, -1 where unknown.
         vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
@@ -28,16 +28,15 @@ def project(
         the samples that answer to the pointer.
     """
     from deep_clustering.reporting.hover import pick_shown
-    from deep_clustering.reporting.members import certainty
     from deep_clustering.reporting.options import make_reporting
     from deep_clustering.reporting.projection import project_latent
+    from deep_clustering.scores.certainty import certainty_of
 
     options = make_reporting(reporting)
-    responsibilities = representation["responsibilities"]
     return {
         "coordinates": project_latent(representation["latent"], seed=0, max_points=options.map_points),
         "assignments": assignments,
-        "certainty": certainty(assignments=assignments, responsibilities=responsibilities, samples=samples),
+        "certainty": certainty_of(assignments, representation).certainty,
         "labels": labels,
         **pick_shown(samples, terms=vocabulary["terms"], n_shown=options.hover_points, seed=0),
     }
@@ -65,13 +64,13 @@ def pick_members(
     """
     from deep_clustering.reporting.members import select_members
     from deep_clustering.reporting.options import make_reporting
+    from deep_clustering.scores.certainty import certainty_of
 
-    responsibilities = representation["responsibilities"]
     return select_members(
         assignments=assignments,
-        responsibilities=responsibilities,
+        certainty=certainty_of(assignments, representation),
         samples=samples,
-        n_clusters=responsibilities.shape[1],
+        n_clusters=representation["responsibilities"].shape[1],
         n_members=make_reporting(reporting).members,
         terms=vocabulary["terms"],
     )
@@ -84,8 +83,8 @@ def report(
     data_card: dict[str, Any],
     cluster_names: list[str],
     options: dict[str, Any],
-) -> str:
-    """Write the page of a run.
+) -> tuple[str, Any, Any, Any]:
+    """Write the page of a run, and draw it.
 
     Args:
         scores: All figures of the run.
@@ -96,13 +95,16 @@ def report(
         options: The method's hyper-parameters.
 
     Returns:
-        A self-contained HTML page.
+        page: a self-contained HTML page.
+        map, clusters, curves: matplotlib figures, see `deep_clustering.reporting.pictures.Pictures`.
     """
     from deep_clustering.reporting.page import write_report
+    from deep_clustering.reporting.pictures import draw_pictures
 
-    return write_report(
+    page = write_report(
         scores=scores, map_=map_, gallery=gallery, data_card=data_card, options=options, cluster_names=cluster_names
     )
+    return page, *draw_pictures(scores, map_, data_card, options)
 
 
 def recommend(
@@ -162,7 +164,7 @@ def pick_table(recommendation: dict[str, Any], **tables: Any) -> tuple[Any, Any]
 
 def compare_methods(
     recommendation: dict[str, Any], failures: dict[str, str] | None = None, **scores: dict[str, Any]
-) -> tuple[Any, str]:
+) -> tuple[Any, str, Any]:
     """Put the scores of several methods side by side.
 
     Args:
@@ -173,17 +175,19 @@ def compare_methods(
     Returns:
         table: a pandas.DataFrame with one row per method.
         page: a self-contained HTML page.
+        figure: the scores as a dot plot, a matplotlib figure.
     """
     import pandas as pd
 
     from deep_clustering.reporting.comparison import write_comparison
+    from deep_clustering.reporting.pictures import draw_comparison
 
     named = _parts(scores, "scores")
     label_free = {name: one["score"] for name, one in recommendation["scores"].items()}
     rows = [{"method": name, **one["metrics"], "neighbour_score": label_free.get(name)} for name, one in named.items()]
     table = pd.DataFrame(rows)
     page = write_comparison(table=table, all_scores=named, recommendation=recommendation, failures=failures)
-    return table, page
+    return table, page, draw_comparison(table)
 
 
 def _parts(of_methods: dict[str, Any], what: str) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from deep_clustering.pipelines.reporting.nodes import (
 
 
 def create_pipeline(name: str) -> Pipeline:
-    """A method's scores and representation to its page.
+    """A method's scores and representation to its page and its pictures.
 
     Args:
         name: The method's namespace.
@@ -23,25 +23,26 @@ def create_pipeline(name: str) -> Pipeline:
     """
     assigned = [f"{name}_assignments", f"{name}_representation", "samples"]
     scores, map_, gallery, page = (f"{name}_{output}" for output in ("scores", "map", "gallery", "report"))
+    shown = [page, *(f"{name}_{picture}_figure" for picture in ("map", "clusters", "curves"))]
     seen = ["vocabulary", "params:reporting"]
     names = f"{name}_cluster_names"
     written = [scores, map_, gallery, "data_card", names, f"params:{name}"]
     nodes = [
         Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
         Node(pick_members, [*assigned, *seen], gallery, name=f"pick_members_{name}", tags="evaluate"),
-        Node(report, written, page, name=f"report_{name}", tags="evaluate"),
+        Node(report, written, shown, name=f"report_{name}", tags="evaluate"),
     ]
     return Pipeline(
         nodes,
         namespace="evaluation",
         inputs={*assigned, "labels", "vocabulary", "data_card", names, scores},
-        outputs={map_, gallery, page},
+        outputs={map_, gallery, *shown},
         parameters={"params:reporting", f"params:{name}"},
     )
 
 
 def create_comparison(names: list[str]) -> Pipeline:
-    """What several methods say of the rows to one of them that is recommended, a table and a page.
+    """What several methods say of the rows to one of them that is recommended, a table, a page and a picture.
 
     Args:
         names: Their namespaces.
@@ -58,7 +59,7 @@ def create_comparison(names: list[str]) -> Pipeline:
     tables = {f"{name}_table": f"{name}_assignments_parquet" for name in names}
     recommended = ["recommendation", "recommended_assignments"]
     clusters = ["recommended_clusters_csv", "recommended_clusters_parquet"]
-    written = ["comparison", "comparison_report"]
+    written = ["comparison", "comparison_report", "comparison_figure"]
     taken = {"recommendation": "recommendation"}
     nodes = [
         Node(recommend, {**rows, **assigned, **options}, recommended, name="recommend", tags="evaluate"),

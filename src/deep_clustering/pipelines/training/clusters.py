@@ -2,13 +2,14 @@
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from deep_clustering.options import closest
+from deep_clustering.options import build, closest
 
 if TYPE_CHECKING:
     from deep_clustering.methods import Clusterer, Model
@@ -56,7 +57,7 @@ class ClusterOptions:
         """
         from deep_clustering.data.datasets import ModelDataset
 
-        file = Path(which) if which.endswith(".safetensors") else self._version(which, method)
+        file = self._file(which, method)
         if not file.is_file():
             raise ValueError(f"clusters: there is no model {file}; expected latest, a version, or a file {_FILE}")
         model = ModelDataset(filepath=str(file)).load()
@@ -64,6 +65,15 @@ class ClusterOptions:
             raise ValueError(f"clusters: {file} is a model of {model.method}; expected one of {method}")
         logger.info("clusters: of %s", file)
         return model
+
+    def describe_feedback(self, method: str) -> str:
+        """Parameters that apply the same file to the same model again, when there are newer ones."""
+        file = self._file(self.model, method)
+        which = file.as_posix() if self.model.endswith(".safetensors") else file.parent.name
+        return f"feedback={self.feedback},clusters.model={which}"
+
+    def _file(self, which: str, method: str) -> Path:
+        return Path(which) if which.endswith(".safetensors") else self._version(which, method)
 
     def _version(self, which: str, method: str) -> Path:
         folder = Path(self.folder) / method / _FILE
@@ -75,6 +85,35 @@ class ClusterOptions:
         return folder / (versions[-1] if which == _LATEST else which) / _FILE
 
 
+def check_feedback(options: Mapping[str, Any], methods: Sequence[str]) -> None:
+    """Refuse a file of feedback that is about clusters which the former models do not have, before rows are made.
+
+    Args:
+        options: Fields of `ClusterOptions`.
+        methods: Those whose clusters are to be changed.
+
+    Raises:
+        ValueError: if it fits none of the methods, with what is wrong for the first.
+    """
+    chosen = build(ClusterOptions, options, "clusters")
+    if chosen.feedback is None:
+        return
+    from deep_clustering.methods import load_method
+    from deep_clustering.methods.corrections import as_corrected
+    from deep_clustering.methods.feedback import check_clusters, read_feedback
+
+    feedback, errors = read_feedback(Path(chosen.feedback)), []
+    for method in methods:
+        try:
+            model = chosen.read(chosen.model, method)
+            if "n_numbers" in model.clusters:  # those of versions before 0.4.0 do not say
+                check_clusters(feedback, as_corrected(load_method(model)).there(model.clusters["n_numbers"]))
+        except ValueError as error:
+            errors.append(error)
+    if errors and len(errors) == len(methods):
+        raise errors[0]
+
+
 class Settled(NamedTuple):
     """A fitted method whose clusters have the numbers that they are to keep."""
 
@@ -83,6 +122,8 @@ class Settled(NamedTuple):
     """Cluster of each fitted row, shape (n_fitted,), int64."""
     n_numbers: int
     """Numbers that clusters have had, from 0."""
+    feedback: str = ""
+    """What `--params` has to say to change the same clusters in the same way; empty without feedback."""
 
 
 def correct_former(
@@ -127,7 +168,8 @@ def correct_former(
     said, feedback = former.describe(features), read_feedback(Path(str(chosen.feedback)))
     corrected = apply_feedback(feedback, former, said, (split & FITTED) > 0, int(getattr(unfitted, "seed", 0)))
     clusters = corrected.steps[-1].apply(said).assignments
-    return Settled(corrected, select_fitted(clusters, split), corrected.steps[-1].n_numbers)
+    described = chosen.describe_feedback(name)
+    return Settled(corrected, select_fitted(clusters, split), corrected.steps[-1].n_numbers, described)
 
 
 def settle_numbers(

@@ -61,33 +61,45 @@ def fit(
             is_weighted = bool((weights != weights[0]).any())
             history = estimator.fit(rows, neighbours, kept, weights if is_weighted else None).history_
         else:
-            settled, history = correct_former(chosen, estimator, options["method"], features, split, keys), no_history()
+            settled = correct_former(chosen, estimator, options["method"], features, split, keys)
+            history = no_history() | {"under_feedback": np.array(settled.feedback)}
     if chosen.feedback is None:
         settled = settle_numbers(chosen, estimator, options["method"], rows, keys)
-    model, of_rows = save_method(settled.method), settled._asdict()
-    del of_rows["method"]
-    return note_rows(model, sha256=fingerprint(rows), keys=keys, **of_rows), history | cost
+    model = save_method(settled.method)
+    noted = note_rows(
+        model, sha256=fingerprint(rows), keys=keys, clusters=settled.clusters, n_numbers=settled.n_numbers
+    )
+    return noted, history | cost
 
 
-def assign(model: Model, features: np.ndarray) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+def assign(
+    model: Model, features: np.ndarray, split: np.ndarray, space: dict[str, Any]
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """Apply a fitted method to the rows.
 
     Args:
         model: The fitted method as plain data.
         features: Rows, shape (n_samples, ...), float32.
+        split: What each row is for; near rows among the fitted ones say what certainties are worth.
+        space: Options of the neighbours, in which rows are near.
 
     Returns:
         assignments: cluster of each row, shape (n_samples,), int64.
         representation: "latent" (n_samples, latent_dim) and "responsibilities" (n_samples, n_clusters), float32;
+            "certainty", "log_odds" and "silhouette" (n_samples,), float64, see `deep_clustering.scores.certainty`;
             of a method with densities also "log_density" (n_samples,), in nats; of changed clusters also "retired",
             numbers of clusters that there are no more, and "names", one for each number, empty where there is none.
     """
+    from deep_clustering.data.sources.samples import FITTED
     from deep_clustering.methods import load_method
     from deep_clustering.methods.corrections import Corrected
+    from deep_clustering.scores.certainty import rate_certainty
 
     method = load_method(model)
     described = method.describe(features)
+    certainty = rate_certainty(described, features, space, (split & FITTED) > 0)
     representation = {"latent": described.latent, "responsibilities": described.responsibilities}
+    representation |= certainty._asdict()
     if described.log_density is not None:
         representation["log_density"] = described.log_density
     if isinstance(method, Corrected):
@@ -131,6 +143,7 @@ def name_clusters(
     samples: np.ndarray,
     vocabulary: dict[str, Any],
     row_ids: Any,  # noqa: ANN401 - pandas is imported when it is needed
+    preparation: Preparation,
 ) -> list[str]:
     """Name each cluster, without labels.
 
@@ -140,12 +153,14 @@ def name_clusters(
         samples: The samples.
         vocabulary: Terms of a text's columns.
         row_ids: A line for each row of the source.
+        preparation: Knows the columns of a table.
 
     Returns:
         A name for each cluster, a person's where there is one, see `deep_clustering.reporting.cluster_names`.
     """
     from deep_clustering.reporting import cluster_names
 
+    retired = representation.get("retired", np.zeros(0, dtype=np.int64)).tolist()
     names = cluster_names.name_clusters(
         assignments,
         representation["latent"],
@@ -153,11 +168,14 @@ def name_clusters(
         ids=row_ids.loc[row_ids["sample"] >= 0, "id"].tolist(),
         samples=samples,
         terms=vocabulary["terms"],
+        columns=preparation.reading.get("columns", ()),
+        retired=retired,
     )
     names = cluster_names.with_given(names, representation.get("names", np.zeros(0, dtype=np.str_)).tolist())
     sizes = np.bincount(assignments, minlength=len(names))
-    listed = "; ".join(f"{cluster}: {name} ({sizes[cluster]})" for cluster, name in enumerate(names[:_NAMED]))
-    for line in wrap(f"clusters: {listed}{'; ...' if len(names) > _NAMED else ''}", _WIDTH):
+    there = [cluster for cluster in range(len(names)) if cluster not in retired]
+    listed = "; ".join(f"{cluster}: {names[cluster]} ({sizes[cluster]})" for cluster in there[:_NAMED])
+    for line in wrap(f"clusters: {listed}{'; ...' if len(there) > _NAMED else ''}", _WIDTH):
         logger.info("%s", line)
     return names
 

@@ -24,11 +24,11 @@ def create_pipeline(name: str) -> Pipeline:
     fitted = ["model", "preparation", "history", "representation", "split", "params:predictor"]
     nodes = [
         Node(fit, [*inputs, *parameters], ["model", "history"], name="fit", tags="train"),
-        Node(assign, ["model", "features"], said, name="assign", tags="predict"),
+        Node(assign, ["model", "features", "split", "params:space"], said, name="assign", tags="predict"),
         Node(bundle, fitted, "predictor", name="bundle", tags="predict"),
         Node(
             name_clusters,
-            [*said, "samples", "vocabulary", "row_ids"],
+            [*said, "samples", "vocabulary", "row_ids", "preparation"],
             "cluster_names",
             name="name_clusters",
             tags="predict",
@@ -45,5 +45,6 @@ def create_pipeline(name: str) -> Pipeline:
             "params:checkpoints": "params:checkpoints",
             "params:clusters": "params:clusters",
             "params:predictor": "params:predictor",
+            "params:space": "params:neighbours",
         },
     )

@@ -142,7 +142,8 @@ class MLflowTracking:
         records.check_kinds(pipeline, catalog)
         if "ParallelRunner" in str(run_params.get("runner")):
             logger.warning("the processes of ParallelRunner report nothing to MLflow: no metrics, no files")
-        name = records.run_name(run_params, self._data_set, settings["seed"])
+        data_set = self._data_set_of(pipeline)
+        name = records.run_name(run_params, data_set, settings["seed"])
         versions = records.input_versions(pipeline, catalog) | (run_params.get("load_versions") or {})
         tags = self._describe(run_params, versions)
         if options.parent is not None:
@@ -157,12 +158,12 @@ class MLflowTracking:
             return
         self.last_run_id = run.run_id
         self._tracked = _Tracked(
-            recorder=Recorder(run=run, data_set=self._data_set, log_model=options.log_model, register=options.register),
+            recorder=Recorder(run=run, data_set=data_set, log_model=options.log_model, register=options.register),
             catalog=catalog,
             previous_sigterm=_exit_on_sigterm(),
         )
         atexit.register(self._finish, "KILLED")
-        used = {"data_set": self._data_set, **records.used_parameters(pipeline, self._parameters)}
+        used = {"data_set": data_set, **records.used_parameters(pipeline, self._parameters)}
         self._write("parameters", lambda tracked: tracked.run.log_params(used))
 
     @hook_impl
@@ -209,6 +210,14 @@ class MLflowTracking:
         self._write("the error", lambda tracked: tracked.run.log_tags({"error": reason}))
         self._finish("FAILED")
 
+    def _data_set_of(self, pipeline: Pipeline) -> str:
+        """The data set of the environment, but of predictions that of the model, with whose outputs they lie."""
+        if "params:predict" not in pipeline.inputs() or "params:ingestion" in pipeline.inputs():
+            return self._data_set
+        from deep_clustering.inference.prediction import data_set_of
+
+        return data_set_of(self._parameters["params:predict"])
+
     def _describe(self, run_params: Mapping[str, Any], load_versions: Mapping[str, str]) -> dict[str, str]:
         command = provenance.command_to_repeat(run_params, load_versions)
         git = provenance.describe_git(self._project_path)
@@ -253,7 +262,10 @@ class MLflowTracking:
             signal.signal(signal.SIGTERM, tracked.previous_sigterm)
         run = tracked.run
         logger.info("tracked as run %s (%s)", run.name, run.run_id)
-        logger.info("in %s; `make ui` shows it", run.uri)
+        if run.is_served:
+            logger.info("its page: %s", run.address)
+        else:
+            logger.info("in %s; `make ui` shows it at %s", run.uri, run.address)
         if status != "FINISHED" and tracked.seconds and _may_pass(tracked.error):
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
 

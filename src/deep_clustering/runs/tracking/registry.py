@@ -1,8 +1,10 @@
 """The model registry: a name for each data set and method, a version for each training, one of them the champion.
 
 The champion is chosen without labels: by the score that the method itself maximises or minimises, among trainings on
-the same samples with the same options, as a score says nothing across views or numbers of clusters. The seed may
-differ, and whatever says only where and in what pieces the same thing is computed.
+the same rows with the same number of clusters and the same views, across which a score says nothing. All else may
+differ: seed, epochs, network, and where and in what pieces the same thing is computed. Where scores do not compare the
+newest training is the champion, and the log says why; clusters that were changed by feedback have no score of a
+training, and displace none that has.
 """
 
 import hashlib
@@ -25,9 +27,9 @@ CHAMPION = "champion"
 _DATA, _OPTIONS = "data.sha256.samples", "options.sha256"
 _SCORE_NAME, _SCORE = "score.name", "score.value"
 _SETTLED = "champion.settled"
-# What may differ between trainings whose scores compare: of the method, and of the rows. The weights of a backbone are
-# compared by their fingerprint and not by their place.
-_FREE = ("seed", "device", "record_every")
+# What must be equal of methods whose scores compare: clusters, views, and what else a score is defined by.
+_OF_SCORE = ("n_clusters", "views", "n_neighbours", "temperature", "beta", "spaces", "entropy_weight")
+# What may differ of the rows. The weights of a backbone are compared by their fingerprint and not by their place.
 _FREE_OF_ROWS = ("device", "cache", "batch_size", "weights")
 # What the rows depend on with a backbone, an encoder, or neither.
 _OF_BACKBONE, _OF_SAMPLES = ("size", "layer", "precision"), ("scaling",)
@@ -111,7 +113,7 @@ def _settle_champion(client: "MlflowClient", name: str, version: str, training: 
         return
     if champion is None or is_better(training, champion.tags, f"{name} version {champion.version}"):
         client.set_registered_model_alias(name, CHAMPION, version)
-        logger.info("registered as %s version %s, the champion", name, version)
+        logger.info("registered as %s version %s, the champion: models:/%s@%s", name, version, name, CHAMPION)
     else:
         logger.info("registered as %s version %s; version %s stays champion", name, version, champion.version)
 
@@ -125,26 +127,33 @@ def is_better(training: Training, champion: Mapping[str, str], name: str) -> boo
         name: What to call the champion in the log.
 
     Returns:
-        Whether its score is better; False if the two cannot be compared, which is logged.
+        Whether its score is better; where scores do not compare True, which is logged, unless the training has none
+        and the champion has one.
     """
     if training.score is None:
-        return False
+        return _SCORE not in champion
     score, direction, value = training.score
-    if champion.get(_DATA) != training.data_sha256:
-        logger.warning("%s was fitted to other samples: scores cannot be compared, move the alias by hand", name)
-        return False
-    if champion.get(_OPTIONS) != options_sha256(training):
-        logger.warning("%s was fitted with other options: scores cannot be compared, move the alias by hand", name)
-        return False
-    if champion.get(_SCORE_NAME) != score:
-        logger.warning("%s has no %s to compare with, move the alias by hand", name, score)
-        return False
+    differs = next(
+        (
+            reason
+            for reason, is_other in (
+                ("was fitted to other samples", champion.get(_DATA) != training.data_sha256),
+                ("has other rows, clusters or views", champion.get(_OPTIONS) != options_sha256(training)),
+                (f"has no {score} to compare with", champion.get(_SCORE_NAME) != score),
+            )
+            if is_other
+        ),
+        None,
+    )
+    if differs is not None:
+        logger.info("%s %s: scores do not compare, the newest takes the alias", name, differs)
+        return True
     theirs = float(champion[_SCORE])
     return value > theirs if direction == "max" else value < theirs
 
 
 def options_sha256(training: Training) -> str:
-    """Fingerprint of the options that a score depends on: the method's, and those of the rows."""
+    """Fingerprint of what a score is of: rows, number of clusters, and views."""
     has_backbone, has_encoder = (training.features.get(name) is not None for name in ("backbone", "encoder"))
     unused = (
         *(() if has_backbone and training.features["backbone"] != HOG else _OF_BACKBONE),
@@ -154,7 +163,7 @@ def options_sha256(training: Training) -> str:
     )
     what = {
         "method": training.method,
-        "options": _without(training.options, _FREE),
+        "options": {name: value for name, value in training.options.items() if name in _OF_SCORE},
         "features": _kinds(_without(training.features, (*_FREE_OF_ROWS, *unused))),
         "weights": training.weights_sha256,
     }

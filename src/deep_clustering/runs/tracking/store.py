@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 60.0
 
+# Opens an experiment on the page of its runs; without it MLflow takes one for a language model's, with empty traces.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
+
 
 def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str, str]) -> TrackedRun:
     """Open the tracking store and start a run in it.
@@ -152,11 +155,14 @@ def _experiment_id(client: "MlflowClient", name: str, location: str | None) -> s
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         try:
-            return client.create_experiment(name, artifact_location=location)
+            return client.create_experiment(name, artifact_location=location, tags=_KIND)
         except MlflowException:
             experiment = client.get_experiment_by_name(name)  # another run made it in the meantime
             if experiment is None:
                 raise
     if experiment.lifecycle_stage != "active":
         raise MlflowException(f"experiment '{name}' is deleted; restore it with `mlflow experiments restore`")
+    for tag, kind in _KIND.items():
+        if tag not in experiment.tags:  # what somebody has chosen stays
+            client.set_experiment_tag(experiment.experiment_id, tag, kind)
     return experiment.experiment_id

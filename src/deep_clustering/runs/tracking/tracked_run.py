@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deep_clustering.redaction import redact_url
+from deep_clustering.redaction import REDACTED, redact_url
 from deep_clustering.runs.tracking import models
 from deep_clustering.runs.tracking.registry import Training, is_settled, register
 
@@ -22,6 +22,9 @@ MAX_TAG = 8000
 MAX_NAME = 250
 MAX_DIGEST = 36
 
+# Where `mlflow ui` shows a store that is no server.
+LOCAL_SERVER = "http://127.0.0.1:5000"
+
 
 class TrackedRun:
     """A run in an MLflow store."""
@@ -33,6 +36,17 @@ class TrackedRun:
         self.name = name
         self._client = client
         self._experiment_id = experiment_id
+
+    @property
+    def is_served(self) -> bool:
+        """Whether the store is a server, which shows the run itself."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def address(self) -> str:
+        """URL of the run's page, at the store's server or at that of `mlflow ui`."""
+        server = self.uri.replace(f"{REDACTED}@", "").rstrip("/") if self.is_served else LOCAL_SERVER
+        return f"{server}/#/experiments/{self._experiment_id}/runs/{self.run_id}"
 
     def log_params(self, params: Mapping[str, str]) -> None:
         """Log parameters; a value beyond MLflow's limit is logged in full as an artifact."""

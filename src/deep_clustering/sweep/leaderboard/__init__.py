@@ -3,7 +3,7 @@
 from deep_clustering.sweep.leaderboard.consensus_files import write_consensus
 from deep_clustering.sweep.leaderboard.consensus_groups import ConsensusRequest
 from deep_clustering.sweep.leaderboard.files import write_files
-from deep_clustering.sweep.leaderboard.markdown import replace_in_readme, to_markdown
+from deep_clustering.sweep.leaderboard.markdown import replace_in_readme, to_brief_markdown, to_markdown
 from deep_clustering.sweep.leaderboard.runs import read_runs
 from deep_clustering.sweep.leaderboard.table import make_leaderboard
 
@@ -12,6 +12,7 @@ __all__ = [
     "make_leaderboard",
     "read_runs",
     "replace_in_readme",
+    "to_brief_markdown",
     "to_markdown",
     "write_consensus",
     "write_files",

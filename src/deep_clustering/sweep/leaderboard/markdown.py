@@ -33,6 +33,33 @@ def to_markdown(table: pd.DataFrame) -> str:
     return "\n".join(parts)
 
 
+def to_brief_markdown(table: pd.DataFrame, baseline: str) -> str:
+    """One Markdown table of four columns for a first page.
+
+    Args:
+        table: What `make_leaderboard` returned for one environment.
+        baseline: Method that the others are compared with.
+
+    Returns:
+        Method, ACC with its interval, difference to the baseline and seconds of processor time.
+
+    Raises:
+        ValueError: if there are several environments, or no ACC.
+    """
+    if table["env"].nunique() != 1 or not has(table, "acc"):
+        raise ValueError("--brief: expected runs of one environment with ACC")
+    rows = [
+        [
+            str(line["method"]) + (f", {line['variant']}" if line["variant"] else ""),
+            _brief_score(line),
+            difference(line, "acc"),
+            number(line.get("cpu_seconds_mean"), 1),
+        ]
+        for line in table.to_dict("records")
+    ]
+    return markdown([["method", "ACC", f"ACC over {baseline}", "CPU s"], *rows])
+
+
 def replace_in_readme(path: Path, name: str, text: str) -> bool:
     """Put a table between `<!-- leaderboard:<name> -->` and `<!-- /leaderboard -->`.
 
@@ -112,6 +139,12 @@ def certainty(line: Mapping[Any, Any], name: str) -> str:
     if low == high:
         return f"{n} equal runs" if n > 1 else "constant"
     return f"[{number(low)}, {number(high)}]"
+
+
+def _brief_score(line: Mapping[Any, Any]) -> str:
+    """Mean and interval; equal runs are one result, and have none."""
+    certain = certainty(line, "acc")
+    return number(line["acc_mean"]) + (f" {certain}" if " " in certain and "equal" not in certain else "")
 
 
 def difference(line: Mapping[Any, Any], name: str) -> str:

@@ -1,0 +1,182 @@
+"""The first page: its table, its figures, its links, its Python, and what is said to be cited."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from scipy import stats
+
+import deep_clustering
+from deep_clustering.sweep.leaderboard import make_leaderboard, read_runs, to_brief_markdown, to_markdown
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "docs/results/index.md").read_text(encoding="utf-8")
+TABLE = re.compile(r"<!-- leaderboard:[\w.-]+ -->\n(.*?)<!-- /leaderboard -->", re.DOTALL)
+BASELINES = ("kmeans", "gmm", "ward", "tsne_gmm")
+# A score as prose has it: three digits behind a point that none precedes.
+SCORE = re.compile(r"(?<![\d.\w])\.\d{3}(?!\d)(?: \[\.\d{3}, \.\d{3}\])?")
+
+
+def scores(name: str, method: str, env: str | None = None) -> np.ndarray:
+    """ACC of each run of a method, in the order of the seeds."""
+    runs = pd.read_csv(ROOT / f"docs/results/{name}.csv")
+    chosen = runs[(runs["method"] == method) & ((runs["env"] == env) if env else True)]
+    assert len(chosen), f"{name}: no runs of {method} on {env}"
+    return chosen.sort_values("seed")["acc"].to_numpy()
+
+
+def short(value: float) -> str:
+    return f"{value:.3f}".removeprefix("0")
+
+
+def each(values: np.ndarray) -> list[str]:
+    return [short(value) for value in values]
+
+
+def mean(values: np.ndarray) -> list[str]:
+    low, high = stats.t.interval(0.95, len(values) - 1, values.mean(), stats.sem(values))
+    return [f"{short(values.mean())} [{short(low)}, {short(high)}]"]
+
+
+# What a line of a table begins with, and the scores behind it that have runs on file.
+FIGURES = {
+    "MNIST, all 70,000": each(scores("mnist", "neural_mixture")) + each(scores("mnist", "dcan")),
+    "MNIST, fitted on 60,000": each(scores("mnist_test", "neural_mixture")),
+    **{
+        head: [
+            one
+            for method in ("neural_mixture", "dcan", "kmeans")
+            for one in mean(scores("features_and_texts", method, env))
+        ]
+        for head, env in {
+            "Reuters-10k": "reuters10k",
+            "1,028 German news": "gnad",
+            "CIFAR-10 test images, EfficientNet-Lite2": "cifar10_lite2",
+            "CIFAR-10 test images, MobileNetV2": "cifar10_mobilenet",
+        }.items()
+    },
+    "CIFAR-10, 60,000 images from scratch": [],
+    "collapse: all ten clusters": [short(scores("digits", "dcan_literal").mean())],
+}
+
+
+def test_the_table_of_the_readme_is_that_of_the_runs_against_the_best_baseline():
+    runs = read_runs(ROOT / "docs/results/digits.csv")
+    means = runs[runs["method"].isin(BASELINES)].groupby("method")["acc"].mean()
+    assert means.idxmax() == "tsne_gmm"
+    assert TABLE.findall(README) == [to_brief_markdown(make_leaderboard(runs, "tsne_gmm"), "tsne_gmm")]
+    assert TABLE.findall(RESULTS) == [to_markdown(make_leaderboard(runs, None))]
+
+
+def test_the_brief_table_says_what_the_runs_say():
+    values = {"dcan": [0.9, 0.92, 0.94, 0.96, 0.98], "tsne_gmm": [0.9] * 5}
+    runs = pd.DataFrame(
+        [
+            {"env": "d", "method": method, "variant": "", "seed": seed, "acc": acc, "cpu_seconds": 2.0}
+            for method, accs in values.items()
+            for seed, acc in enumerate(accs)
+        ]
+    ).assign(status="finished")
+    half = 2.776445 * np.sqrt(0.001 / 5)  # the 97.5 % point of t with 4 degrees of freedom, and their variance
+    lines = to_brief_markdown(make_leaderboard(runs, "tsne_gmm"), "tsne_gmm").splitlines()
+    assert lines[0] == "| method | ACC | ACC over tsne_gmm | CPU s |"
+    of_acc, of_difference = (f"[{m - half:{form}}, {m + half:{form}}]" for m, form in ((0.94, ".3f"), (0.04, "+.3f")))
+    expected = f"| dcan | 0.940 {of_acc} | +0.040 {of_difference} | 2.0 |"
+    assert lines[2] == expected
+    assert lines[3] == "| tsne_gmm | 0.900 |  | 2.0 |"  # equal runs are one result, without an interval
+    two = pd.concat([runs, runs.assign(env="e")])
+    with pytest.raises(ValueError, match="runs of one environment"):
+        to_brief_markdown(make_leaderboard(two, "tsne_gmm"), "tsne_gmm")
+
+
+@pytest.mark.parametrize("text", [README, RESULTS], ids=["README.md", "docs/results/index.md"])
+def test_every_score_outside_of_a_table_has_runs_on_file_or_a_mark(text):
+    for line in TABLE.sub("", text).splitlines():
+        shown = SCORE.findall(re.sub(r"\.\d{3} †", "", line))
+        heads = [head for head in FIGURES if head in line]
+        assert len(heads) == (1 if shown or heads else 0), line
+        if heads:
+            assert shown == FIGURES[heads[0]], line
+
+
+def test_the_sentences_about_the_choice_and_the_literal_readings_are_those_of_the_runs():
+    runs = pd.read_csv(ROOT / "docs/results/digits.csv")
+    text = " ".join(RESULTS.split())
+    for method, score, name in (
+        ("neural_mixture", "log_likelihood", "NMM-EM"),
+        ("dcan", "view_information", "DCAN"),
+    ):
+        of_method = runs[runs["method"] == method]
+        name_of_score = "pair_log_likelihood" if "pair_log_likelihood" in of_method and method == "dcan" else score
+        rho = stats.spearmanr(of_method[name_of_score], of_method["acc"]).statistic
+        assert f"{rho:+.2f}".replace("0.", ".") + f" for {name}" in text
+    collapsed = runs.groupby("method")["collapsed"].sum()
+    assert collapsed["dcan_literal"] == 0
+    assert (runs.loc[runs["method"] == "dcan_literal", "n_occupied"] == 10).all()
+    assert collapsed["neural_mixture_literal"] == 5
+
+
+def test_the_first_page_links_to_every_page_and_every_link_leads_somewhere():
+    links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in link}
+    assert [link for link in links if not (ROOT / link).exists()] == []
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    themes = {page for page in pages if page.startswith("docs/experiments/") and not page.endswith("index.md")}
+    assert pages - themes <= links  # the overview of the experiments links to its pages
+
+
+def test_the_python_of_the_first_page_runs(monkeypatch):
+    """As it stands, but with fewer rows and one epoch from random clusters."""
+    from sklearn import datasets
+
+    from deep_clustering import settings
+
+    rows = datasets.load_digits()
+    rows.images = rows.images[:300]
+    monkeypatch.setattr(datasets, "load_digits", lambda: rows)
+
+    whole = settings.read_options
+    short_run = {"epochs": 1, "start": {"kind": "none"}, "device": "cpu"}
+    monkeypatch.setattr(settings, "read_options", lambda method: whole(method, **short_run))
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert sum(bool(line) for line in code.splitlines()) == 5
+    names: dict = {}
+    exec(code, names)
+    assert names["clusters"].shape == (300,)
+    assert set(names["clusters"]) <= set(range(10))
+    with pytest.raises(ValueError, match="did you mean 'epochs'"):
+        whole("dcan", epoch=1)
+    with pytest.raises(ValueError, match="did you mean 'dcan'"):
+        whole("dcn")
+
+
+def test_the_pictures_of_the_first_page_are_small():
+    pictures = re.findall(r'(?:src|srcset)="([^"]+)"', README)
+    assert len(pictures) == 2
+    assert all(0 < (ROOT / picture).stat().st_size <= 300_000 for picture in pictures)
+
+
+def test_the_citation_names_this_version_and_both_papers():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == deep_clustering.__version__
+    assert {paper["url"].rpartition("/")[2] for paper in cited["references"]} == {"2412.08933", "2107.02453"}
+    titles = {paper["title"] for paper in cited["references"]} | {cited["title"]}
+    assert titles == set(re.findall(r"^  title = \{([^}]+)\}", README, re.MULTILINE))
+    assert f"version = {{{deep_clustering.__version__}}}" in README
+    for name in ("dcan", "neural_mixture"):
+        header = " ".join((ROOT / f"src/deep_clustering/methods/{name}.py").read_text("utf-8")[:600].split())
+        assert any(title.lower() in header.lower() for title in titles - {cited["title"]})
+
+
+def test_the_workflow_runs_both_commands_on_every_python_that_is_supported():
+    import tomllib
+
+    jobs = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))["jobs"]
+    steps = [step.get("run") for step in jobs["commands"]["steps"]]
+    assert {"make run", "make test"} <= set(steps)
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"]
+    low, high = (int(found) for found in re.findall(r"3\.(\d+)", wanted))
+    assert jobs["commands"]["strategy"]["matrix"]["python"] == [f"3.{minor}" for minor in range(low, high)]
