@@ -30,7 +30,7 @@ def test_every_set_is_on_file_with_three_seeds_and_one_recommendation_each(shelf
 
 
 def test_a_table_by_hand(shelf, tmp_path):
-    """Two methods that k-means on raw rows and the best baseline are compared with, by numbers that are easy to check."""
+    """Two sets of two methods: means, gaps and correlations that are easy to check."""
     lines = [
         ("a", 0, "dcan", 0.9, 2.0, 1),
         ("a", 0, "kmeans", 0.8, 1.0, 0),
