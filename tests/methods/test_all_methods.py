@@ -321,7 +321,15 @@ def test_double_precision_rows_are_accepted(case):
 def test_what_is_said_of_double_precision_rows_is_in_single_precision(vector_case):
     described = vector_case.estimator.describe(vector_case.features.astype(np.float64))
     assert described.assignments.dtype == np.int64
-    assert {part.dtype for part in described[1:] if part is not None} == {np.dtype(np.float32)}
+    assert {part.dtype for part in described[1:4] if part is not None} == {np.dtype(np.float32)}
+
+
+def test_logarithms_of_responsibilities_are_in_double_precision(vector_case):
+    described = vector_case.estimator.describe(vector_case.features)
+    logs = described.log_responsibilities
+    if logs is not None:
+        assert logs.dtype == np.float64
+        np.testing.assert_allclose(np.exp(logs), described.responsibilities, atol=1e-5)
 
 
 @pytest.mark.parametrize("factor", [1e3, 1e19, 1e30])
