@@ -217,7 +217,7 @@ def test_the_module_runs_and_shows_progress_in_short_lines_without_a_terminal(pr
     result = command(project, "-m", "deep_clustering", "--pipelines=dcan", params())
     assert result.returncode == 0, result.stderr
     assert len(versions(project, "report.html")) == 1
-    assert re.search(r"dcan: epoch 2 of 2, .*agreement \d\.\d+.*, 0 s left", result.stderr)
+    assert re.search(r"dcan: epoch 2 of 2, .*agreement \d\.\d+", result.stderr)
     assert re.search(r"dcan\.fit: done in .* \(\d of \d+\)", result.stderr)
     assert re.search(r"dcan on digits: acc \d\.\d+, nmi", result.stderr)
     assert "\x1b[" not in result.stderr

@@ -218,7 +218,7 @@ def unbroken_record(command, tmp_path_factory):
     record = Record(root)
     assert record.statuses == ["FINISHED"]
     assert record.versions == [("digits-kmeans", "1")]
-    assert len(record.files) == 4
+    assert len(record.files) == 7
     return record
 
 

@@ -19,6 +19,8 @@ from deep_clustering.methods import Model, load_method
 from deep_clustering.pipelines.training.nodes import assign, fit
 from pipelines.small_project import versions
 
+SPACE = {"metric": "euclidean", "centre": False, "projection": 0, "held_out": 0.0, "k": 0, "cache": "none"}
+
 
 @pytest.fixture
 def project(finished, tmp_path):
@@ -44,7 +46,7 @@ def train(tmp_path, tiny_options):
         path = tmp_path / method / "model.safetensors" / f"v{next(n_versions):02}" / "model.safetensors"
         path.parent.mkdir(parents=True)
         ModelDataset(filepath=str(path)).save(model)
-        return model, assign(model, rows)[0]
+        return model, assign(model, rows, split, SPACE)[0]
 
     return train
 
