@@ -1,0 +1,225 @@
+"""What methods on an autoencoder have in common: a decoder, epochs that only reconstruct, and centres by k-means.
+
+Pretraining is a part of the fit: its epochs are the first ones of the loop, in its checkpoints, history and time. At
+their end k-means on the latents of all rows places the centres, and the method's own loss takes over.
+"""
+
+from abc import abstractmethod
+from dataclasses import dataclass
+from math import prod
+from typing import Annotated, ClassVar
+
+import numpy as np
+import torch
+from annotated_types import Ge, Le
+from sklearn.cluster import KMeans
+from torch import Tensor, nn
+
+from deep_clustering.checks import check_rows
+from deep_clustering.methods.estimator import Estimator, Steps
+from deep_clustering.methods.latent_mixture import within_share
+from deep_clustering.training.described import Described
+from deep_clustering.training.history import History
+from deep_clustering.training.loop import Data
+from deep_clustering.training.networks import MLP
+from deep_clustering.training.precision import autocast
+from deep_clustering.training.rows import Rows, describe_in_chunks
+
+# Rows at a time in the distances, so that (n, n_clusters, latent_dim) never stands in memory whole.
+_CHUNK = 2048
+# Where squares overflow no cluster is nearer than another: equal shares, and no NaN.
+FARTHEST = 1e38
+
+
+def squared_distances(latent: Tensor, centroids: Tensor) -> Tensor:
+    """|z_i - m_k|^2, shape (n, n_clusters); at most a number that single precision holds."""
+    parts = [(part.unsqueeze(1) - centroids).square().sum(dim=2) for part in latent.split(_CHUNK)]
+    return torch.cat(parts).clamp_max(FARTHEST)
+
+
+def reconstruction_error(rows: Tensor, decoded: Tensor) -> Tensor:
+    """Mean squared error per value, scalar."""
+    return (decoded.float() - rows.flatten(1)).square().mean()
+
+
+class Centroids(nn.Module):
+    """The centres of the clusters in latent space, and the variance around them."""
+
+    variance: Tensor
+    counts: Tensor
+
+    def __init__(self, n_clusters: int, latent_dim: int) -> None:
+        """All centres are at 0 until they are placed."""
+        super().__init__()
+        self.centroids = nn.Parameter(torch.zeros(n_clusters, latent_dim))
+        self.register_buffer("variance", torch.ones(()))
+        self.register_buffer("counts", torch.zeros(n_clusters))
+
+
+@dataclass(kw_only=True)
+class Autoencoding(Estimator):
+    """A method on an autoencoder."""
+
+    label_free_score: ClassVar[tuple[str, str]] = ("within_share", "min")
+
+    latent_dim: Annotated[int, Ge(1)]
+    """Size of the latent."""
+    decoder: list[Annotated[int, Ge(1)]]
+    """Width of each hidden layer of the decoder, which gives all values of a row."""
+    pretraining: Annotated[float, Ge(0), Le(1)]
+    """Share of the epochs, the first ones, in which the loss is the reconstruction alone."""
+    n_init: Annotated[int, Ge(1)]
+    """Starts of the k-means that places the centres."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Numbers that the encoder gives for a row."""
+        return self.latent_dim
+
+    @property
+    def n_pretraining(self) -> int:
+        """Epochs of pretraining."""
+        return round(self.pretraining * self.epochs)
+
+    def build(self, row_shape: tuple[int, ...]) -> None:
+        """Make new networks for rows of a shape."""
+        self.row_shape_ = tuple(row_shape)
+        self.networks_ = {
+            "encoder": self.network.build(self.row_shape_, self.n_outputs).to(self.device_),
+            "decoder": MLP(hidden=self.decoder).build((self.latent_dim,), prod(self.row_shape_)).to(self.device_),
+            "clusters": self.clusters().to(self.device_),
+        }
+
+    def clusters(self) -> nn.Module:
+        """What holds the places of the clusters."""
+        return Centroids(self.n_clusters, self.latent_dim)
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """Latents of rows, shape (n, latent_dim)."""
+        return self.networks_["encoder"](rows)
+
+    def log_joint(self, latent: Tensor) -> Tensor:
+        """How well each cluster suits, up to a constant of the row: here equal spherical Gaussians, (n, n_clusters)."""
+        clusters = self.networks_["clusters"]
+        assert isinstance(clusters, Centroids)
+        squares = squared_distances(latent, clusters.centroids)
+        return (-squares / (2 * clusters.variance)).clamp_min(-FARTHEST)
+
+    def clusters_of(self, latent: Tensor) -> Tensor:
+        """The most probable cluster, shape (n,), int64."""
+        return torch.softmax(self.log_joint(latent), dim=1).argmax(dim=1)
+
+    def describe(self, features: np.ndarray) -> Described:
+        """Most probable cluster, its probability and the latent of each row; no densities."""
+        check_rows(features, self.name, self.row_shape_)
+        self.networks_["encoder"].eval()
+
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
+            latent = self.encode(batch)
+            joint = self.log_joint(latent)
+            responsibilities = torch.softmax(joint, dim=1)
+            return responsibilities.argmax(dim=1), responsibilities, latent, latent.sum(dim=1), joint
+
+        return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
+
+
+class AutoencodingSteps(Steps):
+    """A training in two stages: reconstruction, then what the method adds by `clustering_terms`."""
+
+    def __init__(self, model: Autoencoding, data: Data) -> None:
+        """As in `Steps`."""
+        super().__init__(model, data)
+        self.model = model
+        self.decoder, self.clusters = model.networks_["decoder"], model.networks_["clusters"]
+        self._is_pretraining = True
+
+    def begin(self, partition: Tensor | None) -> Tensor:
+        """Clusters of the untrained latents by k-means."""
+        return self.assign()
+
+    def stage(self, epoch: int) -> int:
+        """0 while the autoencoder learns alone, then 1, which begins with placing the centres."""
+        self._is_pretraining = epoch < self.model.n_pretraining
+        if epoch == self.model.n_pretraining:
+            self.place(self.latents())
+        if not self._is_pretraining:
+            self.prepare()
+        return int(not self._is_pretraining)
+
+    def prepare(self) -> None:
+        """What is done on all rows before an epoch behind pretraining; the same from the same networks."""
+
+    def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
+        """One step of all networks on a batch."""
+        with autocast(self.precision, views.device):
+            latent = self.model.encode(views)
+        if self._is_pretraining:
+            terms = self.pretraining_terms(views, latent.float())
+        else:
+            terms = self.clustering_terms(views, latent.float(), index)
+        self.descend(terms["loss"])
+        return terms
+
+    def pretraining_terms(self, views: Tensor, latent: Tensor) -> dict[str, Tensor]:
+        """The loss of the first epochs; the same names as those of `clustering_terms`."""
+        loss = self.reconstruction(views, latent)
+        return {"loss": loss, "reconstruction": loss, "clustering": torch.zeros_like(loss)}
+
+    @abstractmethod
+    def clustering_terms(self, views: Tensor, latent: Tensor, index: Tensor) -> dict[str, Tensor]:
+        """The loss of the other epochs and its parts: loss, reconstruction, clustering."""
+
+    def reconstruction(self, views: Tensor, latent: Tensor) -> Tensor:
+        """How far what is decoded of latents is from the rows."""
+        with autocast(self.precision, views.device):
+            decoded = self.decoder(latent)
+        return reconstruction_error(views, decoded)
+
+    def latents(self) -> Tensor:
+        """Latents of all rows as prediction has them; the encoder is left in the mode that it was in."""
+        encoder = self.networks["encoder"]
+        was_training = encoder.training
+        encoder.eval()
+        latents = self.data.apply(self.model.encode).clone()  # no inference tensor may enter the training
+        encoder.train(was_training)
+        if not torch.isfinite(latents).all():
+            raise FloatingPointError(
+                f"{self.model.name}: 'latent' is not finite; look for extreme values in the rows, or lower the "
+                "learning rate"
+            )
+        return latents
+
+    @torch.no_grad()
+    def place(self, latents: Tensor) -> None:
+        """Centres by k-means on the latents, shape (n_samples, latent_dim)."""
+        model, points = self.model, self.data.rows.in_proportion(latents).cpu().numpy().astype(np.float64)
+        kmeans = KMeans(model.n_clusters, n_init=model.n_init, random_state=model.seed).fit(points)
+        centroids = torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
+        assert isinstance(self.clusters, Centroids)
+        self.clusters.centroids.copy_(centroids)
+
+    def settle(self, latents: Tensor) -> None:
+        """What of the clusters is not learned: the variance around the centres."""
+        assert isinstance(self.clusters, Centroids)
+        least = squared_distances(latents, self.clusters.centroids).min(dim=1).values
+        tiny = torch.finfo(least.dtype).tiny
+        self.clusters.variance.copy_((least.mean() / latents.shape[1]).clamp_min(tiny))
+
+    @torch.no_grad()
+    def assign(self) -> Tensor:
+        """Clusters of all rows; while there are no centres yet, those that k-means finds."""
+        return self._assign(self.latents(), is_placed=not self._is_pretraining)
+
+    def _assign(self, latents: Tensor, *, is_placed: bool) -> Tensor:
+        if not is_placed:
+            self.place(latents)
+        self.settle(latents)
+        return self.model.clusters_of(latents)
+
+    @torch.no_grad()
+    def finish(self, history: History) -> Tensor:
+        """Clusters of all rows, and the share of the latents' variance that is left within them."""
+        latents = self.latents()
+        assignments = self._assign(latents, is_placed=history.n_epochs > self.model.n_pretraining)
+        history.final(within_share=within_share(latents, assignments, self.model.n_clusters))
+        return assignments

@@ -1,0 +1,247 @@
+"""VaDE: a variational autoencoder whose prior is a mixture of Gaussians, one for each cluster.
+
+Jiang, Zheng, Tan, Tang and Zhou, "Variational deep embedding: an unsupervised and generative approach to clustering",
+IJCAI 2017, arXiv 1611.05148.
+
+Symbols
+    m(x), v(x)  mean and variance of q(z | x)          moments                        (n, latent_dim) each
+    z           draw from q(z | x)                     latent                         (n, latent_dim)
+    pi_c        weights of the mixture                 Mixture.logits                 (n_clusters,)
+    mu_c, s_c   means and variances of the mixture     Mixture.means, log_variances   (n_clusters, latent_dim)
+    gamma_c     responsibilities                       log_responsibilities           (n, n_clusters)
+    g(z)        decoder                                decoder                        (n, values of a row)
+
+Equations
+    (1) model             p(x, z, c) = pi_c N(z; mu_c, s_c) p(x | z)
+    (2) responsibilities  gamma_c = pi_c N(z; mu_c, s_c) / sum_d pi_d N(z; mu_d, s_d)
+    (3) bound             ELBO = E_q ln p(x | z) - sum_c gamma_c KL(N(m, v) || N(mu_c, s_c)) - KL(gamma || pi)
+    (4) bernoulli         ln p(x | z) = sum_j x_j ln y_j + (1 - x_j) ln(1 - y_j), y = sigmoid(g(z)), for rows in [0, 1]
+    (5) gaussian          ln p(x | z) = -1/2 sum_j ((x_j - g(z)_j)^2 / noise^2 + ln(2 pi noise^2))
+    (6) loss              L = -1 / n sum_i ELBO(x_i), one draw of z for each row
+
+Deviations from the paper, or choices where it is silent
+    V1 pretraining is of all layers at once, by -ln p(x | m(x)), not layer by layer           pretraining
+    V2 variances of the mixture and of q lie between exp(-10) and exp(10): a cluster cannot shrink to a point, where the
+       density has no bound
+    V3 the mixture that is fitted to the latents behind pretraining has a floor under its variances, a thousandth of
+       the mean variance of the latents
+    V4 the rate stays what it is; the paper lowers it
+    V5 new rows are described at z = m(x); their log density is (3) there, which estimates the bound without a draw
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal, Self, final
+
+import numpy as np
+import torch
+from annotated_types import Gt
+from sklearn.mixture import GaussianMixture
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+
+from deep_clustering.checks import check_rows
+from deep_clustering.methods.autoencoding import FARTHEST, Autoencoding, AutoencodingSteps
+from deep_clustering.training.checkpoints import Checkpoints
+from deep_clustering.training.described import Described
+from deep_clustering.training.history import History
+from deep_clustering.training.loop import Data
+from deep_clustering.training.precision import autocast
+from deep_clustering.training.rows import Rows, describe_in_chunks
+
+# Bounds of the logarithm of a variance (V2).
+_LOG_VARIANCE = 10.0
+# Least variance of the first mixture, as a share of the latents' (V3).
+_FLOOR = 1e-3
+# Rows at a time in the distances.
+_CHUNK = 2048
+
+
+class Mixture(nn.Module):
+    """The prior: weights, means and diagonal variances."""
+
+    def __init__(self, n_clusters: int, latent_dim: int) -> None:
+        """Standard Gaussians of equal weight."""
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(n_clusters))
+        self.means = nn.Parameter(torch.zeros(n_clusters, latent_dim))
+        self.log_variances = nn.Parameter(torch.zeros(n_clusters, latent_dim))
+
+    def log_weights(self) -> Tensor:
+        """Log pi, shape (n_clusters,)."""
+        return torch.log_softmax(self.logits, dim=0)
+
+    def bounded(self) -> Tensor:
+        """Log s within its bounds, shape (n_clusters, latent_dim)."""
+        return self.log_variances.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
+
+    def log_joint(self, latent: Tensor) -> Tensor:
+        """Log pi_c + log N(z; mu_c, s_c), shape (n, n_clusters); a number also where squares overflow."""
+        log_variances = self.bounded()
+        parts = [
+            ((part.unsqueeze(1) - self.means).square() * (-log_variances).exp()).sum(dim=2)
+            for part in latent.split(_CHUNK)
+        ]
+        normaliser = (log_variances + math.log(2 * math.pi)).sum(dim=1)
+        return (self.log_weights() - (torch.cat(parts) + normaliser) / 2).clamp_min(-FARTHEST)
+
+    def divergences(self, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """KL(N(m, v) || N(mu_c, s_c)) of moments (n, latent_dim), shape (n, n_clusters)."""
+        log_s = self.bounded()
+        ratio = (log_variance.unsqueeze(1) - log_s).exp()
+        squares = (mean.unsqueeze(1) - self.means).square() * (-log_s).exp()
+        return (ratio + squares - 1 - log_variance.unsqueeze(1) + log_s).sum(dim=2).clamp_max(FARTHEST) / 2
+
+
+def row_log_likelihood(rows: Tensor, decoded: Tensor, likelihood: str, noise: float) -> Tensor:
+    """Equations (4) and (5) of rows and what the decoder gives for them, (n, values): shape (n,)."""
+    flat = rows.flatten(1)
+    if likelihood == "bernoulli":
+        return -F.binary_cross_entropy_with_logits(decoded, flat, reduction="none").sum(dim=1)
+    squares = ((flat - decoded) / noise).square()
+    return -(squares + math.log(2 * math.pi * noise**2)).sum(dim=1) / 2
+
+
+def latent_divergence(mixture: Mixture, mean: Tensor, log_variance: Tensor, latent: Tensor) -> Tensor:
+    """What (3) takes from the likelihood: sum_c gamma_c KL(N(m, v) || N(mu_c, s_c)) + KL(gamma || pi), shape (n,)."""
+    log_gamma = torch.log_softmax(mixture.log_joint(latent), dim=1)
+    of_clusters = mixture.divergences(mean, log_variance) + log_gamma - mixture.log_weights()
+    return (log_gamma.exp() * of_clusters).sum(dim=1)
+
+
+@dataclass(kw_only=True)
+class VaDE(Autoencoding):
+    """VaDE; fields are its hyper-parameters, learned state ends in an underscore."""
+
+    name: ClassVar = "vade"
+    label_free_score: ClassVar[tuple[str, str]] = ("elbo", "max")
+    shown: ClassVar = ("reconstruction", "clustering")
+
+    likelihood: Literal["bernoulli", "gaussian"]
+    """Of a row given its latent: bernoulli (4) for rows in [0, 1], gaussian (5) for any."""
+    noise: Annotated[float, Gt(0)]
+    """Standard deviation of the gaussian likelihood."""
+
+    @property
+    def n_outputs(self) -> int:
+        """Means and logarithms of variances."""
+        return 2 * self.latent_dim
+
+    def fit(
+        self,
+        features: np.ndarray,
+        neighbours: np.ndarray | None = None,
+        checkpoints: Checkpoints | None = None,
+        weights: np.ndarray | None = None,
+    ) -> Self:
+        """Train the networks and the mixture; see `Estimator.fit`."""
+        check_rows(features, "vade")
+        if self.likelihood == "bernoulli" and (features.min() < 0 or features.max() > 1):
+            raise ValueError(
+                f"vade: likelihood: bernoulli needs rows in [0, 1], got values from {features.min():g} to "
+                f"{features.max():g}; use likelihood: gaussian, or features.scaling: range"
+            )
+        return super().fit(features, neighbours, checkpoints, weights)
+
+    def clusters(self) -> Mixture:
+        """The prior."""
+        return Mixture(self.n_clusters, self.latent_dim)
+
+    def moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | x), shape (n, latent_dim) each."""
+        mean, log_variance = self.networks_["encoder"](rows).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
+
+    def encode(self, rows: Tensor) -> Tensor:
+        """The means."""
+        return self.moments(rows)[0]
+
+    def log_joint(self, latent: Tensor) -> Tensor:
+        """Log pi_c + log N(z; mu_c, s_c), shape (n, n_clusters)."""
+        mixture = self.networks_["clusters"]
+        assert isinstance(mixture, Mixture)
+        return mixture.log_joint(latent)
+
+    def bound(self, rows: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+        """Equation (3) at z = m(x), shape (n,): V5."""
+        mixture = self.networks_["clusters"]
+        assert isinstance(mixture, Mixture)
+        fits = row_log_likelihood(rows, self.networks_["decoder"](mean), self.likelihood, self.noise)
+        lost = latent_divergence(mixture, mean, log_variance, mean)
+        return fits.clamp_min(-FARTHEST) - lost
+
+    def describe(self, features: np.ndarray) -> Described:
+        """Most probable cluster, responsibilities and latent of each row at z = m(x), and (3) there in nats."""
+        check_rows(features, "vade", self.row_shape_)
+        for network in self.networks_.values():
+            network.eval()
+
+        def describe(batch: Tensor) -> tuple[Tensor, ...]:
+            mean, log_variance = self.moments(batch)
+            joint = self.log_joint(mean)
+            responsibilities = torch.softmax(joint, dim=1)
+            return responsibilities.argmax(dim=1), responsibilities, mean, self.bound(batch, mean, log_variance), joint
+
+        return describe_in_chunks(describe, Rows(features, self.device_))
+
+    def training(self, data: Data) -> "_Training":
+        """A training of the networks that were built."""
+        return _Training(self, data)
+
+
+@final
+class _Training(AutoencodingSteps):
+    """One training; see `deep_clustering.training.loop.Training`."""
+
+    model: VaDE
+    clusters: Mixture
+
+    def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
+        """One step of all networks on a batch: V1, then (6)."""
+        with autocast(self.precision, views.device):
+            mean, log_variance = self.model.moments(views)
+        latent = mean
+        if not self._is_pretraining:
+            draws = torch.randn(mean.shape, generator=self.data.generator, device=mean.device)
+            latent = mean + (log_variance / 2).exp() * draws
+        loss = reconstruction = self.reconstruction(views, latent)
+        divergence = torch.zeros_like(loss)
+        if not self._is_pretraining:
+            divergence = latent_divergence(self.clusters, mean, log_variance, latent).mean()
+            loss = reconstruction + divergence
+        self.descend(loss)
+        return {"loss": loss, "reconstruction": reconstruction, "clustering": divergence}
+
+    def reconstruction(self, views: Tensor, latent: Tensor) -> Tensor:
+        """Mean of -ln p(x | z) over the rows."""
+        with autocast(self.precision, views.device):
+            decoded = self.decoder(latent)
+        return -row_log_likelihood(views, decoded.float(), self.model.likelihood, self.model.noise).mean()
+
+    @torch.no_grad()
+    def place(self, latents: Tensor) -> None:
+        """The mixture of the latents of all rows (V3)."""
+        model, points = self.model, self.data.rows.in_proportion(latents).cpu().numpy().astype(np.float64)
+        floor = _FLOOR * points.var(axis=0).mean() + np.finfo(np.float32).tiny
+        mixture = GaussianMixture(
+            model.n_clusters, covariance_type="diag", reg_covar=floor, n_init=model.n_init, random_state=model.seed
+        ).fit(points)
+        for parameter, found in (
+            (self.clusters.logits, np.log(mixture.weights_)),
+            (self.clusters.means, mixture.means_),
+            (self.clusters.log_variances, np.log(mixture.covariances_)),
+        ):
+            parameter.copy_(torch.from_numpy(found.astype(np.float32)))
+
+    def settle(self, latents: Tensor) -> None:
+        """All of the mixture is learned."""
+
+    @torch.no_grad()
+    def finish(self, history: History) -> Tensor:
+        """Clusters of all rows, and their mean bound (V5)."""
+        assignments = super().finish(history)
+        for network in self.networks.values():
+            network.eval()
+        bounds = self.data.apply(lambda rows: self.model.bound(rows, *self.model.moments(rows)))
+        history.final(elbo=self.data.rows.in_proportion(bounds).mean())
+        return assignments
