@@ -38,13 +38,18 @@ SMALL = {
     "n_init": 1,
     "max_iterations": 20,
     "perplexity": 10.0,
+    "decoder": [16],
 }
 # The same for options that mean something else, or nothing, in other methods.
 SMALL_OF = {
     "temi": {"n_neighbours": 5, "heads": 2, "hidden": 16, "bottleneck": 8},
     "turtle": {"heads": 2, "steps": 6},
 }
-VECTORS = {"views": {"kind": "noise", "scale": 0.1}, "encoder": {"kind": "mlp", "hidden": [16]}}
+VECTORS = {
+    "views": {"kind": "noise", "scale": 0.1},
+    "encoder": {"kind": "mlp", "hidden": [16]},
+    "likelihood": "gaussian",
+}
 
 
 def pytest_runtest_setup() -> None:

@@ -20,7 +20,10 @@ from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS
 from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
-TRAINED = (*DEEP, "temi", "turtle")  # through the training loop
+LITERATURE = ("autoencoder", "dec", "idec", "dcn", "imsat", "vade")  # what both are compared with
+NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
+TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
+DENSITIES = (*DEEP, "vade")
 ROWS = ("images", "vectors")
 
 
@@ -151,7 +154,7 @@ def test_predict_responsibilities_latent_and_density_are_parts_of_one_descriptio
     for part, whole in zip(found[:3], outputs(case.estimator, case.features), strict=True):
         np.testing.assert_array_equal(part, whole)
     log_density = case.estimator.log_density(case.features)
-    assert (log_density is None) == (found.log_density is None) == (case.method not in DEEP)
+    assert (log_density is None) == (found.log_density is None) == (case.method not in DENSITIES)
     if found.log_density is not None:
         np.testing.assert_array_equal(found.log_density, log_density)
         assert log_density.shape == (len(case.features),)
@@ -199,7 +202,7 @@ def test_history_has_a_column_entry_per_epoch_and_the_snapshots(case):
 @pytest.mark.parametrize(
     ("method", "changes"),
     [
-        *((method, {"epochs": 3, "restarts": restarts}) for method in DEEP for restarts in (1, 3)),
+        *((method, {"epochs": 3, "restarts": restarts}) for method in NETWORKS for restarts in (1, 3)),
         ("temi", {"epochs": 3}),
         ("turtle", {"steps": 9}),  # of 200 rows in batches of 64
     ],
@@ -254,7 +257,7 @@ def test_fit_and_predict_leave_the_global_random_states_alone(case):
 @pytest.mark.parametrize("method", TRAINED)
 def test_restarts_and_loading_leave_the_global_random_state_alone(tiny_options, blobs, method):
     before = torch.get_rng_state()
-    several = {"restarts": 2} if method in DEEP else {"heads": 3}
+    several = {"restarts": 2} if method in NETWORKS else {"heads": 3}
     fitted = make_method(tiny_options(method, "vectors", n_clusters=3, **several)).fit(blobs)
     assert torch.equal(torch.get_rng_state(), before)
     load_method(save_method(fitted))
@@ -415,7 +418,7 @@ def test_saved_and_loaded_method_predicts_the_same(case, tmp_path):
         np.testing.assert_array_equal(array, case.estimator.get_arrays()[name])
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_weights_that_do_not_fit_the_options_are_refused(tiny_options, blobs, name):
     model = save_method(make_method(tiny_options(name, "vectors", n_clusters=3)).fit(blobs))
     encoder = model.options["encoder"] | {"hidden": [17]}
@@ -515,6 +518,23 @@ NETWORK_OPTIONS = [
     ({"encoder": {"kind": "mlp", "hidden": [0]}}, r"encoder \(mlp\): hidden must be at least 1, got 0"),
     ({"encoder": {"kind": "transformer"}}, "encoder: unknown kind 'transformer'"),
 ]
+LITERATURE_OPTIONS = [
+    ({"epochs": 0}, "epochs must be at least 1, got 0"),
+    ({"batch_size": 1}, "batch_size must be at least 2, got 1"),
+    ({"record_every": 0}, "record_every must be at least 1, got 0"),
+    ({"restarts": 0}, "restarts must be at least 1, got 0"),
+    ({"learning_rate": -1.0}, "learning_rate must be at least 0 and at most 10, got -1"),
+    ({"precision": "fp16"}, r"precision got 'fp16' \(did you mean"),
+    ({"encoder": {"kind": "transformer"}}, "encoder: unknown kind 'transformer'"),
+    ({"views": {"kind": "noise"}}, "unknown option 'views'"),
+]
+AUTOENCODER_OPTIONS = [
+    *LITERATURE_OPTIONS,
+    ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+    ({"decoder": [0]}, "decoder must be at least 1, got 0"),
+    ({"pretraining": 20}, "pretraining must be at least 0 and at most 1, got 20"),
+    ({"n_init": 0}, "n_init must be at least 1, got 0"),
+]
 BAD_OPTIONS = {
     "dcan": [
         *NETWORK_OPTIONS,
@@ -593,6 +613,28 @@ BAD_OPTIONS = {
         ({"record_every": 0}, "record_every must be at least 1, got 0"),
         ({"epochs": 3}, "unknown option 'epochs'"),
     ],
+    "autoencoder": [*AUTOENCODER_OPTIONS, ({"pull": -0.1}, "pull must be at least 0, got -0.1")],
+    "dec": AUTOENCODER_OPTIONS,
+    "idec": [*AUTOENCODER_OPTIONS, ({"clustering_weight": -1.0}, "clustering_weight must be at least 0, got -1")],
+    "dcn": [
+        *AUTOENCODER_OPTIONS,
+        ({"pull": -0.1}, "pull must be at least 0, got -0.1"),
+        ({"first_count": -1}, "first_count must be at least 0, got -1"),
+    ],
+    "imsat": [
+        *LITERATURE_OPTIONS,
+        ({"perturbation": "virtual"}, r"perturbation got 'virtual' \(known: adversarial, random\)"),
+        ({"radius": -1.0}, "radius must be at least 0, got -1"),
+        ({"n_neighbours": 0}, "n_neighbours must be at least 1, got 0"),
+        ({"trial_step": 0.0}, "trial_step must be above 0, got 0"),
+        ({"information_weight": -1.0}, "information_weight must be at least 0, got -1"),
+        ({"balance_weight": -1.0}, "balance_weight must be at least 0, got -1"),
+    ],
+    "vade": [
+        *AUTOENCODER_OPTIONS,
+        ({"likelihood": "bernouli"}, r"likelihood got 'bernouli' \(did you mean 'bernoulli'\?\)"),
+        ({"noise": 0.0}, "noise must be above 0, got 0"),
+    ],
     "kmeans": [({"n_init": 0}, "n_init must be at least 1, got 0")],
     "gmm": [
         ({"n_init": 0}, "n_init must be at least 1, got 0"),
@@ -646,7 +688,7 @@ def test_image_views_and_networks_refuse_vectors(tiny_options, blobs, name):
         make_method(options).fit(blobs)
 
 
-@pytest.mark.parametrize("name", [*DEEP, "turtle"])  # TEMI's heads bring whatever they get to unit length
+@pytest.mark.parametrize("name", [*NETWORKS, "turtle"])  # TEMI's heads bring whatever they get to unit length
 def test_training_that_overflows_stops_with_method_epoch_and_term(tiny_options, blobs, name):
     features = blobs.copy()
     features[:, 0] = np.where(np.arange(len(blobs)) % 2, 3e38, -3e38)

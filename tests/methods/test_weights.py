@@ -88,7 +88,10 @@ def test_without_weights_the_batches_are_a_permutation_as_before():
     assert Rows(np.zeros((3, 1), np.float32), CPU).in_proportion(values) is values
 
 
-@pytest.mark.parametrize("method", ["dcan", "neural_mixture", "temi", "turtle"])
+@pytest.mark.parametrize(
+    "method",
+    ["dcan", "neural_mixture", "temi", "turtle", "autoencoder", "dec", "idec", "dcn", "imsat", "vade"],
+)
 def test_a_batch_method_sees_a_heavy_row_more_often(method, tiny_options, blobs, monkeypatch):
     seen = torch.zeros(120)
     weights = np.ones(120, dtype=np.float32)

@@ -9,6 +9,7 @@ from kedro.framework.startup import bootstrap_project
 
 ROOT = Path(__file__).parents[2]
 
+NETWORK = {"batch_size": 64, "encoder": {"kind": "conv", "channels": [4, 8], "hidden": [16]}}
 # Small enough for a second or two per method, on the real embedded data.
 SMALL = {
     "ingestion": {"n_rows": 200},
@@ -27,6 +28,8 @@ SMALL = {
     },
     "temi": {"epochs": 2, "batch_size": 64, "n_neighbours": 5, "heads": 2, "hidden": 16, "bottleneck": 8},
     "turtle": {"steps": 4, "batch_size": 64},
+    **{method: {"epochs": 2, "decoder": [16], **NETWORK} for method in ("autoencoder", "dec", "idec", "dcn", "vade")},
+    "imsat": {"epochs": 2, **NETWORK},
     "kmeans": {"n_init": 2},
     "tracking": {"enabled": False},
 }

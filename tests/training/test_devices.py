@@ -56,6 +56,7 @@ TRAININGS = [
     ("dcan", {"n_clusters": 3, "latent_dim": 3, "loss": "gaussian_kl", "whitening": False}),
     ("temi", {"n_clusters": 3}),
     ("turtle", {"n_clusters": 3, "spaces": [2, 3]}),
+    *((method, {"n_clusters": 3}) for method in ("autoencoder", "dec", "idec", "dcn", "vade", "imsat")),
 ]
 
 

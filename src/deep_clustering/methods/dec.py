@@ -23,7 +23,7 @@ Deviations from the paper, or choices where it is silent
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, final
 
 import torch
 from torch import Tensor
@@ -75,13 +75,13 @@ class DEC(Autoencoding):
         assert isinstance(clusters, Centroids)
         return log_similarity(latent, clusters.centroids)
 
-    def training(self, data: Data) -> "DECSteps":
+    def training(self, data: Data) -> "_Training":
         """A training of the networks that were built."""
-        return DECSteps(self, data)
+        return _Training(self, data)
 
 
-class DECSteps(AutoencodingSteps):
-    """One training; see `deep_clustering.training.loop.Training`."""
+class Sharpening(AutoencodingSteps):
+    """What a training by (2) has, whatever it adds."""
 
     clusters: Centroids
 
@@ -100,6 +100,11 @@ class DECSteps(AutoencodingSteps):
     def sharpening(self, latent: Tensor, index: Tensor) -> Tensor:
         """Equation (2) of a batch."""
         return divergence(self._targets[index], log_soft_assignments(latent, self.clusters.centroids))
+
+
+@final
+class _Training(Sharpening):
+    """One training; see `deep_clustering.training.loop.Training`."""
 
     def clustering_terms(self, views: Tensor, latent: Tensor, index: Tensor) -> dict[str, Tensor]:
         """Equation (2); the decoder rests."""

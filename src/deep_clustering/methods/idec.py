@@ -29,7 +29,7 @@ from typing import Annotated, ClassVar, final
 from annotated_types import Ge
 from torch import Tensor
 
-from deep_clustering.methods.dec import DEC, DECSteps
+from deep_clustering.methods.dec import DEC, Sharpening
 from deep_clustering.training.loop import Data
 
 
@@ -48,7 +48,7 @@ class IDEC(DEC):
 
 
 @final
-class _Training(DECSteps):
+class _Training(Sharpening):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: IDEC
