@@ -156,6 +156,18 @@ METRICS = {
         "entropy of the shares; lower is better, and runs of one setting are compared by it.",
         False,
     ),
+    "imsat_loss": MetricText(
+        "IMSAT's loss",
+        "IMSAT's loss in the last epoch: what the clusters change by where rows are moved a little, minus the weighted "
+        "information that they have of the rows; lower is better, and runs of one setting are compared by it.",
+        False,
+    ),
+    "elbo": MetricText(
+        "Bound of the likelihood",
+        "VaDE's lower bound of the mean log-likelihood of a row, in nats, at the mean of its latent; higher is better, "
+        "and runs of one setting are compared by it.",
+        False,
+    ),
     "js_divergence": MetricText(
         "JS divergence",
         "How well the discriminator tells draws around the centroids from latents, at most ln 2 nats: "
@@ -189,6 +201,15 @@ CURVES = {
         "hard and the same on both views."
     ),
     "*loss*": "A loss should settle; adversarial losses settle at a level rather than fall to zero.",
+    "reconstruction": (
+        "How far decoded latents are from their rows. Falls in the epochs that reconstruct alone; a rise where the "
+        "clustering begins is what the clustering costs. It is 0 where the decoder rests."
+    ),
+    "clustering": "What the clustering adds to the loss, 0 in the epochs that reconstruct alone; should then settle.",
+    "invariance": (
+        "How much the clusters change where rows are moved a little: should stay near 0. A rise means that borders run "
+        "through dense regions."
+    ),
     "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",
     "largest_share": (
         "Share of the samples in the largest cluster: 1/K when all are equal. A large cluster is no collapse where "
