@@ -1,0 +1,138 @@
+"""ABC, DEC, IDEC and DCN against their papers' equations, written once more by rows and clusters."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import t as student
+from sklearn.cluster import MiniBatchKMeans
+
+from deep_clustering.methods import make_method
+from deep_clustering.methods.autoencoder import cluster_means, pull_loss
+from deep_clustering.methods.autoencoding import reconstruction_error, squared_distances
+from deep_clustering.methods.dcn import moved_centroids
+from deep_clustering.methods.dec import divergence, log_soft_assignments, target_distribution
+from deep_clustering.scores.metrics import accuracy, contingency
+
+N, K, D = 12, 3, 4
+AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def soft_assignments_by_row(latent: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """Student's t of one degree of freedom at the distance, which scipy knows."""
+    density = np.array([[student.pdf(np.linalg.norm(z - m), df=1) for m in centroids] for z in latent])
+    return density / density.sum(axis=1, keepdims=True)
+
+
+def target_by_row(q: np.ndarray) -> np.ndarray:
+    target = np.zeros_like(q)
+    for i in range(len(q)):
+        for k in range(q.shape[1]):
+            target[i, k] = q[i, k] ** 2 / q[:, k].sum()
+        target[i] /= target[i].sum()
+    return target
+
+
+def test_soft_assignments_are_students_t(rng):
+    latent, centroids = rng.normal(size=(N, D)), rng.normal(size=(K, D))
+    found = log_soft_assignments(torch.from_numpy(latent), torch.from_numpy(centroids)).exp()
+    np.testing.assert_allclose(found, soft_assignments_by_row(latent, centroids), rtol=1e-9)
+
+
+def test_the_target_and_the_divergence_are_those_of_the_paper(rng):
+    q = rng.dirichlet(np.ones(K), size=N)
+    log_q = torch.from_numpy(np.log(q))
+    target = target_distribution(log_q, torch.logsumexp(log_q, dim=0))
+    expected = target_by_row(q)
+    np.testing.assert_allclose(target, expected, rtol=1e-9)
+    by_rows = sum(expected[i, k] * np.log(expected[i, k] / q[i, k]) for i in range(N) for k in range(K)) / N
+    np.testing.assert_allclose(divergence(target, log_q), by_rows, rtol=1e-9)
+
+
+def test_the_target_of_a_cluster_that_no_row_is_near_is_a_distribution():
+    latent = torch.zeros(5, 2)
+    centroids = torch.tensor([[0.0, 0.0], [1.0, 0.0], [3e30, 0.0]], requires_grad=True)
+    log_q = log_soft_assignments(latent, centroids)
+    target = target_distribution(log_q, torch.logsumexp(log_q, dim=0)).detach()
+    np.testing.assert_allclose(target.sum(dim=1), 1, rtol=1e-6)
+    divergence(target, log_q).backward()
+    assert torch.isfinite(centroids.grad).all()
+
+
+def test_distances_are_numbers_also_where_squares_overflow(rng):
+    latent, centroids = rng.normal(size=(N, D)), rng.normal(size=(K, D))
+    expected = [[((z - m) ** 2).sum() for m in centroids] for z in latent]
+    np.testing.assert_allclose(squared_distances(*map(torch.from_numpy, (latent, centroids))), expected, rtol=1e-9)
+    assert torch.isfinite(squared_distances(torch.full((2, D), 1e30), torch.zeros(K, D))).all()
+
+
+def test_the_losses_of_the_autoencoder_are_means_over_rows(rng):
+    rows, decoded = rng.normal(size=(N, 1, 2, 3)), rng.normal(size=(N, 6))
+    latent, centroids, own = rng.normal(size=(N, D)), rng.normal(size=(K, D)), rng.integers(K, size=N)
+    error = sum((rows[i].ravel()[j] - decoded[i, j]) ** 2 for i in range(N) for j in range(6)) / N / 6
+    pull = sum(((latent[i] - centroids[own[i]]) ** 2).sum() for i in range(N)) / N
+    found = reconstruction_error(torch.from_numpy(rows), torch.from_numpy(decoded))
+    np.testing.assert_allclose(found, error, rtol=1e-6)
+    np.testing.assert_allclose(pull_loss(*map(torch.from_numpy, (latent, centroids, own))), pull, rtol=1e-9)
+
+
+def test_centres_are_means_and_one_without_rows_stays(rng):
+    latent, centroids, own = rng.normal(size=(N, D)), rng.normal(size=(K, D)), np.arange(N) % 2
+    found = cluster_means(*map(torch.from_numpy, (latent, own, centroids)))
+    expected = [latent[own == 0].mean(axis=0), latent[own == 1].mean(axis=0), centroids[2]]
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("first", [0, 5])
+def test_centres_move_as_row_by_row(rng, first):
+    latent, own = rng.normal(size=(N, D)), np.arange(N) % 2  # the third has no rows
+    centroids, counts = rng.normal(size=(K, D)), np.full(K, float(first))
+    found = moved_centroids(*map(torch.from_numpy, (centroids, counts, latent, own)))
+    for z, k in zip(latent, own, strict=True):
+        counts[k] += 1
+        centroids[k] -= (centroids[k] - z) / counts[k]
+    np.testing.assert_allclose(found[0], centroids, rtol=1e-9)
+    np.testing.assert_allclose(found[1], counts)
+
+
+def test_centres_move_as_those_of_scikit_learn(rng):
+    latent, start = rng.normal(size=(40, D)), rng.normal(size=(K, D))
+    oracle = MiniBatchKMeans(K, init=start, n_init=1, reassignment_ratio=0.0)
+    centroids, counts = torch.from_numpy(start), torch.zeros(K, dtype=torch.float64)
+    for batch in latent.reshape(4, 10, D):
+        points = torch.from_numpy(batch)
+        own = squared_distances(points, centroids).argmin(dim=1)
+        centroids, counts = moved_centroids(centroids, counts, points, own)
+        oracle.partial_fit(batch)
+    np.testing.assert_allclose(centroids, oracle.cluster_centers_, rtol=1e-9)
+
+
+@pytest.mark.parametrize("method", AUTOENCODERS)
+@pytest.mark.parametrize("pretraining", [0.0, 0.5, 1.0])
+def test_the_first_epochs_reconstruct_alone(tiny_options, blobs, method, pretraining):
+    options = tiny_options(method, "vectors", n_clusters=3, epochs=4, pretraining=pretraining)
+    history = make_method(options).fit(blobs).history_
+    n_alone = round(4 * pretraining)
+    assert (history["clustering"][:n_alone] == 0).all()
+    assert (history["clustering"][n_alone:] != 0).all()
+    np.testing.assert_array_equal(history["loss"][:n_alone], history["reconstruction"][:n_alone])
+
+
+def test_pretraining_of_all_methods_is_the_same(tiny_options, blobs):
+    ends = [
+        make_method(tiny_options(method, "vectors", n_clusters=3, pretraining=1.0)).fit(blobs).predict(blobs)
+        for method in ("autoencoder", "idec", "dcn")
+    ]
+    for other in ends[1:]:
+        np.testing.assert_array_equal(other, ends[0])
+
+
+@pytest.mark.parametrize("method", AUTOENCODERS)
+def test_well_separated_groups_are_found(tiny_options, blobs, blob_labels, method):
+    options = tiny_options(method, "vectors", n_clusters=3, epochs=60, batch_size=40, latent_dim=3, n_init=5)
+    found = make_method(options).fit(blobs).predict(blobs)
+    assert accuracy(contingency(found, blob_labels, 3, 3)) == 1
