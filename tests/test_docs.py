@@ -102,7 +102,7 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("idec", idec, "I", 4),
         ("dcn", dcn, "C", 4),
         ("imsat", imsat, "S", 4),
-        ("vade", vade, "V", 5),
+        ("vade", vade, "V", 6),
     ],
 )
 def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, module, letter, n_deviations):

@@ -26,7 +26,9 @@ Deviations from the paper, or choices where it is silent
     V3 the mixture that is fitted to the latents behind pretraining has a floor under its variances, a thousandth of
        the mean variance of the latents
     V4 the rate stays what it is; the paper lowers it
-    V5 new rows are described at z = m(x); their log density is (3) there, which estimates the bound without a draw
+    V5 behind pretraining log v(x) begins as a constant, that of the mean variance within the clusters: as it comes from
+       an untrained layer it can be so large that (3) tears the latents apart in the first steps
+    V6 new rows are described at z = m(x); their log density is (3) there, which estimates the bound without a draw
 """
 
 import math
@@ -163,7 +165,7 @@ class VaDE(Autoencoding):
         return mixture.log_joint(latent)
 
     def bound(self, rows: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
-        """Equation (3) at z = m(x), shape (n,): V5."""
+        """Equation (3) at z = m(x), shape (n,): V6."""
         mixture = self.networks_["clusters"]
         assert isinstance(mixture, Mixture)
         fits = row_log_likelihood(rows, self.networks_["decoder"](mean), self.likelihood, self.noise)
@@ -195,6 +197,7 @@ class _Training(AutoencodingSteps):
 
     model: VaDE
     clusters: Mixture
+    network: nn.Sequential
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One step of all networks on a batch: V1, then (6)."""
@@ -232,13 +235,16 @@ class _Training(AutoencodingSteps):
             (self.clusters.log_variances, np.log(mixture.covariances_)),
         ):
             parameter.copy_(torch.from_numpy(found.astype(np.float32)))
+        last = self.network[-1]
+        last.weight[model.latent_dim :] = 0  # V5
+        last.bias[model.latent_dim :] = float(np.log(mixture.weights_ @ mixture.covariances_.mean(axis=1)))
 
     def settle(self, latents: Tensor) -> None:
         """All of the mixture is learned."""
 
     @torch.no_grad()
     def finish(self, history: History) -> Tensor:
-        """Clusters of all rows, and their mean bound (V5)."""
+        """Clusters of all rows, and their mean bound (V6)."""
         assignments = super().finish(history)
         for network in self.networks.values():
             network.eval()
