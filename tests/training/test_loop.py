@@ -7,7 +7,19 @@ import numpy as np
 import pytest
 import torch
 
-from deep_clustering.methods import autoencoder, dcan, dcn, dec, idec, imsat, make_method, neural_mixture, temi, turtle, vade
+from deep_clustering.methods import (
+    autoencoder,
+    dcan,
+    dcn,
+    dec,
+    idec,
+    imsat,
+    make_method,
+    neural_mixture,
+    temi,
+    turtle,
+    vade,
+)
 from deep_clustering.training import loop
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
@@ -61,7 +73,10 @@ TRAININGS = {
     "dcan by descent": ("dcan", {"n_clusters": 3, "latent_dim": 3, "optimiser": "sgd", "loss": "euclidean"}),
     "temi": ("temi", {"n_clusters": 3, "epochs": EPOCHS}),
     "turtle": ("turtle", {"n_clusters": 3, "steps": 2 * EPOCHS, "batch_size": 60}),  # two steps in an epoch
-    **{method: (method, {"n_clusters": 3, "batch_size": 60}) for method in ("autoencoder", "dec", "idec", "dcn", "vade")},
+    **{
+        method: (method, {"n_clusters": 3, "batch_size": 60})
+        for method in ("autoencoder", "dec", "idec", "dcn", "vade")
+    },
     "imsat": ("imsat", {"n_clusters": 3, "batch_size": 60}),
 }
 CLASSES = {"neural_mixture": neural_mixture, "dcan": dcan, "temi": temi, "turtle": turtle}

@@ -1,7 +1,7 @@
 """Deep clustering network: an autoencoder whose latents suit k-means, which goes on beside it row by row.
 
-Yang, Fu, Sidiropoulos and Hong, "Towards k-means-friendly spaces: simultaneous deep learning and clustering", ICML 2017,
-arXiv 1610.04794.
+Yang, Fu, Sidiropoulos and Hong, "Towards k-means-friendly spaces: simultaneous deep learning and clustering", ICML
+2017, arXiv 1610.04794.
 
 Symbols
     f(x), z     encoder and latent                     encoder, latent                (n, latent_dim)

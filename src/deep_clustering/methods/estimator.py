@@ -1,4 +1,4 @@
-"""What methods with networks have in common: their first options, the fit, what is saved, and the idle half of a training.
+"""What methods with networks have in common: first options, the fit, what is saved, the idle half of a training.
 
 A method adds its own options, `build`, `training` and `describe`. All that it learns is in `networks_`, the places of
 its clusters included, as parameters or buffers of a module: the loop then checkpoints it, and a model is saved by it.
