@@ -236,6 +236,7 @@ class _Training(AutoencodingSteps):
         ):
             parameter.copy_(torch.from_numpy(found.astype(np.float32)))
         last = self.network[-1]
+        assert isinstance(last, nn.Linear)
         last.weight[model.latent_dim :] = 0  # V5
         last.bias[model.latent_dim :] = float(np.log(mixture.weights_ @ mixture.covariances_.mean(axis=1)))
 
