@@ -4,7 +4,6 @@ Pretraining is a part of the fit: its epochs are the first ones of the loop, in 
 their end k-means on the latents of all rows places the centres, and the method's own loss takes over.
 """
 
-from abc import abstractmethod
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, ClassVar
@@ -165,9 +164,9 @@ class AutoencodingSteps(Steps):
         loss = self.reconstruction(views, latent)
         return {"loss": loss, "reconstruction": loss, "clustering": torch.zeros_like(loss)}
 
-    @abstractmethod
     def clustering_terms(self, views: Tensor, latent: Tensor, index: Tensor) -> dict[str, Tensor]:
-        """The loss of the other epochs and its parts: loss, reconstruction, clustering."""
+        """The loss of the other epochs and its parts; reconstruction alone for a method that adds nothing."""
+        return self.pretraining_terms(views, latent)
 
     def reconstruction(self, views: Tensor, latent: Tensor) -> Tensor:
         """How far what is decoded of latents is from the rows."""

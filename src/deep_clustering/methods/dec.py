@@ -75,7 +75,7 @@ class DEC(Autoencoding):
         assert isinstance(clusters, Centroids)
         return log_similarity(latent, clusters.centroids)
 
-    def training(self, data: Data) -> "_Training":
+    def training(self, data: Data) -> "Sharpening":
         """A training of the networks that were built."""
         return _Training(self, data)
 

@@ -197,7 +197,6 @@ class _Training(AutoencodingSteps):
 
     model: VaDE
     clusters: Mixture
-    network: nn.Sequential
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One step of all networks on a batch: V1, then (6)."""
@@ -235,6 +234,7 @@ class _Training(AutoencodingSteps):
             (self.clusters.log_variances, np.log(mixture.covariances_)),
         ):
             parameter.copy_(torch.from_numpy(found.astype(np.float32)))
+        assert isinstance(self.network, nn.Sequential)
         last = self.network[-1]
         assert isinstance(last, nn.Linear)
         last.weight[model.latent_dim :] = 0  # V5
