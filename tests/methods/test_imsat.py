@@ -89,7 +89,7 @@ def test_the_adversarial_direction_changes_more_than_random_ones(tiny_options, b
     log_p = training._log_p(rows)
 
     def change(direction: torch.Tensor) -> float:
-        return float(invariance(log_p, training._log_p(rows + 0.1 * direction)))
+        return float(invariance(log_p, training._log_p(rows + 0.1 * direction)).detach())
 
     adversarial = change(training._direction(rows, log_p))
     randoms = [change(unit(torch.randn_like(rows))) for _ in range(20)]

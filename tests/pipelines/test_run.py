@@ -12,9 +12,8 @@ from PIL import Image
 from scipy import sparse
 
 from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
-from deep_clustering.methods import METHODS
 from deep_clustering.pipelines.namespaces import COMPARED
-from pipelines.small_project import SMALL, run, versions
+from pipelines.small_project import RUN, SMALL, run, versions
 
 
 def load_last(root, dataset, name):
@@ -27,7 +26,7 @@ def own_rows(project):
     return {"kind": "arrays", "name": "mine", "samples": str(project / "rows.npy"), **rest}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUN)
 def test_a_method_goes_from_raw_data_to_report(project, method):
     run(project, method)
     scores = load_last(project, JSONDataset, "scores.json")
@@ -164,19 +163,16 @@ def test_history_holds_diagnostics_of_every_epoch(project):
     assert history["snapshot_assignments"].shape == (2, 200)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUN)
 def test_sparse_rows_go_all_the_way(project, method):
     rows = sparse.random(90, 40, density=0.2, format="csr", dtype=np.float32, random_state=0)
     sparse.save_npz(project / "rows.npz", rows)
     (project / "conf" / "mine").mkdir()
     shutil.copy(project / "conf" / "reuters10k" / "catalog.yml", project / "conf" / "mine")
     source = {"kind": "sparse_arrays", "samples": str(project / "rows.npz"), "labels": None, "vocabulary": None}
-    vectors = {
-        "views": {"kind": "dropout", "rate": 0.5},
-        "encoder": {"kind": "mlp", "hidden": [16]},
-        "epochs": 1,
-        "batch_size": 32,
-    }
+    vectors = {"encoder": {"kind": "mlp", "hidden": [16]}, "epochs": 1, "batch_size": 32}
+    views = {"views": {"kind": "dropout", "rate": 0.5}}
+    changes = {"dcan": vectors | views, "neural_mixture": vectors | views, "imsat": vectors, "vade": vectors}
     run(
         project,
         method,
@@ -184,7 +180,7 @@ def test_sparse_rows_go_all_the_way(project, method):
         ingestion={"n_rows": 0, "source": {"name": "mine", **source}},
         features={"scaling": "none"},
         n_clusters=3,
-        **({method: vectors} if method in ("dcan", "neural_mixture") else {}),
+        **({method: changes[method]} if method in changes else {}),
     )
     assert load_last(project, NumpyDataset, "assignments.npy").shape == (90,)
 
@@ -232,7 +228,7 @@ def check_tables(project, method):
     return shown
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", RUN)
 def test_every_method_leaves_tables_that_agree_with_its_array(project, method):
     run(project, method)
     shown = check_tables(project, method)

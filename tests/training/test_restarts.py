@@ -1,17 +1,32 @@
 """The best of several trainings: by its score, which must be a number, in one precision, and resumed."""
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from deep_clustering.methods.dec import DEC
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.history import History
 from deep_clustering.training.restarts import Trained, best_of_restarts
 
 NAN = float("nan")
+
+
+@dataclass(kw_only=True)
+class Told(DEC):
+    """A method whose fit finds something before it trains, and whose trainings need it."""
+
+    def fit(self, *rows):
+        self.found_ = len(rows[0])
+        return super().fit(*rows)
+
+    def training(self, data):
+        assert self.found_ == len(data.rows)
+        return super().training(data)
 
 
 def trained(restart: int, score: float) -> Trained:
@@ -93,3 +108,9 @@ def test_finished_restarts_are_not_trained_again_and_the_precision_is_not_decide
     for name, array in best.history.arrays().items():
         np.testing.assert_array_equal(array, unbroken[name], err_msg=name)
     assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+def test_each_restart_has_what_the_fit_found_before(tiny_options, blobs):
+    options = tiny_options("dec", "vectors", n_clusters=3, epochs=1, restarts=2)
+    del options["method"]
+    assert Told(**options).fit(blobs).predict(blobs).shape == (120,)

@@ -135,7 +135,7 @@ def _fit_restart(
     checkpoints: Checkpoints | None,
 ) -> Trained:
     one = replace(model, seed=derived_seed(model.seed, restart), restarts=1, precision=precision)
-    one.device_ = model.device_
+    vars(one).update({name: value for name, value in vars(model).items() if name.endswith("_")})  # what a fit set
     n_epochs = model.epochs_before + model.epochs
     with whole(model.restarts * n_epochs) as work, phase(f"restart {restart + 1} of {model.restarts}"):
         work.reach(restart * n_epochs)
@@ -195,7 +195,7 @@ def _decide_precision(model: Trainable, features: np.ndarray) -> str:
     shape = model.view.output_shape(tuple(features.shape[1:]))
     with seeded(model.seed, model.device_):
         network = model.network.build(shape, model.n_outputs).to(model.device_)
-    n_views = 2 * min(model.batch_size, features.shape[0])
+    n_views = model.view.n_views * min(model.batch_size, features.shape[0])
     with full_single_precision(model.device_):  # as in the training
         return training_precision(model.precision, network, (n_views, *shape), model.device_)
 

@@ -39,11 +39,11 @@ class Data:
         return epochs_ * n_batches(len(self.rows), size)
 
     def pairs(self, place: Tensor) -> Tensor:
-        """Two views of each row of a batch, one behind the other, shape (2 batch, ...); see `Batch.place`."""
+        """Views of each row of a batch, those of a kind behind one another, (n_views batch, ...); see `Batch.place`."""
         return self.view.pair(self.rows, place, self.neighbours, self.generator)
 
     def fresh_pairs(self, generator: torch.Generator) -> Iterator[Tensor]:
-        """Two views of every row from a stream of their own, in pieces."""
+        """Views of every row from a stream of their own, in pieces."""
         for place in torch.arange(len(self.rows), device=self.rows.place).split(_FRESH_ROWS):
             yield self.view.pair(self.rows, place, self.neighbours, generator)
 
@@ -100,10 +100,10 @@ class Training(Protocol):
         """
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
-        """Learn from two views of each row of a batch.
+        """Learn from the views of each row of a batch.
 
         Args:
-            views: First views, then second views, shape (2 batch, ...).
+            views: First views, then second views if there are two, shape (n_views batch, ...).
             index: The rows, shape (batch,).
             held: Partition of all rows that stands in for their assignments, or None.
 
@@ -204,7 +204,7 @@ def _compile(training: Training, data: Data, plan: Plan, n_epochs: int) -> Compi
 
 
 def _views_shape(data: Data, plan: Plan) -> tuple[int, ...]:
-    return (2 * min(plan.batch_size, len(data.rows)), *data.view_shape)
+    return (data.view.n_views * min(plan.batch_size, len(data.rows)), *data.view_shape)
 
 
 def _steps(training: Training, data: Data) -> CapturedSteps:

@@ -13,6 +13,8 @@ from deep_clustering.training.rows import Rows
 class View(ABC):
     """A family of random views; unless it says otherwise, they have the shape of their row."""
 
+    n_views: ClassVar[int] = 2
+    """Views of each row in what `pair` gives."""
     dropped: ClassVar[dict[str, str]] = {
         "padding: border": "dropped in 0.3.0; use reflection",
         "erase": "dropped in 0.3.0; nothing is erased, leave it out",
