@@ -13,7 +13,7 @@ WORKERS ?= 2
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types results picture wheel docs gallery audit viz viz-build ui clean help
+.PHONY: run test lint types results picture tutorial wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -73,6 +73,11 @@ results: $(VENV)/run.ok ## Run every seed of the README's table anew, and write 
 picture: $(VENV)/run.ok ## Draw the picture of the README from a run of DCAN
 	@$(BIN)/kedro run --pipelines=dcan --env=digits
 	@$(BIN)/python docs/pictures.py data docs/clusters
+
+tutorial: $(VENV)/run.ok ## Type the commands of the tutorial in a fresh checkout, and put what they print into the page
+	@rm -rf build/tutorial
+	@git clone --quiet . build/tutorial
+	@$(BIN)/python docs/walk.py docs/tutorial.md build/tutorial
 
 wheel: $(VENV)/test.ok ## Build the package into dist/
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
