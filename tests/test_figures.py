@@ -103,6 +103,58 @@ def test_every_score_outside_of_a_table_has_runs_on_file_or_a_mark(text):
             assert shown == FIGURES[heads[0]], line
 
 
+# The experiments are a journal: each entry has its command and seeds, and what has no run on file says so.
+PROSE = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "experiments" not in page.parts]
+MARK = re.compile(r"[†‡]")
+WHOLLY_CHECKED = {  # tables that a test makes anew from their runs
+    "comparison.md": "Published by others",
+    "recommendation.md": "| set | recommended |",
+    "results/index.md": "| data | options chosen",
+}
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_score_of_the_documentation_has_runs_or_is_marked(page):
+    """In each paragraph and table with scores is a link to the runs, or the mark of those that have none."""
+    text = page.read_text(encoding="utf-8")
+    text = re.sub(r"^(```|\$\$).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
+    blocks = re.sub(r"`[^`\n]+`|\$[^$]+\$", "", text).split("\n\n")
+    shown = [block for block in blocks if SCORE.search(block) and not block.startswith("    ")]
+    if page.relative_to(ROOT / "docs").as_posix() in WHOLLY_CHECKED:
+        assert WHOLLY_CHECKED[page.relative_to(ROOT / "docs").as_posix()] in text
+        return
+    assert [block for block in shown if not MARK.search(block) and ".csv)" not in block] == []
+    if any(MARK.search(block) for block in shown):
+        assert re.search(r"[†‡].*not? (?:runs? )?on file|[†‡].*\(\[both\]", " ".join(text.split()))
+
+
+def test_the_table_of_consensuses_is_that_of_the_runs():
+    runs, made, losses = (
+        pd.read_csv(ROOT / f"docs/results/{name}.csv") for name in ("digits", "digits_consensus", "dcan_losses")
+    )
+    page = (ROOT / "docs/consensus.md").read_text(encoding="utf-8")
+    names = {
+        "NMM-EM": "neural_mixture",
+        "NMM-EM, literal": "neural_mixture_literal",
+        "DCAN": "dcan",
+        "DCAN, literal": "dcan_literal",
+        "Gaussian mixture": "gmm",
+        "k-means": "kmeans",
+    }
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    rows = {name: cells for name, *cells in table}
+    for shown, name in names.items():
+        whole = made.loc[made["method"] == f"{name} (consensus of 10)", "acc"].item()
+        assert rows[shown][0] == short(runs.loc[runs["method"] == name, "acc"].mean())
+        assert rows[shown][2] == short(whole)
+    digits = losses[losses["env"] == "digits"]
+    for shown, loss in (("adversarial", "adversarial"), ("Gaussian KL", "gaussian_kl"), ("Euclidean", "euclidean")):
+        of_loss = digits[digits["variant"] == f"loss={loss}"]
+        mean, whole = (of_loss.loc[of_loss["consensus_of"].isna() == single, "acc"] for single in (True, False))
+        assert rows[f"DCAN, no start, {shown} †"][0] == short(mean.mean())
+        assert rows[f"DCAN, no start, {shown} †"][2] == short(whole.item())
+
+
 def test_the_sentences_about_the_choice_and_the_literal_readings_are_those_of_the_runs():
     runs = pd.read_csv(ROOT / "docs/results/digits.csv")
     text = " ".join(RESULTS.split())
