@@ -388,6 +388,14 @@ class TestReport:
         assert ("Converged." in page) is converged
         assert ("Not converged: more epochs may raise it further." in page) is not converged
 
+    @pytest.mark.parametrize(("share", "converged"), [(0.53, False), (0.9, True)])
+    def test_a_flat_end_far_below_the_bound_is_not_called_converged(self, share, converged):
+        metrics = {"log_likelihood_rise": -0.0001, "log_likelihood_share": share, "n_occupied": 2}
+        page = report_of(np.arange(12) % 2, no_labels(12), 2, metrics=metrics)
+        assert ("Converged." in page) is converged
+        assert ("Flat, but far below its bound" in page) is not converged
+        assert "-0.000" not in page
+
     def test_without_a_rise_nothing_is_said_of_convergence(self, labelled):
         assert "onverged" not in labelled
 

@@ -36,6 +36,8 @@ MAX_MEMBERS = 1600
 
 # Nats that the last tenth of the epochs may gain where training is called converged: twice the epochs then gain less.
 _CONVERGED = 0.01
+# Share of the bound below which a flat end is no sign that training was long enough.
+_NEAR_BOUND = 0.75
 
 
 def write_report(
@@ -214,7 +216,7 @@ def _metric_rows(
     """Label, value and explanation of each metric, in the order given."""
     extra = {
         "n_occupied": f" {n_clusters} were {'suggested' if is_suggested else 'asked for'}.",
-        "log_likelihood_rise": f" {_describe_convergence(metrics.get('log_likelihood_rise', 0.0))}",
+        "log_likelihood_rise": f" {_describe_convergence(metrics)}",
         "log_likelihood": f" A mixture over two views cannot exceed {bound(n_clusters, pair_noise):.3f}.",
     }
     rows = []
@@ -224,8 +226,12 @@ def _metric_rows(
     return rows
 
 
-def _describe_convergence(rise: float) -> str:
-    return "Converged." if rise <= _CONVERGED else "Not converged: more epochs may raise it further."
+def _describe_convergence(metrics: Mapping[str, float]) -> str:
+    if metrics.get("log_likelihood_rise", 0.0) > _CONVERGED:
+        return "Not converged: more epochs may raise it further."
+    if metrics.get("log_likelihood_share", 1.0) < _NEAR_BOUND:
+        return "Flat, but far below its bound: so ends a short training, too, whose learning rate has run out."
+    return "Converged."
 
 
 def fixed_noise(options: Mapping[str, Any]) -> float:

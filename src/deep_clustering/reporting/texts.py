@@ -274,4 +274,4 @@ def format_number(value: float | int | None) -> str:
         return "\N{EN DASH}"
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
-    return f"{value:.3f}"
+    return f"{value:z.3f}"
