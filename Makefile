@@ -13,7 +13,7 @@ WORKERS ?= 2
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types results picture tutorial wheel docs gallery audit viz viz-build ui clean help
+.PHONY: run test lint types results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -73,6 +73,12 @@ results: $(VENV)/run.ok ## Run every seed of the README's table anew, and write 
 picture: $(VENV)/run.ok ## Draw the picture of the README from a run of DCAN
 	@$(BIN)/kedro run --pipelines=dcan --env=digits
 	@$(BIN)/python docs/pictures.py data docs/clusters
+
+commands: $(VENV)/run.ok ## Run every command of README and documentation in a fresh checkout, on stand-ins
+	@rm -rf build/commands
+	@git clone --quiet . build/commands
+	@ln -s $(CURDIR)/$(VENV) build/commands/$(VENV)
+	@$(BIN)/python docs/commands.py build/commands
 
 tutorial: $(VENV)/run.ok ## Type the commands of the tutorial in a fresh checkout, and put what they print into the page
 	@rm -rf build/tutorial

@@ -2,9 +2,9 @@
 
     git clone . FOLDER && python docs/commands.py FOLDER [WORD ...]
 
-FOLDER needs an environment: `FOLDER/.venv`, or a program `kedro` on the path. Neural methods train two epochs there, since
-the question is whether a command works. WORDs choose the commands that hold one of them. What is not run is printed with
-its reason; the exit status says whether all that ran ended as the page has it.
+FOLDER needs an environment: `FOLDER/.venv`, or a program `kedro` on the path. Neural methods train two epochs there,
+since the question is whether a command works. WORDs choose the commands that hold one of them. What is not run is
+printed with its reason; the exit status says whether all that ran ended as the page has it.
 """
 
 import csv
@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -82,7 +83,7 @@ def shorten(checkout: Path) -> None:
     """Let the neural methods train two epochs."""
     for path in (checkout / "conf/base").glob("parameters*.yml"):
         text = path.read_text(encoding="utf-8")
-        path.write_text(re.sub(r"(?m)^(\s+epochs:) \d+", r"\1 2", text), encoding="utf-8")
+        path.write_text(re.sub(r"(?m)^(  epochs:) \d+\b(?!\.)", r"\1 2", text), encoding="utf-8")
 
 
 class Shell:
@@ -148,15 +149,15 @@ def main(checkout: Path, words: list[str]) -> int:
     chosen = [line for line in commands(checkout) if not words or any(word in line for word in words)]
     for line in [*BEFOREHAND, *chosen]:
         if reason := next((reason for pattern, reason in NOT_RUN.items() if re.search(pattern, line)), None):
-            print(f"not run        {line}: {reason}", flush=True)
+            click.echo(f"not run        {line}: {reason}")
             continue
         started = time.monotonic()
         status, printed = shell.run(shell.prepare(line))
         is_right = (status == 0) != (line in WRONG)
         failed += not is_right
-        print(f"{'ok' if is_right else 'FAILED':6} {time.monotonic() - started:5.0f} s {line}", flush=True)
+        click.echo(f"{'ok' if is_right else 'FAILED':6} {time.monotonic() - started:5.0f} s {line}")
         if not is_right:
-            print("    " + "\n    ".join(printed.splitlines()[-15:]), flush=True)
+            click.echo("    " + "\n    ".join(printed.splitlines()[-15:]))
     return failed
 
 
