@@ -1,11 +1,11 @@
-"""DCAN and NMM-EM beside ClustPy's DEC and DCN: processor seconds and ACC on the same rows, one thread each.
+"""Methods of this project beside ClustPy's: processor seconds and ACC on the same rows, one thread each.
 
     pip install clustpy
-    OMP_NUM_THREADS=1 python benchmarks/against_clustpy.py [--seeds 1] [--only DEC DCAN]
+    OMP_NUM_THREADS=1 python benchmarks/against_clustpy.py [--seeds 1] [--only DEC "DEC (ClustPy)"]
     OMP_NUM_THREADS=1 python benchmarks/against_clustpy.py --mnist FOLDER
 
 The rows are the embedded digits, or with --mnist the 10,000 test images of the idx files in a folder as 14 x 14 pixels,
-scaled to [0, 1]. DEC and DCN get them flattened and keep their default options; the methods of this project have the
+scaled to [0, 1]. ClustPy's methods get them flattened and keep their default options; those of this project have the
 options of the environment, and "DCAN, small" has two layers of 500 and Ward's partition as its start instead of
 convolutions and a t-SNE map. Each seed runs all of them by turns.
 """
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from clustpy.deep import DCN, DEC
+from clustpy.deep import AEC, DCN, DEC, IDEC, VaDE
 from kedro.config import OmegaConfigLoader
 from sklearn.datasets import load_digits
 
@@ -43,12 +43,20 @@ def competitors(images: np.ndarray, env: str) -> dict[str, Callable[[int], np.nd
     def theirs(kind: type) -> Callable[[int], np.ndarray]:
         return lambda seed: kind(n_clusters=N_CLUSTERS, random_state=seed, device="cpu").fit(rows).labels_
 
-    # As DEC and DCN: fully connected, on the pixels as they are.
+    # As ClustPy's: fully connected, on the pixels as they are.
     mlp = {"kind": "mlp", "hidden": [500, 500]}
     ward = {"kind": "ward", "hold": 0.25, "max_rows": 10_000}
     return {
-        "DEC": theirs(DEC),
-        "DCN": theirs(DCN),
+        "AEC (ClustPy)": theirs(AEC),
+        "ABC": ours("autoencoder"),
+        "DEC (ClustPy)": theirs(DEC),
+        "DEC": ours("dec"),
+        "IDEC (ClustPy)": theirs(IDEC),
+        "IDEC": ours("idec"),
+        "DCN (ClustPy)": theirs(DCN),
+        "DCN": ours("dcn"),
+        "VaDE (ClustPy)": theirs(VaDE),
+        "VaDE": ours("vade"),
         "DCAN": ours("dcan"),
         "DCAN, small": ours("dcan", start=ward, encoder=mlp, views={**conf["parameters"]["dcan"]["views"], "size": 0}),
         "NMM-EM": ours("neural_mixture"),
@@ -88,7 +96,7 @@ def main() -> None:
             accuracies.setdefault(name, []).append(accuracy(table))
     for name, values in seconds.items():
         listed = " ".join(f"{value:.3f}" for value in accuracies[name])
-        print(f"{name:14s} {np.mean(values):7.1f} CPU s   ACC {np.mean(accuracies[name]):.3f} ({listed})")
+        print(f"{name:15s} {np.mean(values):7.1f} CPU s   ACC {np.mean(accuracies[name]):.3f} ({listed})")
 
 
 if __name__ == "__main__":

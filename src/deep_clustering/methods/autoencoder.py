@@ -55,7 +55,6 @@ class AutoencoderClustering(Autoencoding):
     """Autoencoder-based clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "autoencoder"
-    shown: ClassVar = ("reconstruction", "clustering")
 
     pull: Annotated[float, Ge(0)]
     """lambda of (1); 0 leaves an autoencoder whose centres follow its latents."""

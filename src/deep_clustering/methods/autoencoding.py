@@ -25,14 +25,14 @@ from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks
 
 # Rows at a time in the distances, so that (n, n_clusters, latent_dim) never stands in memory whole.
-_CHUNK = 2048
+CHUNK = 2048
 # Where squares overflow no cluster is nearer than another: equal shares, and no NaN.
 FARTHEST = 1e38
 
 
 def squared_distances(latent: Tensor, centroids: Tensor) -> Tensor:
     """|z_i - m_k|^2, shape (n, n_clusters); at most a number that single precision holds."""
-    parts = [(part.unsqueeze(1) - centroids).square().sum(dim=2) for part in latent.split(_CHUNK)]
+    parts = [(part.unsqueeze(1) - centroids).square().sum(dim=2) for part in latent.split(CHUNK)]
     return torch.cat(parts).clamp_max(FARTHEST)
 
 
@@ -60,6 +60,7 @@ class Autoencoding(Estimator):
     """A method on an autoencoder."""
 
     label_free_score: ClassVar[tuple[str, str]] = ("within_share", "min")
+    shown: ClassVar[tuple[str, ...]] = ("reconstruction", "clustering")
 
     latent_dim: Annotated[int, Ge(1)]
     """Size of the latent."""

@@ -65,7 +65,6 @@ class DCN(Autoencoding):
     """Deep clustering network; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcn"
-    shown: ClassVar = ("reconstruction", "clustering")
 
     pull: Annotated[float, Ge(0)]
     """lambda of (1)."""

@@ -67,7 +67,6 @@ class DEC(Autoencoding):
     """Deep embedded clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dec"
-    shown: ClassVar = ("reconstruction", "clustering")
 
     def log_joint(self, latent: Tensor) -> Tensor:
         """Log q of (1), up to a constant of the row."""

@@ -43,7 +43,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.checks import check_rows
-from deep_clustering.methods.autoencoding import FARTHEST, Autoencoding, AutoencodingSteps
+from deep_clustering.methods.autoencoding import CHUNK, FARTHEST, Autoencoding, AutoencodingSteps
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described
 from deep_clustering.training.history import History
@@ -55,8 +55,6 @@ from deep_clustering.training.rows import Rows, describe_in_chunks
 _LOG_VARIANCE = 10.0
 # Least variance of the first mixture, as a share of the latents' (V3).
 _FLOOR = 1e-3
-# Rows at a time in the distances.
-_CHUNK = 2048
 
 
 class Mixture(nn.Module):
@@ -82,7 +80,7 @@ class Mixture(nn.Module):
         log_variances = self.bounded()
         parts = [
             ((part.unsqueeze(1) - self.means).square() * (-log_variances).exp()).sum(dim=2)
-            for part in latent.split(_CHUNK)
+            for part in latent.split(CHUNK)
         ]
         normaliser = (log_variances + math.log(2 * math.pi)).sum(dim=1)
         return (self.log_weights() - (torch.cat(parts) + normaliser) / 2).clamp_min(-FARTHEST)
@@ -117,7 +115,6 @@ class VaDE(Autoencoding):
 
     name: ClassVar = "vade"
     label_free_score: ClassVar[tuple[str, str]] = ("elbo", "max")
-    shown: ClassVar = ("reconstruction", "clustering")
 
     likelihood: Literal["bernoulli", "gaussian"]
     """Of a row given its latent: bernoulli (4) for rows in [0, 1], gaussian (5) for any."""
