@@ -176,8 +176,13 @@ def test_the_first_page_links_to_every_page_and_every_link_leads_somewhere():
     links = {link.partition("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", README) if "://" not in link}
     assert [link for link in links if not (ROOT / link).exists()] == []
     pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").rglob("*.md")}
-    themes = {page for page in pages if page.startswith("docs/experiments/") and not page.endswith("index.md")}
-    assert pages - themes <= links  # the overview of the experiments links to its pages
+    of_overviews = {
+        page
+        for folder in ("docs/experiments/", "docs/methods/")
+        for page in pages
+        if page.startswith(folder) and f"]({page.removeprefix(folder)}" in (ROOT / folder / "index.md").read_text()
+    }
+    assert pages - of_overviews <= links
 
 
 def test_the_python_of_the_first_page_runs(monkeypatch):
@@ -202,7 +207,7 @@ def test_the_python_of_the_first_page_runs(monkeypatch):
     with pytest.raises(ValueError, match="did you mean 'epochs'"):
         whole("dcan", epoch=1)
     with pytest.raises(ValueError, match="did you mean 'dcan'"):
-        whole("dcn")
+        whole("dcam")
 
 
 def test_the_pictures_of_the_first_page_are_small():

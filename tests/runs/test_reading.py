@@ -257,7 +257,7 @@ def test_json_holds_the_scores_and_no_parameters(several):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--method=dcn"], r"--method: unknown method 'dcn' \(did you mean 'dcan'\?\)"),
+        (["--method=dcam"], r"--method: unknown method 'dcam' \(did you mean 'dcan'\?\)"),
         (["--status=finish"], r"--status: unknown status 'finish' \(did you mean 'finished'\?\)"),
         (["--data-set=mnis"], r"--data-set: no tracked run is on 'mnis' \(did you mean 'mnist'\?\)"),
     ],
