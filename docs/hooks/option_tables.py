@@ -14,6 +14,7 @@ from kedro.config import OmegaConfigLoader
 
 from deep_clustering.data.sources.loading import SOURCES
 from deep_clustering.methods import METHODS
+from deep_clustering.methods.trunk import Trunk
 from deep_clustering.pipelines.parameters import option_schemas
 from deep_clustering.runs.tracking.hook import TrackingOptions
 from deep_clustering.settings import CONFIG_LOADER_ARGS
@@ -91,7 +92,7 @@ def all_options(conf: Path) -> str:
 def _schemas() -> dict[str, type]:
     """The class of each group of options: methods, then the pipelines', then tracking."""
     methods = {name: _load(place) for name, place in METHODS.items()}
-    return {**methods, **option_schemas(), "tracking": TrackingOptions}
+    return {**methods, **option_schemas(), "trunk": Trunk, "tracking": TrackingOptions}
 
 
 def load_base(conf: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from scipy import sparse
 
 from deep_clustering.datasets import ModelDataset
 from deep_clustering.methods import METHODS, Clusterer, is_curve, load_method, make_method, save_method
-from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS
+from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS, STAGED
 from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
@@ -100,7 +100,7 @@ def outputs(estimator: Clusterer, features: np.ndarray) -> list[np.ndarray]:
 def test_every_method_has_its_options_in_the_parameters(parameters, method_names):
     blocks = {name: value for name, value in parameters.items() if isinstance(value, dict)}
     configured = {name: block["method"] for name, block in blocks.items() if "method" in block}
-    assert set(configured) == {*method_names, *NAMED_CONFIGURATIONS}
+    assert set(configured) == {*method_names, *NAMED_CONFIGURATIONS, *STAGED}
     assert all(configured[name] == name for name in method_names)
 
 

@@ -16,6 +16,7 @@ from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.fitting import make_data
 from deep_clustering.training.streams import derived_seed
+from still_views import PLAIN_PHOTO
 from waits import Waits
 
 DENSITIES = ("exponential", "sigmoid")
@@ -337,7 +338,7 @@ def test_loss_of_each_reading_is_its_equation(tiny_options, blobs, objective):
         "single_and_consistency": em(log_a) + em(log_b) + 0.3 * consistency,
     }[objective]
     responsibilities = e_step(log_a + log_b, estimator.log_mixing_weights_)[0]
-    assert float(training._loss(log_a, log_b, responsibilities)) == pytest.approx(expected)
+    assert float(training._loss([log_a, log_b], log_a + log_b, responsibilities)) == pytest.approx(expected)
 
 
 # The start
@@ -519,7 +520,10 @@ INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [8, 4], "temperature"
 VICREG = {"kind": "vicreg", "weight": 1.0, "projection": [8], "invariance": 25.0, "variance": 25.0, "covariance": 1.0}
 
 
-@pytest.mark.parametrize("representation", [INFONCE, VICREG], ids=lambda options: options["kind"])
+BYOL = {"kind": "byol", "weight": 1.0, "projection": [8, 4], "prediction": [8, 4], "momentum": 0.9}
+
+
+@pytest.mark.parametrize("representation", [INFONCE, VICREG, BYOL], ids=lambda options: options["kind"])
 def test_representation_learning_shapes_the_trunk_and_is_noted(tiny_options, blobs, representation):
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=4)
     alone = make_method(options).fit(blobs)
@@ -543,7 +547,8 @@ def test_representation_learning_of_weight_zero_is_none(tiny_options, blobs):
 def test_the_loss_of_the_representation_is_that_of_the_projections_times_its_weight(tiny_options, blobs, monkeypatch):
     seen = []
 
-    def fixed(_, projections):
+    def fixed(_, projections, targets):
+        assert targets is None
         seen.append(projections.shape)
         return projections.sum() * 0 + 2.0
 
@@ -553,6 +558,77 @@ def test_the_loss_of_the_representation_is_that_of_the_projections_times_its_wei
     history = make_method(options).fit(blobs).history_
     assert set(seen) == {(2 * options["batch_size"], 4)}
     np.testing.assert_array_equal(history["representation_loss"], [3.0])
+
+
+# An average of the network, and more than two views
+
+CROPS = PLAIN_PHOTO | {"kind": "photo_crops", "crop": 0.6, "small_views": 2, "small_size": 6, "small_crop": 0.3}
+RESNET = {"kind": "resnet", "blocks": [1, 1], "width": 4, "stem_stride": 1}
+
+
+def e_and_m_steps(monkeypatch):
+    """Lists that fill with what E-steps and M-steps were given, and with what E-steps gave."""
+    e_steps, m_steps, given = [], [], []
+
+    def seen(*args):
+        e_steps.append(args)
+        given.append(e_step(*args))
+        return given[-1]
+
+    monkeypatch.setattr(neural_mixture, "e_step", seen)
+    monkeypatch.setattr(neural_mixture, "m_step_loss", lambda *args: m_steps.append(args) or m_step_loss(*args))
+    return e_steps, m_steps, given
+
+
+def test_of_more_views_the_joint_density_is_the_product_of_all(tiny_options, digits, monkeypatch):
+    """Equation (11); what is noted is the likelihood of the first two."""
+    densities = []
+    monkeypatch.setattr(
+        neural_mixture,
+        "log_relative_density",
+        lambda *args: densities.append(log_relative_density(*args)) or densities[-1],
+    )
+    e_steps, m_steps, given = e_and_m_steps(monkeypatch)
+    options = tiny_options("neural_mixture", n_clusters=3, views=CROPS, encoder=RESNET, epochs=1, batch_size=200)
+    history = make_method(options).fit(digits).history_
+    assert [len(density) for density in densities[:4]] == [200] * 4
+    responsibilities, joint, _ = m_steps[0]
+    torch.testing.assert_close(joint, sum(densities[:4]))
+    torch.testing.assert_close(e_steps[0][0], joint.detach())
+    assert responsibilities is given[0][0]
+    torch.testing.assert_close(e_steps[1][0], (densities[0] + densities[1]).detach())
+    assert history["log_likelihood"][0] == pytest.approx(float(given[1][1].mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"objective": "single"}, "more than two of a row need objective = pair, got single"),
+        ({"encoder": {"kind": "conv", "channels": [4], "hidden": [8]}}, "crops of two sizes need encoder resnet"),
+    ],
+)
+def test_more_views_need_a_network_and_a_reading_that_take_them(tiny_options, changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_method(tiny_options("neural_mixture", **{"views": CROPS, "encoder": RESNET, **changes}))
+
+
+def test_a_teacher_does_the_e_step(tiny_options, blobs, monkeypatch):
+    e_steps, m_steps, given = e_and_m_steps(monkeypatch)
+    views = {"kind": "noise", "scale": 0.1}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, teacher_momentum=0.5, views=views, epochs=3)
+    estimator = make_method(options).fit(blobs)
+    own, by_teacher = e_steps[:2]
+    torch.testing.assert_close(own[0], by_teacher[0])  # it begins as a copy
+    assert not torch.equal(e_steps[2][0], e_steps[3][0])  # and follows
+    assert m_steps[1][0] is given[3][0]
+    assert "teacher" not in " ".join(estimator.get_arrays())
+
+
+def test_a_teacher_without_memory_is_the_network(tiny_options, blobs):
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3)
+    alone = make_method(options).fit(blobs)
+    taught = make_method(options | {"teacher_momentum": 1e-30}).fit(blobs)
+    np.testing.assert_allclose(taught.predict_proba(blobs), alone.predict_proba(blobs), atol=1e-4)
 
 
 # Linear heads on rows, with neighbours as views

@@ -12,7 +12,13 @@ from kedro.config import OmegaConfigLoader
 
 from deep_clustering.methods import METHODS
 from deep_clustering.pipeline_registry import register_pipelines
-from deep_clustering.pipelines.namespaces import COMPARED, NAMED_CONFIGURATIONS
+from deep_clustering.pipelines.namespaces import (
+    COMPARED,
+    HEADS_ON_TRUNK,
+    NAMED_CONFIGURATIONS,
+    SELF_LABELLED,
+    STAGED,
+)
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 from pipelines.small_project import ROOT
 
@@ -36,7 +42,8 @@ def test_an_environment_may_change_one_option_of_a_preset(tmp_path):
 
 
 def test_every_method_and_named_configuration_has_a_pipeline_and_nothing_else_does():
-    assert set(PIPELINES) == {*METHODS, *NAMED_CONFIGURATIONS, "__default__", "prepare", "compare", "predict"}
+    others = {"__default__", "prepare", "compare", "predict", "two_stage"}
+    assert set(PIPELINES) == {*METHODS, *NAMED_CONFIGURATIONS, *STAGED, *others}
 
 
 def test_the_default_pipeline_has_the_methods_that_the_configuration_names():
@@ -51,7 +58,7 @@ def test_a_named_configuration_is_its_methods_pipeline_under_another_name(name):
     assert {node.name for node in PIPELINES[name].nodes} == renamed
 
 
-@pytest.mark.parametrize("name", ["__default__", *METHODS, *NAMED_CONFIGURATIONS])
+@pytest.mark.parametrize("name", ["__default__", *METHODS, *NAMED_CONFIGURATIONS, *STAGED, "two_stage"])
 def test_nothing_behind_labels_trains_or_predicts(name):
     trained = PIPELINES[name].only_nodes_with_tags("train", "predict")
     behind = {node.name for node in PIPELINES[name].from_inputs("labels").nodes}
@@ -59,7 +66,7 @@ def test_nothing_behind_labels_trains_or_predicts(name):
     assert behind.isdisjoint(node.name for node in trained.nodes)
 
 
-@pytest.mark.parametrize("method", [*METHODS, *NAMED_CONFIGURATIONS])
+@pytest.mark.parametrize("method", [*METHODS, *NAMED_CONFIGURATIONS, *STAGED])
 def test_labels_reach_only_evaluation(method):
     readers = {node.name for node in PIPELINES[method].nodes if "labels" in node.inputs}
     assert readers == {f"evaluation.score_{method}", f"evaluation.project_{method}"}
@@ -81,9 +88,29 @@ def test_nodes_are_named_by_us(name):
         assert node._name, f"{node} has a generated name"
 
 
-def test_the_collapsed_picture_has_at_most_eight_boxes():
-    boxes = {node.namespace or node.name for node in PIPELINES["__default__"].nodes}
+@pytest.mark.parametrize("name", PIPELINES)
+def test_the_collapsed_picture_has_at_most_eight_boxes(name):
+    boxes = {node.namespace or node.name for node in PIPELINES[name].nodes}
     assert len(boxes) <= 8, boxes
+
+
+def test_two_stages_go_from_a_trunk_over_heads_back_to_the_whole_network():
+    pipeline = PIPELINES["two_stage"]
+    assert {node.namespace for node in pipeline.nodes} == {
+        "data",
+        "trunk",
+        *HEADS_ON_TRUNK,
+        SELF_LABELLED,
+        "evaluation",
+    }
+    reads = {node.name: set(node.inputs) for node in pipeline.nodes}
+    for head in HEADS_ON_TRUNK:
+        assert {"trunk_features", "trunk_neighbours"} <= reads[f"{head}.fit"]
+        assert "features" not in reads[f"{head}.fit"]
+        assert "trunk_preparation" in reads[f"{head}.bundle"]
+    assert {"features", "self_labelled.certain_rows", "trunk_model"} <= reads["self_labelled.fit"]
+    assert "preparation" in reads["self_labelled.bundle"]
+    assert "neural_mixture_on_trunk_assignments" in reads["self_labelled.choose_certain"]
 
 
 @pytest.mark.parametrize("name", PIPELINES)
@@ -102,17 +129,18 @@ def test_every_entry_is_versioned_and_has_a_layer():
         assert entry["metadata"]["kedro-viz"]["layer"] in LAYERS, name
 
 
-def test_layers_go_one_way():
+@pytest.mark.parametrize("pipeline", ["__default__", "two_stage"])
+def test_layers_go_one_way(pipeline):
     from kedro.io import DataCatalog
 
     catalog = DataCatalog.from_config(load("catalog"))
     layer = {
         name: LAYERS.index(catalog.get(name).metadata["kedro-viz"]["layer"])
-        for name in PIPELINES["__default__"].datasets()
+        for name in PIPELINES[pipeline].datasets()
         if not name.startswith("params:")
     }
     before = {name: set() for name in range(len(LAYERS))}
-    for node in PIPELINES["__default__"].nodes:
+    for node in PIPELINES[pipeline].nodes:
         for source in node.inputs:
             for target in node.outputs:
                 if source in layer and layer[source] != layer[target]:
@@ -120,7 +148,7 @@ def test_layers_go_one_way():
     assert list(TopologicalSorter(before).static_order()) == list(range(len(LAYERS)))
 
 
-@pytest.mark.parametrize("name", [*METHODS, *NAMED_CONFIGURATIONS])
+@pytest.mark.parametrize("name", [*METHODS, *NAMED_CONFIGURATIONS, *STAGED])
 def test_yaml_spells_out_exactly_the_fields(name):
     options = load("parameters")[name]
     module, _, cls = METHODS[options["method"]].partition(":")
@@ -131,10 +159,14 @@ def test_yaml_spells_out_exactly_the_fields(name):
 @pytest.mark.parametrize("env", sorted(path.name for path in (ROOT / "conf").iterdir() if path.is_dir()))
 def test_every_environment_builds_every_method(env):
     from deep_clustering.methods import make_method
+    from deep_clustering.methods.trunk import make_trunk
 
     parameters = load("parameters", env)
-    for name in (*METHODS, *NAMED_CONFIGURATIONS):
+    for name in (*METHODS, *NAMED_CONFIGURATIONS, *STAGED):
         make_method(parameters[name])
+    make_trunk(parameters["trunk"])
+    for name in ("encoder", "views"):
+        assert parameters["self_labelled"][name] == parameters["trunk"][name]
 
 
 @pytest.mark.parametrize("heavy", ["kedro", "mlflow"])

@@ -28,6 +28,10 @@ CPU = torch.device("cpu")
 KMEANS = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
 PHOTO = {"size": 8, "crop": 0.5, "flip": 0.5, "greyscale": 0.2}
 PHOTO |= {"kind": "photo"} | dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.1)
+PHOTO_CROPS = PHOTO | {"kind": "photo_crops", "small_views": 1, "small_size": 4, "small_crop": 0.3}
+RESNET = {"kind": "resnet", "blocks": [1, 1], "width": 4, "stem_stride": 1}
+INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [4], "temperature": 0.2}
+BYOL = {"kind": "byol", "weight": 1.0, "projection": [4], "prediction": [4], "momentum": 0.9}
 FLAT = ("temi", "turtle")
 PRETRAINED = ("autoencoder", "dec", "idec", "dcn", "vade")  # in two stages
 TRAININGS = [
@@ -35,9 +39,12 @@ TRAININGS = [
     ("neural_mixture", {"mixing": "learned", "start": KMEANS, "views": PHOTO}),
     ("neural_mixture", {"density": "sigmoid", "objective": "single_and_consistency", "mixing": "neutral"}),
     ("neural_mixture", {"n_clusters": {"min": 2, "max": 4}, "pair_noise": 0.1}),
-    ("neural_mixture", {"encoder": {"kind": "resnet", "blocks": [1, 1], "width": 4, "stem_stride": 1}}),
-    ("neural_mixture", {"representation": {"kind": "infonce", "weight": 1.0, "projection": [4], "temperature": 0.2}}),
+    ("neural_mixture", {"encoder": RESNET}),
+    ("neural_mixture", {"representation": INFONCE}),
+    ("neural_mixture", {"representation": BYOL, "teacher_momentum": 0.9}),
+    ("neural_mixture", {"views": PHOTO_CROPS, "encoder": RESNET, "representation": INFONCE}),
     ("dcan", {"start": KMEANS}),
+    ("dcan", {"representation": BYOL}),
     ("dcan", {"views": PHOTO, "conditioning": "none", "saturating": True}),
     ("dcan", {"loss": "euclidean", "optimiser": "sgd", "cross_view": False, "start": KMEANS}),
     ("dcan", {"loss": "gaussian_kl", "whitening": False}),

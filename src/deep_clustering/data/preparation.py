@@ -58,6 +58,8 @@ class Preparation:
     """Whether features are made of the texts themselves, and not of their terms."""
     reading: dict[str, Any] = field(default_factory=dict)
     """How the source was read, of the data card: what new files of its kind are read by."""
+    trunk: dict[str, Any] | None = None
+    """Options of the trunk that embeds the rows, whose weights are among the arrays; None without one."""
 
     @property
     def takes_texts(self) -> bool:
@@ -73,6 +75,10 @@ class Preparation:
         """Put together what `to_plain` gave and the arrays."""
         tuples = {name: tuple(plain[name]) for name in ("row_shape", "value_range", "terms")}
         return cls(**{"reads_texts": False, **plain, **tuples, "arrays": dict(arrays)})
+
+
+# What names of arrays begin with that are weights of a trunk.
+_OF_TRUNK = "trunk/"
 
 
 def prepare(
@@ -199,8 +205,60 @@ def has_no_terms(preparation: Preparation, rows: RowArray) -> np.ndarray:
     return np.asarray(n_values == 0)
 
 
+def embed_rows(
+    rows: np.ndarray, split: np.ndarray, preparation: Preparation, options: Mapping[str, Any], trunk: Mapping[str, Any]
+) -> tuple[np.ndarray, Preparation]:
+    """Prepared rows to those that a trunk makes of them, centred and of length one, and how samples become such rows.
+
+    Args:
+        rows: Shape (n, ...), float32.
+        split: What each row is for, shape (n,): the mean is that of the fitted rows.
+        preparation: How samples became these rows.
+        options: Of the trunk, see `deep_clustering.methods.trunk`.
+        trunk: Its arrays.
+
+    Returns:
+        rows: float32, shape (n, n_latent).
+        preparation: what was done in all.
+
+    Raises:
+        ValueError: if the rows were centred or scaled before, which is done once.
+    """
+    former = preparation.options["postprocess"]
+    if former != "none":
+        raise ValueError(f"features: rows of a trunk are postprocessed behind it, got postprocess '{former}'; set none")
+    embedded = _open_trunk(options, trunk)(rows)
+    arrays = fit_statistics(embedded, (split & FITTED) != 0, "centre_l2")
+    whole = replace(
+        preparation,
+        options={**preparation.options, "postprocess": "centre_l2"},
+        arrays={**preparation.arrays, **arrays, **{f"{_OF_TRUNK}{name}": array for name, array in trunk.items()}},
+        trunk=dict(options),
+    )
+    return postprocess_rows(embedded, arrays, "centre_l2"), whole
+
+
+def _open_trunk(options: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from prepared rows to embedded ones, on the device that this machine has."""
+    from deep_clustering.methods.trunk import make_trunk
+
+    return make_trunk({**options, "device": "auto"}).set_arrays(arrays).embed
+
+
 def open_eyes(preparation: Preparation, weights: str | None = None) -> Callable[[Any], RowArray]:
     """The function of `open_preparation` without what is last: its rows are not postprocessed yet."""
+    see = _open_first_eyes(preparation, weights)
+    if preparation.trunk is None:
+        return see
+    arrays = {
+        name.removeprefix(_OF_TRUNK): array for name, array in preparation.arrays.items() if name.startswith(_OF_TRUNK)
+    }
+    embed = _open_trunk(preparation.trunk, arrays)
+    return lambda samples: embed(see(samples))
+
+
+def _open_first_eyes(preparation: Preparation, weights: str | None) -> Callable[[Any], RowArray]:
+    """The function of `open_eyes` up to a trunk."""
     earlier = {**_LACKING, **preparation.options, "device": "auto"}
     options = build(FeatureOptions, earlier if weights is None else _moved(earlier, weights), "features")
     if options.backbone is not None:

@@ -49,11 +49,12 @@ _WITHOUT_EFFECT: dict[str, dict[str, Any]] = {
 
 # Options that are younger than 0.2.0, with the value that does what it did: for models that were saved without them.
 _YOUNGER: dict[str, dict[str, Any]] = {
-    "dcan": {"compile": "off"},
+    "dcan": {"compile": "off", "representation": {"kind": "none"}},
     "neural_mixture": {
         "compile": "off",
         "estimate_noise": False,
         "representation": {"kind": "none"},
+        "teacher_momentum": 0.0,
         "weight_prior": 0.0,
     },
 }

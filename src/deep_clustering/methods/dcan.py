@@ -53,6 +53,8 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D17 rows may have weights: the rows of an epoch, of the first queue and of the final clustering are a systematic
         sample in proportion to them, whose expected sums are the weighted ones. Starts, and the scores that
         trainings compare by, count each row once
+    D18 a loss of representation learning on projections of the input of the encoder's last layer may shape all but
+        that layer beside the game, which is played on the latent                                representation
 
 The functions behind the equations are in `game`, `whitening`, `latent_mixture`, `shared_information` and `failures`.
 """
@@ -94,7 +96,8 @@ from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import discriminator, load_module, make_encoder, module_arrays
 from deep_clustering.training.optimisers import Schedule, make_optimiser
-from deep_clustering.training.precision import autocast
+from deep_clustering.training.representations import make_representation
+from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import Rows, describe_in_chunks, index_batches, resolve_device
 from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import make_view
@@ -164,6 +167,8 @@ class DCAN(Describing):
     """Width of each hidden layer of the discriminator."""
     leaky_slope: Annotated[float, Ge(0), Le(1)]
     """Slope of its LeakyReLU below zero."""
+    representation: dict[str, Any]
+    """Loss of representation learning beside the game (D18): kind and its options."""
     views: dict[str, Any]
     """Random views: kind and its options."""
     encoder: dict[str, Any]
@@ -212,6 +217,7 @@ class DCAN(Describing):
             raise ValueError(
                 "loss: gaussian_kl needs clusters of some width, got instance_noise: 0; raise instance_noise"
             )
+        self.learned_representation = make_representation(self.representation)
         self.view, self.network, self.n_outputs = make_view(self.views), make_encoder(self.encoder), self.latent_dim
         self._start = make_start(self.start, _STARTS)
         check_drawn_rows(self._start, self.n_clusters)
@@ -259,12 +265,15 @@ class DCAN(Describing):
     def build(self, row_shape: tuple[int, ...]) -> None:
         """Make new networks for rows of a shape."""
         self.row_shape_ = tuple(row_shape)
-        encoder = self.network.build(self.view.output_shape(self.row_shape_), self.latent_dim)
-        self.networks_: dict[str, nn.Module] = {"encoder": encoder.to(self.device_)}
+        encoder = self.network.build(self.view.output_shape(self.row_shape_), self.latent_dim).to(self.device_)
+        self.networks_: dict[str, nn.Module] = {"encoder": encoder}
         if self.loss == "adversarial":
             n_judged = 1 if self.conditioning == "none" else self.n_clusters
             judge = discriminator(self.latent_dim, self.discriminator_hidden, n_judged, self.leaky_slope)
             self.networks_["discriminator"] = judge.to(self.device_)
+        last = encoder[-1]
+        assert isinstance(last, nn.Linear)
+        self.learning_ = Learning(self.learned_representation, encoder, last.in_features, self.device_)
 
     def training(self, data: Data) -> "_Training":
         """A training of the networks that were built."""
@@ -325,18 +334,18 @@ class _Training:
 
     def __init__(self, model: DCAN, data: Data) -> None:
         self._model, self._data = model, data
-        self.networks = model.networks_
-        self.network = self.networks["encoder"]
+        self.networks = model.networks_ | model.learning_.networks
+        self.network = model.learning_.network
         self.schedules: dict[str, Schedule] = {}
         rates = {"encoder": model.encoder_learning_rate, "discriminator": model.discriminator_learning_rate}
         if model.optimiser == "sgd":
             make = partial(make_optimiser, torch.optim.SGD, momentum=model.momentum)
         else:
             make = partial(make_optimiser, torch.optim.Adam, betas=(model.beta1, model.beta2))
-        self.optimisers = {
-            name: make(list(network.parameters()), rates[name], model.device_)
-            for name, network in self.networks.items()
-        }
+        trained = {name: list(network.parameters()) for name, network in model.networks_.items()}
+        if "projector" in self.networks:
+            trained["encoder"] += self.networks["projector"].parameters()
+        self.optimisers = {name: make(trained[name], rates[name], model.device_) for name in trained}
         self._watch = Watch(model.views["kind"], model.device_)
 
     @torch.no_grad()
@@ -348,7 +357,7 @@ class _Training:
         index = order[: (n_queue + 1) // 2]
         self.networks["encoder"].train()
         views = self._data.pairs(index.to(rows.place))
-        self._queue, correction = self._latent(views)  # newest first, (n_queue, latent_dim)
+        self._queue, correction, _ = self._latent(views)  # newest first, (n_queue, latent_dim)
         self._watch.see(views, torch.zeros_like(correction))
         self._watch.close_epoch(0)
         if not torch.isfinite(self._queue).all():
@@ -373,7 +382,7 @@ class _Training:
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One clustering step and one update of each network, on one encoder forward pass over both views."""
-        latent, correction = self._latent(views)  # (2B, latent_dim)
+        latent, correction, of_representation = self._latent(views)  # (2B, latent_dim)
         fixed = latent.detach()
         n_queue = len(self._queue)
         self._queue = torch.cat([fixed, self._queue])[:n_queue]
@@ -386,9 +395,9 @@ class _Training:
             assignments = held[index].repeat(2)  # D15
         loss, terms = self._loss(latent, assignments)
         self.optimisers["encoder"].zero_grad(set_to_none=True)
-        loss.backward()
+        (loss + sum(of_representation.values())).backward()
         self.optimisers["encoder"].step()
-        terms |= {
+        terms |= of_representation | {
             "loss_encoder": loss,
             "within_share": within_share(fixed, own, self._model.n_clusters),
             "agreement": (first == second).float().mean(),
@@ -398,15 +407,14 @@ class _Training:
         self._watch.see(views, correction)
         return terms
 
-    def _latent(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Latent of a training batch, whitened by its own statistics, and the correction that took."""
-        with autocast(self.precision, views.device):
-            codes = self.networks["encoder"](views)
+    def _latent(self, views: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """Latent of a training batch, whitened by its own statistics, the correction that took, and the loss of D18."""
+        codes, of_representation = self._model.learning_(views, None, self.precision)
         codes = codes.float()
         if not self._model.whitening:
-            return codes, torch.zeros((), device=codes.device)
+            return codes, torch.zeros((), device=codes.device), of_representation
         mean, factor, correction = whitening(codes, self._model.whitening_epsilon)
-        return whiten(codes, mean, factor), correction
+        return whiten(codes, mean, factor), correction, of_representation
 
     def _mixture_of(self, clusters: Tensor) -> LatentMixture:
         """The mixture of a partition of the queue."""

@@ -49,8 +49,8 @@ def head_sizes(n_clusters: int | Mapping[str, int], heads: int, mixing: str, sta
         needs.append(f"heads = 1 for each number, got {heads}")
     if mixing != "uniform":
         needs.append(f"mixing = uniform, got {mixing}")
-    if start_kind == "consensus":
-        needs.append("another start, as {kind: kmeans, n_init: 10, hold: 0.1}, got kind consensus")
+    if start_kind in ("consensus", "given"):
+        needs.append(f"another start, as {{kind: kmeans, n_init: 10, hold: 0.1}}, got kind {start_kind}")
     if needs:
         raise ValueError(f"n_clusters: a range needs {'; '.join(needs)}")
     return list(range(n_clusters["min"], n_clusters["max"] + 1))

@@ -37,6 +37,7 @@ Equations
     (9) pair noise           p(x, x') = (1 - e) sum_k pi_k f_k(x) f_k(x') + e: with probability e the two views have
         nothing in common, as a neighbour that is none; responsibilities then sum to less than one
     (10) its M-step          e = (1/B) sum_i (1 - sum_k gamma_ik), a moving average
+    (11) more views          p(x_1, .., x_V) = sum_k pi_k prod_v f_k(x_v), EM as above; for V = 2 it is (3)
 
 Readings of the paper (`objective`)
     pair                     (3) to (5): EM and consistency as one model; the default
@@ -76,6 +77,11 @@ Deviations from the paper, or choices where it is silent
     N19 rows may have weights: the rows of an epoch and those of the final normalisers are a systematic sample in
         proportion to them, whose expected sums are the weighted ones. Starts, and the likelihoods that heads and
         trainings compare by, count each row once
+    N20 an average of the network, which follows it, may do the E-step in its place             teacher_momentum
+    N21 a row may have further views of small parts, beside two (11); log-likelihoods that are noted, chosen by and
+        compared are those of the first two                                                     views
+    N22 the network may begin with the trunk of another, and a partition that was found there may be held for the rows
+        that it is most certain of: those are observed, and of the others EM finds the cluster  start
 
 The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`.
 """
@@ -83,11 +89,13 @@ The functions behind the equations are in `pair_mixture`, what several heads nee
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
 import torch
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows, count_distinct
@@ -118,9 +126,12 @@ from deep_clustering.methods.pair_mixture import (
 from deep_clustering.methods.partitions import check_neighbours, find_partitions
 from deep_clustering.methods.starts import (
     STARTS,
+    Given,
+    GivenStart,
     NoStart,
     Overclustering,
     check_drawn_rows,
+    check_given,
     epochs_before,
     fit_before,
     held_epochs,
@@ -128,6 +139,7 @@ from deep_clustering.methods.starts import (
     origins,
 )
 from deep_clustering.options import check_fields
+from deep_clustering.training.averaging import Averaged
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
 from deep_clustering.training.fitting import fit, make_data
@@ -136,10 +148,11 @@ from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import MLP, load_module, make_encoder, module_arrays
 from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
 from deep_clustering.training.precision import autocast
-from deep_clustering.training.representations import WithProjector, make_representation
+from deep_clustering.training.representations import make_representation
+from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
 from deep_clustering.training.streams import seeded, stream
-from deep_clustering.training.views import make_view
+from deep_clustering.training.views import check_sizes, make_view
 
 # What is learned for each cluster of each head besides the last layer.
 _OF_HEADS = ("log_mixing_weights_", "score_mean_", "score_std_", "log_normaliser_")
@@ -184,6 +197,8 @@ class NeuralMixture(Describing):
     """Clusters of one more head beside them (N16), which is never kept; 0 for none."""
     representation: dict[str, Any]
     """Loss of representation learning beside the mixture (N17): kind and its options."""
+    teacher_momentum: Annotated[float, Ge(0), Lt(1)]
+    """Of the average of the network that does the E-step (N20); 0: the network does it itself."""
     start: dict[str, Any]
     """Partition held for the first epochs (N12): kind and its options."""
     restarts: Annotated[int, Ge(1)]
@@ -214,9 +229,13 @@ class NeuralMixture(Describing):
         if self.auxiliary_clusters and self.mixing != "uniform":
             raise ValueError(f"auxiliary_clusters: more than 0 needs mixing = uniform, got {self.mixing}")
         self._start = make_start(self.start, tuple(STARTS))
+        self.given_: Given | None = None
         self.candidates = head_sizes(self.n_clusters, self.heads, self.mixing, str(self.start["kind"]))
         self.sizes = self.candidates + [self.auxiliary_clusters] * (self.auxiliary_clusters > 0)
-        self.view, self.network = make_view(self.views), make_encoder(self.encoder)
+        self.view, self.network = make_view(self.views, takes_small=True), make_encoder(self.encoder)
+        check_sizes(self.view, self.encoder)
+        if self.view.n_small and self.objective != "pair":
+            raise ValueError(f"views: more than two of a row need objective = pair, got {self.objective}")
         self.n_outputs = len(self.sizes) * max(self.sizes)
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
@@ -231,6 +250,7 @@ class NeuralMixture(Describing):
         neighbours: np.ndarray | None = None,
         checkpoints: Checkpoints | None = None,
         weights: np.ndarray | None = None,
+        given: Given | None = None,
     ) -> Self:
         """Train on the rows by batch-wise EM.
 
@@ -239,12 +259,13 @@ class NeuralMixture(Describing):
             neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
             checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
             weights: How much each row counts, shape (n_samples,), above 0; batches are drawn in proportion.
+            given: The trunk and the partition of a start of kind given (N22).
 
         Returns:
             The fitted estimator.
 
         Raises:
-            ValueError: if the features, the device or a checkpoint cannot be used.
+            ValueError: if the features, what is given, the device or a checkpoint cannot be used.
             FloatingPointError: if a term of the loss stops being finite.
         """
         width = max(self.sizes)
@@ -256,20 +277,20 @@ class NeuralMixture(Describing):
                 f"neural_mixture: {option} must be at most batch_size, got {width} for batches of {n_batch}: a density "
                 "is normalised over a batch"
             )
-        self.device_ = resolve_device(self.device)
+        check_given(self._start, given, features.shape[0], max(self.candidates))
+        self.given_, self.device_ = given, resolve_device(self.device)
         self.history_ = fit(self, features, neighbours, checkpoints, weights).arrays()
         return self
 
     def build(self, row_shape: tuple[int, ...]) -> None:
-        """Make a new network and uniform mixing weights for rows of a shape, and a projector if there is to be one."""
+        """Make a new network and uniform mixing weights for rows of a shape, and what is to stand beside it."""
         self._build(row_shape, self.sizes)
         last = self.encoder_[-1]
         assert isinstance(last, nn.Linear)
-        self.networks_: dict[str, nn.Module] = {"encoder": self.encoder_}
-        self.network_: nn.Module = self.encoder_
-        if self.learned_representation.share:
-            self.networks_["projector"] = self.learned_representation.projector(last.in_features).to(self.device_)
-            self.network_ = WithProjector(self.encoder_, self.networks_["projector"])
+        if self.given_ is not None:
+            load_module("trunk", self.encoder_[:-1], self.given_.trunk)
+        self.learning_ = Learning(self.learned_representation, self.encoder_, last.in_features, self.device_)
+        self.networks_ = self.learning_.networks
 
     def _build(self, row_shape: tuple[int, ...], sizes: list[int]) -> None:
         """The same for heads of so many clusters, all as wide as the widest."""
@@ -314,6 +335,9 @@ class NeuralMixture(Describing):
             tried = fit_before(self._start, several, features, neighbours, checkpoints).history_
             candidates, scores = tried["candidate_assignments"], tried["candidate_scores"]
             partitions = self._start.find(features, neighbours, candidates, scores, sizes[0], self.heads, self.seed)
+        elif isinstance(self._start, GivenStart):
+            assert self.given_ is not None
+            partitions = self.given_.partition[:, None]
         else:
             partitions = find_partitions(self._start, features, neighbours, sizes, self.seed)
         if self.auxiliary_clusters:  # of which nothing is held
@@ -433,9 +457,10 @@ class _Training:
             # of the weights, and those of short rows so long that scores have no digits left.
             self._last_layer().bias.requires_grad_(False)
         learning_rate = model.learning_rate / self._row_length
+        trained = [network for network in model.networks_.values() if not isinstance(network, Averaged)]
         optimiser = make_optimiser(
             torch.optim.AdamW,
-            [parameter for network in model.networks_.values() for parameter in network.parameters()],
+            [parameter for network in trained for parameter in network.parameters()],
             learning_rate,
             model.device_,
             is_fused=False,
@@ -443,8 +468,11 @@ class _Training:
             weight_decay=model.weight_decay * self._row_length,  # AdamW multiplies it by the rate
         )
         n_steps = data.n_steps(model.batch_size, model.epochs)
-        self.networks = model.networks_
-        self.network = model.network_
+        self.networks = dict(model.networks_)
+        self.network = model.learning_.network
+        self._teacher: Averaged | None = None
+        if model.teacher_momentum:
+            self._teacher = self.networks["teacher"] = Averaged(model.encoder_, model.teacher_momentum)
         self.optimisers: dict[str, torch.optim.Optimizer] = {"encoder": optimiser}
         self.schedules: dict[str, Schedule] = {"encoder": OneCycle(optimiser, learning_rate, n_steps)}
         self._leading = torch.zeros(1, dtype=torch.int64, device=model.device_)  # the head that the history speaks of
@@ -464,18 +492,21 @@ class _Training:
         """All epochs are alike."""
         return 0
 
-    def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
-        """One E-step and M-step on two views of a batch."""
+    def step(self, views: Tensor, index: Tensor, held: Tensor | None, small: Tensor | None = None) -> dict[str, Tensor]:
+        """One E-step and M-step on the views of a batch."""
         model = self._model
-        outputs, of_representation = self._pass(views)
-        scores_a, scores_b = model.split(outputs.float()).chunk(2)
-        density_a = log_relative_density(scores_a, model.density, model.density_scale)
-        density_b = log_relative_density(scores_b, model.density, model.density_scale)
-        log_joint, log_pi = density_a + density_b, model.log_mixing_weights_
+        outputs, of_representation = model.learning_(views, small, self.precision)
+        densities = self._densities(outputs, 2 * len(outputs) // len(views))
+        (density_a, density_b), log_pi = densities[:2], model.log_mixing_weights_
+        log_joint = reduce(add, densities)
         log_responsibilities, of_pairs = e_step(log_joint.detach(), log_pi, model.noise_)
+        if small is not None:
+            of_pairs = e_step((density_a + density_b).detach(), log_pi, model.noise_)[1]
+        if self._teacher is not None:
+            log_responsibilities, _ = e_step(self._log_joint_of_teacher(views, small), log_pi, model.noise_)
         log_likelihood = of_pairs.mean(dim=0)
         if held is None:
-            loss = self._loss(density_a, density_b, log_responsibilities)
+            loss = self._loss(densities, log_joint, log_responsibilities)
         else:
             memberships = held[index]
             is_free = memberships.unsqueeze(-1) < 0  # (B, 1 or heads, 1)
@@ -503,14 +534,20 @@ class _Training:
         of_head = {name: term.index_select(0, self._leading).squeeze(0) for name, term in terms.items()}
         return of_head | of_representation
 
-    def _pass(self, views: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The network's outputs, and the weighted loss of representation learning if there is to be one (N17)."""
-        representation = self._model.learned_representation
+    def _densities(self, outputs: Tensor, n_views: int) -> list[Tensor]:
+        """Log density of each view, each normalised over its views of the batch, n_views of (B, heads, n_clusters)."""
+        model = self._model
+        scores = model.split(outputs.float()).chunk(n_views)
+        return [log_relative_density(of_view, model.density, model.density_scale) for of_view in scores]
+
+    def _log_joint_of_teacher(self, views: Tensor, small: Tensor | None) -> Tensor:
+        """What the average of the network makes of the same views (N20), shape (B, heads, n_clusters)."""
+        assert self._teacher is not None
+        self._teacher.follow()
+        parts = [views] if small is None else [views, small]
         with autocast(self.precision, views.device):
-            if not representation.share:
-                return self.network(views), {}
-            outputs, projections = self.network(views)
-        return outputs, {"representation_loss": representation.share * representation.loss(projections)}
+            outputs = torch.cat([self._teacher(part) for part in parts])
+        return reduce(add, self._densities(outputs, 2 * len(outputs) // len(views)))
 
     def _prior(self) -> Tensor | float:
         """Negative log prior of all heads' weights up to a constant, in nats (N18)."""
@@ -528,11 +565,12 @@ class _Training:
         width = max(self._model.sizes)
         return (partition.unsqueeze(-1) == torch.arange(width, device=partition.device)).float().log()
 
-    def _loss(self, density_a: Tensor, density_b: Tensor, log_responsibilities: Tensor) -> Tensor:
+    def _loss(self, densities: list[Tensor], log_joint: Tensor, log_responsibilities: Tensor) -> Tensor:
         """What the objective makes of a batch, shape (heads,), in nats."""
         objective, log_pi = self._model.objective, self._model.log_mixing_weights_
         if objective == "pair":
-            return m_step_loss(log_responsibilities, density_a + density_b, log_pi)
+            return m_step_loss(log_responsibilities, log_joint, log_pi)
+        density_a, density_b = densities
         own_a, own_b = e_step(density_a, log_pi)[0], e_step(density_b, log_pi)[0]
         single = m_step_loss(own_a, density_a, log_pi) + m_step_loss(own_b, density_b, log_pi)
         if objective == "single":

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -113,12 +113,48 @@ def keep_core(points: np.ndarray, partition: np.ndarray, share: float) -> np.nda
     Returns:
         The partition with -1 for the rows that are not kept, shape (n_samples,), int64.
     """
+    distances = np.zeros(len(points))
+    for cluster in np.unique(partition):
+        members = np.flatnonzero(partition == cluster)
+        distances[members] = np.square(points[members] - points[members].mean(axis=0)).sum(axis=1)
+    return most_certain(partition, -distances, share)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenStart:
+    """A partition that was found on the trunk of another network, with that trunk: see `methods.trunk`."""
+
+    core: Annotated[float, Ge(0.01), Le(1)]
+    """Share of each cluster's rows, those that are most certain, of which the partition is held."""
+    hold: Annotated[float, Ge(0), Le(1)]
+    """Share of the epochs in which it is held."""
+
+
+class Given(NamedTuple):
+    """What a start of kind given begins with."""
+
+    partition: np.ndarray
+    """Cluster of each row, shape (n_samples,), int64; -1: it is not held."""
+    trunk: Mapping[str, np.ndarray]
+    """Weights of all layers but the last, as `module_arrays` names them under "trunk"."""
+
+
+def most_certain(partition: np.ndarray, certainty: np.ndarray, share: float) -> np.ndarray:
+    """The partition of the rows of each cluster that are most certain.
+
+    Args:
+        partition: Cluster of each row, shape (n_samples,), int64.
+        certainty: The greater the surer, shape (n_samples,).
+        share: Share of each cluster's rows to keep; at least one row is kept.
+
+    Returns:
+        The partition with -1 for the rows that are not kept, shape (n_samples,), int64.
+    """
     kept = np.full_like(partition, -1)
     for cluster in np.unique(partition):
         members = np.flatnonzero(partition == cluster)
-        distances = np.square(points[members] - points[members].mean(axis=0)).sum(axis=1)
-        nearest = members[np.argsort(distances, kind="stable")[: max(1, round(share * len(members)))]]
-        kept[nearest] = cluster
+        surest = members[np.argsort(-certainty[members], kind="stable")[: max(1, round(share * len(members)))]]
+        kept[surest] = cluster
     return kept
 
 
@@ -127,9 +163,34 @@ STARTS: dict[str, type] = {
     **STARTS_OF_ROWS,
     "overclustering": Overclustering,
     "consensus": Consensus,
+    "given": GivenStart,
 }
 
-Start = NoStart | StartOfRows | Overclustering | Consensus
+Start = NoStart | StartOfRows | Overclustering | Consensus | GivenStart
+
+
+def check_given(start: Start, given: Given | None, n_samples: int, n_clusters: int) -> None:
+    """Refuse a start of kind given without what it begins with, or with what does not fit.
+
+    Args:
+        start: The options of the start.
+        given: What there is.
+        n_samples: Rows of the fit.
+        n_clusters: Clusters that are asked for.
+
+    Raises:
+        ValueError: if it is missing, is not wanted, or is of other rows or of more clusters.
+    """
+    if isinstance(start, GivenStart) != (given is not None):
+        found = "nothing" if given is None else "a partition"
+        raise ValueError(f"start: kind given, and no other, begins with a partition of its own, got {found}")
+    if given is None:
+        return
+    if given.partition.shape != (n_samples,) or given.partition.max() >= n_clusters:
+        raise ValueError(
+            f"start (given): expected clusters below {n_clusters} of {n_samples} rows, got "
+            f"{given.partition.max()} at most and shape {given.partition.shape}"
+        )
 
 
 def make_start(options: Mapping[str, Any], kinds: Sequence[str]) -> Start:

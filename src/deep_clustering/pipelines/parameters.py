@@ -197,6 +197,7 @@ def option_schemas() -> dict[str, type]:
         "ingestion": IngestionOptions,
         "features": FeatureOptions,
         "neighbours": NeighbourOptions,
+        "trunk_neighbours": NeighbourOptions,
         "checkpoints": CheckpointOptions,
         "clusters": ClusterOptions,
         "predictor": PredictorOptions,
@@ -225,11 +226,16 @@ def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
 
 def _check_method(name: str, options: Any) -> None:  # noqa: ANN401
     """Refuse options that no method can be made of, and a device that this machine does not have."""
-    from deep_clustering.methods import make_method
-
     if not isinstance(options, Mapping):
         raise ValueError(f"{name}: expected a mapping of options, got {options!r}")
-    make_method(options)
+    if name == "trunk":
+        from deep_clustering.methods.trunk import make_trunk
+
+        make_trunk(options)
+    else:
+        from deep_clustering.methods import make_method
+
+        make_method(options)
     if "device" in options:
         from deep_clustering.training.rows import resolve_device  # imports torch, as such a method has done already
 

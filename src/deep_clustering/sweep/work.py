@@ -12,6 +12,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
+from deep_clustering.pipelines.namespaces import options_of
 from deep_clustering.sweep.configuration import options_read
 from deep_clustering.sweep.folder import FAILED, FINISHED, write_json
 from deep_clustering.sweep.grid import OF_DATA
@@ -71,7 +72,9 @@ def run_cell(
         **cell,
         "status": FINISHED,
         **{name: scores[name] for name in ("data_set", "data_sha256", "protocol", "metrics", "cost", "collapsed")},
-        "parameters": options_read(Path(root), cell["env"], runtime_params, (pipeline, *OF_DATA, "evaluation")),
+        "parameters": options_read(
+            Path(root), cell["env"], runtime_params, (*options_of(pipeline), *OF_DATA, "evaluation")
+        ),
         **_describe_run(Path(root)),
         "wall_seconds": time.perf_counter() - started,
     }

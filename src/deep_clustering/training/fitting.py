@@ -209,4 +209,6 @@ def _identity(
     # A training may be continued on another device.
     options = {name: getattr(model, name) for name in model.__dataclass_fields__ if name not in ("device", "compile")}
     identity = identify(model.name, options, features, neighbours)
+    if (given := getattr(model, "given_", None)) is not None:
+        identity["given"] = [fingerprint(np.atleast_1d(array)) for array in (given.partition, *given.trunk.values())]
     return identity if weights is None else {**identity, "weights": fingerprint(weights)}

@@ -42,6 +42,10 @@ class Data:
         """Views of each row of a batch, those of a kind behind one another, (n_views batch, ...); see `Batch.place`."""
         return self.view.pair(self.rows, place, self.neighbours, self.generator)
 
+    def small(self, place: Tensor) -> Tensor | None:
+        """Further views of each row of a batch, see `View.small`."""
+        return self.view.small(self.rows, place, self.generator)
+
     def fresh_pairs(self, generator: torch.Generator) -> Iterator[Tensor]:
         """Views of every row from a stream of their own, in pieces."""
         for place in torch.arange(len(self.rows), device=self.rows.place).split(_FRESH_ROWS):
@@ -101,6 +105,8 @@ class Training(Protocol):
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """Learn from the views of each row of a batch.
+
+        Where views of more than two are taken, the further ones come as `small`, see `View.small`.
 
         Args:
             views: First views, then second views if there are two, shape (n_views batch, ...).
@@ -211,7 +217,10 @@ def _steps(training: Training, data: Data) -> CapturedSteps:
     """What runs the steps of a training."""
 
     def step(batch: Batch, held: Tensor | None) -> dict[str, Tensor]:
-        return training.step(data.pairs(batch.place), batch.index, held)
+        views = data.pairs(batch.place)
+        if not data.view.n_small:
+            return training.step(views, batch.index, held)
+        return training.step(views, batch.index, held, small=data.small(batch.place))  # type: ignore[call-arg]
 
     return CapturedSteps(step, training, data.generator, rows_are_near=data.rows.place == data.rows.device)
 

@@ -40,13 +40,13 @@ def test_each_environment_names_all_options_and_a_folder_of_its_own(env, tmp_pat
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("env", [*SHAPES, "cifar10_gpu"])
+@pytest.mark.parametrize("env", [*SHAPES, "cifar10_gpu", "cifar10_small", "cifar100_gpu", "stl10_gpu", "mnist_gpu"])
 @pytest.mark.parametrize("method", ["neural_mixture", "dcan"])
 def test_methods_fit_the_images(env, method):
     parameters = load(env)["parameters"]
     options, shape = parameters[method], SHAPES[parameters["ingestion"]["source"]["kind"]]
     make_method(options)
-    assert options["n_clusters"] == (20 if env == "cifar100" else 10)
+    assert options["n_clusters"] == (20 if env.startswith("cifar100") else 10)
     network = make_encoder(options["encoder"]).build(make_view(options["views"]).output_shape(shape), 10)
     assert network is not None
 

@@ -7,11 +7,14 @@ import pytest
 import torch
 
 from deep_clustering.training.representations import make_representation
+from deep_clustering.training.representations.byol import byol
 from deep_clustering.training.representations.infonce import info_nce
 from deep_clustering.training.representations.vicreg import vicreg
 
 INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [8, 4], "temperature": 0.2}
 VICREG = {"kind": "vicreg", "weight": 0.5, "projection": [6], "invariance": 25.0, "variance": 25.0, "covariance": 1.0}
+
+BYOL = {"kind": "byol", "weight": 1.0, "projection": [8, 4], "prediction": [6, 4], "momentum": 0.99}
 
 
 def projections(n: int, d: int, seed: int = 0) -> np.ndarray:
@@ -72,6 +75,20 @@ def test_vicreg_of_equal_projections_is_the_lack_of_variance():
     assert torch.isfinite(z.grad).all()
 
 
+@pytest.mark.parametrize("n", [1, 5])
+def test_byol_is_the_squared_distance_of_unit_vectors_of_both_directions(n):
+    p, t = projections(n, 4), projections(n, 4, seed=1)
+    unit = [v / math.sqrt(v @ v) for v in p], [v / math.sqrt(v @ v) for v in t]
+    per_row = [sum((unit[0][i] - unit[1][i + n]) ** 2) + sum((unit[0][i + n] - unit[1][i]) ** 2) for i in range(n)]
+    assert float(byol(torch.tensor(p), torch.tensor(t))) == pytest.approx(np.mean(per_row), rel=1e-5)
+
+
+def test_byol_is_least_where_each_view_foretells_the_other():
+    t = torch.tensor(projections(4, 3), dtype=torch.float32)
+    assert float(byol(3 * t.roll(4, 0), t)) == pytest.approx(0, abs=1e-5)
+    assert float(byol(-t.roll(4, 0), t)) == pytest.approx(8, abs=1e-5)
+
+
 def test_the_options_reach_the_loss_and_the_projector():
     z = torch.tensor(projections(5, 6), dtype=torch.float32)
     assert torch.equal(make_representation(INFONCE).loss(z), info_nce(z, 0.2))
@@ -80,6 +97,11 @@ def test_the_options_reach_the_loss_and_the_projector():
     assert make_representation(VICREG).projector(7)(torch.ones(3, 7)).shape == (3, 6)
     assert make_representation(VICREG).share == 0.5
     assert make_representation({"kind": "none"}).share == 0
+    assert make_representation(BYOL).target_momentum == 0.99
+    projector = make_representation(BYOL).projector(7)
+    assert projector(torch.ones(3, 7)).shape == (3, 4)
+    assert make_representation(BYOL).averaged_part(projector) is projector[0]
+    assert torch.equal(make_representation(BYOL).loss(z, 2 * z), byol(z, z))
 
 
 @pytest.mark.parametrize(
@@ -94,3 +116,15 @@ def test_the_options_reach_the_loss_and_the_projector():
 def test_wrong_options_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         make_representation(INFONCE | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"prediction": [6, 5]}, r"prediction must end in the 4 values of a projection, got \[6, 5\]"),
+        ({"momentum": 1.0}, "momentum"),
+    ],
+)
+def test_wrong_options_of_byol_are_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        make_representation(BYOL | changes)

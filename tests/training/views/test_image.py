@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from torch.nn import functional as F  # noqa: N812
 
+from deep_clustering.training.rows import Rows
 from deep_clustering.training.views import image as image_views
 from deep_clustering.training.views import make_view
-from deep_clustering.training.views.image import Affine, Photo
+from deep_clustering.training.views.image import Affine, Photo, PhotoCrops
 from still_views import PLAIN_PHOTO, STILL, affine, generator, photo
 
 PADDINGS = ("zeros", "reflection")
@@ -388,3 +389,48 @@ def test_affine_options_out_of_range_are_refused(options, message):
 def test_photo_options_out_of_range_are_refused(change, message):
     with pytest.raises(ValueError, match=rf"^views \(photo\): {message}"):
         make_view({"kind": "photo", **PLAIN_PHOTO | change})
+
+
+# More views of small parts
+
+CROPS = PLAIN_PHOTO | {"crop": 0.6, "small_views": 3, "small_size": 5, "small_crop": 0.2}
+
+
+def test_small_views_are_draws_of_all_rows_one_behind_the_other():
+    shades = torch.linspace(0, 1, 4).view(4, 1, 1, 1).expand(4, 3, 8, 8)
+    view = PhotoCrops(**CROPS)
+    found = view.small(Rows(shades.numpy(), torch.device("cpu")), torch.tensor([2, 0]), generator())
+    assert found.shape == (6, 3, 5, 5)
+    torch.testing.assert_close(found.mean(dim=(1, 2, 3)), torch.tensor([2 / 3, 0] * 3))
+    assert view.n_small == 3
+
+
+def test_small_views_show_parts_between_both_bounds():
+    """On a ramp from left to right, the range of a view's values is the side of its crop."""
+    ramp = ((torch.arange(40) + 0.5) / 40).expand(1, 1, 40, 40)
+    view = PhotoCrops(**CROPS | {"small_views": 300, "small_size": 20})
+    rows = Rows(ramp.numpy(), torch.device("cpu"))
+    small = view.small(rows, torch.tensor([0]), generator())
+    sides = (small[:, 0, 0, -1] - small[:, 0, 0, 0]) * 20 / 19
+    assert 0.2 - 1e-3 < float(sides.min()) < 0.23
+    assert 0.57 < float(sides.max()) < 0.6 + 1e-3
+    pair = view.pair(rows, torch.zeros(300, dtype=torch.int64), None, generator())
+    assert float((pair[:, 0, 0, -1] - pair[:, 0, 0, 0]).min()) * 40 / 39 > 0.6 - 1e-3
+
+
+def test_small_views_are_those_of_an_index_on_any_two_calls_of_one_seed():
+    rows = Rows(np.random.default_rng(0).random((3, 3, 8, 8), dtype=np.float32), torch.device("cpu"))
+    view = PhotoCrops(**CROPS | {"brightness": 0.4, "hue": 0.1})
+    first, second = (view.small(rows, torch.tensor([0, 2]), generator(5)) for _ in range(2))
+    assert torch.equal(first, second)
+
+
+def test_small_views_larger_than_the_others_are_refused():
+    with pytest.raises(ValueError, match=r"small_crop must be at most crop = 0\.6, got 0\.7"):
+        PhotoCrops(**CROPS | {"small_crop": 0.7})
+
+
+def test_a_method_of_two_views_refuses_more():
+    with pytest.raises(ValueError, match="kind 'photo_crops' has more than two views of a row"):
+        make_view({"kind": "photo_crops", **CROPS})
+    assert make_view({"kind": "photo_crops", **CROPS}, takes_small=True).n_small == 3

@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from deep_clustering.options import build_kind
-from deep_clustering.training.representations.base import NoRepresentation, Representation, WithProjector
+from deep_clustering.training.representations.base import NoRepresentation, Representation
+from deep_clustering.training.representations.byol import BYOL
 from deep_clustering.training.representations.infonce import InfoNCE
 from deep_clustering.training.representations.vicreg import VICReg
 
-__all__ = ["REPRESENTATIONS", "Representation", "WithProjector", "make_representation"]
+__all__ = ["REPRESENTATIONS", "Representation", "make_representation"]
 
 REPRESENTATIONS: dict[str, type[Representation]] = {
     "none": NoRepresentation,
     "infonce": InfoNCE,
+    "byol": BYOL,
     "vicreg": VICReg,
 }
 

@@ -26,12 +26,22 @@ class Representation(ABC):
     def projector(self, n_inputs: int) -> nn.Module:
         """The network from so many outputs of the trunk to projections."""
 
+    @property
+    def target_momentum(self) -> float:
+        """Of the moving average of trunk and projector whose projections are targets; 0: there are no targets."""
+        return 0.0
+
+    def averaged_part(self, projector: nn.Module) -> nn.Module:
+        """The part of a projector that makes targets."""
+        return projector
+
     @abstractmethod
-    def loss(self, projections: Tensor) -> Tensor:
+    def loss(self, projections: Tensor, targets: Tensor | None = None) -> Tensor:
         """The loss of a batch.
 
         Args:
             projections: Of first views, then of second views in the same order, shape (2n, d).
+            targets: Projections of the same views by the moving average, same shape, without a gradient; None without.
 
         Returns:
             Scalar.
@@ -48,7 +58,7 @@ class NoRepresentation(Representation):
         """None is wanted."""
         raise NotImplementedError
 
-    def loss(self, projections: Tensor) -> Tensor:
+    def loss(self, projections: Tensor, targets: Tensor | None = None) -> Tensor:
         """Nothing."""
         return projections.new_zeros(())
 
@@ -71,17 +81,3 @@ class ProjectedRepresentation(Representation):
         """Fully connected layers."""
         *hidden, n_outputs = self.projection
         return MLP(hidden=hidden).build((n_inputs,), n_outputs)
-
-
-class WithProjector(nn.Module):
-    """An encoder and a projector on the same trunk, in one pass; all of their layers stay those that were given."""
-
-    def __init__(self, encoder: nn.Sequential, projector: nn.Module) -> None:
-        """The encoder ends in a layer of its own, which the projector stands beside."""
-        super().__init__()
-        self.trunk, self.last, self.projector = encoder[:-1], encoder[-1], projector
-
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of the encoder and projections, each of shape (n, ...)."""
-        latent = self.trunk(views)
-        return self.last(latent), self.projector(latent)

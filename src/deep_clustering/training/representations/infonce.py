@@ -39,6 +39,6 @@ class InfoNCE(ProjectedRepresentation):
     temperature: Annotated[float, Ge(0.01)]
     """Of the softmax over the views of the batch."""
 
-    def loss(self, projections: Tensor) -> Tensor:
+    def loss(self, projections: Tensor, targets: Tensor | None = None) -> Tensor:
         """See `info_nce`."""
         return info_nce(projections, self.temperature)

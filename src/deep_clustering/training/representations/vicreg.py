@@ -55,6 +55,6 @@ class VICReg(ProjectedRepresentation):
     covariance: Annotated[float, Ge(0)]
     """Weight of the covariances between dimensions."""
 
-    def loss(self, projections: Tensor) -> Tensor:
+    def loss(self, projections: Tensor, targets: Tensor | None = None) -> Tensor:
         """See `vicreg`."""
         return vicreg(projections, self.invariance, self.variance, self.covariance)

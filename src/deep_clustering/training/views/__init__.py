@@ -9,15 +9,16 @@ from typing import Any
 
 from deep_clustering.options import build_kind
 from deep_clustering.training.views.base import View
-from deep_clustering.training.views.image import Affine, Photo
+from deep_clustering.training.views.image import Affine, Photo, PhotoCrops
 from deep_clustering.training.views.neighbour import Neighbours, neighbour_table
 from deep_clustering.training.views.vector import Dropout, Noise
 
-__all__ = ["VIEWS", "View", "make_view", "neighbour_table"]
+__all__ = ["VIEWS", "View", "check_sizes", "make_view", "neighbour_table"]
 
 VIEWS: dict[str, type[View]] = {
     "affine": Affine,
     "photo": Photo,
+    "photo_crops": PhotoCrops,
     "dropout": Dropout,
     "noise": Noise,
     "neighbours": Neighbours,
@@ -25,16 +26,39 @@ VIEWS: dict[str, type[View]] = {
 _DROPPED = {"radius_noise": "dropped in 0.3.0; use neighbours or noise"}
 
 
-def make_view(options: Mapping[str, Any]) -> View:
+def make_view(options: Mapping[str, Any], *, takes_small: bool = False) -> View:
     """Make a family of views from its options.
 
     Args:
         options: `kind` (a key of `VIEWS`) and the options of that kind.
+        takes_small: Whether the method takes more than two views of a row.
 
     Returns:
         The views.
 
     Raises:
-        ValueError: if the kind or an option is unknown, missing, dropped or out of range.
+        ValueError: if the kind or an option is unknown, missing, dropped or out of range, or the method takes no views
+            of that kind.
     """
-    return build_kind(VIEWS, options, "views", _DROPPED)
+    view = build_kind(VIEWS, options, "views", _DROPPED)
+    if view.n_small and not takes_small:
+        raise ValueError(
+            f"views: kind '{options['kind']}' has more than two views of a row, which this method does not take"
+        )
+    return view
+
+
+def check_sizes(view: View, encoder: Mapping[str, Any]) -> None:
+    """Refuse views of two sizes for a network that takes one.
+
+    Args:
+        view: The views.
+        encoder: Options of the network.
+
+    Raises:
+        ValueError: if the network is made for one size.
+    """
+    if view.n_small and encoder["kind"] != "resnet":
+        raise ValueError(
+            f"views: crops of two sizes need encoder resnet, which takes images of any size, got {encoder['kind']}"
+        )

@@ -41,6 +41,24 @@ class View(ABC):
             First views, then second views in the same order, shape (2n, ...).
         """
 
+    @property
+    def n_small(self) -> int:
+        """Further views of each row in training, beside the two of a pair."""
+        return 0
+
+    def small(self, rows: Rows, index: Tensor, generator: torch.Generator) -> Tensor | None:
+        """The further views of each row of an index batch.
+
+        Args:
+            rows: All rows.
+            index: The batch, shape (n,), int64.
+            generator: Source of the draws, on the device of the views.
+
+        Returns:
+            One draw of all rows behind the other, shape (n_small n, ...), perhaps of another size; None for none.
+        """
+        return None
+
     def plain(self, rows: Tensor) -> Tensor:
         """The view without randomness, for prediction: here the rows themselves."""
         return rows

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from typing import Annotated, ClassVar, Literal
 
@@ -12,6 +12,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
+from deep_clustering.training.rows import Rows
 from deep_clustering.training.views.base import OwnView
 
 # From RGB to brightness and two colour axes, in which saturation scales and hue turns.
@@ -123,6 +124,8 @@ class Photo(_ImageView):
     """Probability of losing all colour."""
 
     kind = "photo"
+    largest: ClassVar[float] = 1.0
+    """Largest side of the crop, as a share of the image's."""
 
     @property
     def outside(self) -> str:
@@ -140,7 +143,9 @@ class Photo(_ImageView):
             Images in [0, 1], shape (n, channels, size, size).
         """
         n = len(rows)
-        side = 1 - (1 - self.crop) * torch.rand(n, generator=generator, device=rows.device, dtype=rows.dtype)
+        side = self.largest - (self.largest - self.crop) * torch.rand(
+            n, generator=generator, device=rows.device, dtype=rows.dtype
+        )
         mirrored = torch.rand(n, generator=generator, device=rows.device) < self.flip
         theta = torch.zeros(n, 2, 3, device=rows.device, dtype=rows.dtype)
         theta[:, 0, 0] = torch.where(mirrored, -side, side)
@@ -167,6 +172,47 @@ class Photo(_ImageView):
         cos, sin = torch.cos(angle) * chroma * kept, torch.sin(angle) * chroma * kept
         turned = torch.stack([luma, cos * red - sin * blue, sin * red + cos * blue])
         return torch.einsum("ij,jnhw->nihw", to_rgb, turned)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _SmallCrops(Photo):
+    """Crops below a size."""
+
+    largest: float  # type: ignore[misc]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhotoCrops(Photo):
+    """Photographs as in kind photo, and beside two such views further ones of small parts, in few pixels.
+
+    Caron et al., "Unsupervised learning of visual features by contrasting cluster assignments", arXiv 2006.09882,
+    section 3.2 (multi-crop): more views of an image for little more time.
+    """
+
+    small_views: Annotated[int, Ge(1)]
+    """Further views of each image."""
+    small_size: Annotated[int, Ge(4)]
+    """Side of them in pixels."""
+    small_crop: Annotated[float, Ge(0.05), Le(1)]
+    """Smallest side of their crop, as a share of the image's; the largest is `crop`."""
+
+    kind = "photo_crops"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.small_crop > self.crop:
+            raise ValueError(f"small_crop must be at most crop = {self.crop}, got {self.small_crop}")
+
+    @property
+    def n_small(self) -> int:
+        """The option."""
+        return self.small_views
+
+    def small(self, rows: Rows, index: Tensor, generator: torch.Generator) -> Tensor:
+        """Views of small parts of each image; see `View.small`."""
+        shared = {field.name: getattr(self, field.name) for field in fields(Photo)}
+        crops = _SmallCrops(**shared | {"size": self.small_size, "crop": self.small_crop, "largest": self.crop})
+        return crops(rows[index.repeat(self.small_views)], generator)
 
 
 @cache
