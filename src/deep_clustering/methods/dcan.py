@@ -86,7 +86,14 @@ from deep_clustering.methods.latent_mixture import (
 )
 from deep_clustering.methods.partitions import find_partitions
 from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
-from deep_clustering.methods.starts import NoStart, Overclustering, check_drawn_rows, held_epochs, make_start
+from deep_clustering.methods.starts import (
+    GivenStart,
+    NoStart,
+    Overclustering,
+    check_drawn_rows,
+    held_epochs,
+    make_start,
+)
 from deep_clustering.methods.whitening import settle, settled_from, whiten, whitening
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -283,7 +290,7 @@ class DCAN(Describing):
         self, features: np.ndarray, neighbours: np.ndarray | None, precision: str, checkpoints: Checkpoints | None
     ) -> Tensor | None:
         """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
-        if isinstance(self._start, NoStart | Overclustering | Consensus):
+        if isinstance(self._start, NoStart | Overclustering | Consensus | GivenStart):
             return None
         partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self.device_)

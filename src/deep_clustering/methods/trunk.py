@@ -36,7 +36,6 @@ class Trunk:
 
     name: ClassVar = "trunk"
     shown: ClassVar = ("representation_loss",)
-    restarts: ClassVar = 1
     epochs_before: ClassVar = 0
     held_epochs: ClassVar = 0
     n_outputs: ClassVar = 1
@@ -74,7 +73,7 @@ class Trunk:
             )
         self.view, self.network = make_view(self.views, takes_small=True), make_encoder(self.encoder)
         check_sizes(self.view, self.encoder)
-        self.record_every = self.epochs
+        self.restarts, self.record_every = 1, self.epochs
 
     def fit(
         self, features: np.ndarray, checkpoints: Checkpoints | None = None, weights: np.ndarray | None = None
