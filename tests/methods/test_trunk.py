@@ -13,6 +13,7 @@ from deep_clustering.methods import make_method
 from deep_clustering.methods.starts import Given, most_certain
 from deep_clustering.methods.trunk import Trunk, make_trunk, trunk_options
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+from deep_clustering.training.views.image import Affine
 
 ENCODER = {"kind": "conv", "channels": [4], "hidden": [8]}
 START = {"kind": "given", "core": 0.5, "hold": 1.0}
@@ -179,3 +180,14 @@ def test_a_trunk_learns_from_small_views_too(options, digits):
     fitted = make_trunk(options | {"views": crops, "encoder": resnet, "epochs": 1}).fit(digits)
     assert np.isfinite(fitted.history_["representation_loss"]).all()
     assert torch.isfinite(torch.from_numpy(fitted.embed(digits))).all()
+
+
+def test_views_that_are_no_numbers_end_a_trunk_with_its_name_epoch_and_term(options, digits, monkeypatch):
+    monkeypatch.setattr(Affine, "__call__", lambda _, rows, generator: rows * torch.nan)
+    with pytest.raises(FloatingPointError, match=r"trunk: 'representation_loss' .*epoch 1"):
+        make_trunk(options).fit(digits)
+
+
+def test_rows_too_few_for_a_negative_are_refused(options, digits):
+    with pytest.raises(ValueError, match="trunk: expected rows to tell apart, at least 2, got 1"):
+        make_trunk(options).fit(digits[:1])

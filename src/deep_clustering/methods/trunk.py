@@ -92,6 +92,8 @@ class Trunk:
             ValueError: if the features, the device or a checkpoint cannot be used.
             FloatingPointError: if the loss stops being finite.
         """
+        if features.shape[0] < 2:
+            raise ValueError(f"trunk: expected rows to tell apart, at least 2, got {features.shape[0]}")
         check_features(features, 2, "trunk")
         self.device_ = resolve_device(self.device)
         self.history_ = fit(self, features, None, checkpoints, weights).arrays()

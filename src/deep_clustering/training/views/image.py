@@ -124,8 +124,7 @@ class Photo(_ImageView):
     """Probability of losing all colour."""
 
     kind = "photo"
-    largest: ClassVar[float] = 1.0
-    """Largest side of the crop, as a share of the image's."""
+    largest = 1.0  # side of the crop, as a share of the image's
 
     @property
     def outside(self) -> str:
@@ -178,7 +177,8 @@ class Photo(_ImageView):
 class _SmallCrops(Photo):
     """Crops below a size."""
 
-    largest: float  # type: ignore[misc]
+    largest: float
+    """Side of the crop, as a share of the image's."""
 
 
 @dataclass(frozen=True, kw_only=True)
