@@ -44,6 +44,7 @@ SMALL = {
 SMALL_OF = {
     "temi": {"n_neighbours": 5, "heads": 2, "hidden": 16, "bottleneck": 8},
     "turtle": {"heads": 2, "steps": 6},
+    "n2d": {"max_rows": 80},
 }
 VECTORS = {
     "views": {"kind": "noise", "scale": 0.1},

@@ -9,7 +9,21 @@ from typing import Annotated, Literal
 import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
-from deep_clustering.methods import autoencoder, dcan, dcn, dec, idec, imsat, neural_mixture, temi, turtle, vade
+from deep_clustering.methods import (
+    autoencoder,
+    dcan,
+    dcgmm,
+    dcn,
+    dec,
+    idec,
+    imsat,
+    lsdc,
+    n2d,
+    neural_mixture,
+    temi,
+    turtle,
+    vade,
+)
 from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS, STAGED
 from deep_clustering.sweep.leaderboard import make_leaderboard, read_runs, to_markdown
 from deep_clustering.training.networks import ENCODERS
@@ -103,6 +117,9 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("dcn", dcn, "C", 4),
         ("imsat", imsat, "S", 4),
         ("vade", vade, "V", 6),
+        ("dcgmm", dcgmm, "Z", 4),
+        ("n2d", n2d, "U", 5),
+        ("lsdc", lsdc, "L", 4),
     ],
 )
 def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, module, letter, n_deviations):
@@ -130,6 +147,9 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         ("dcn", dcn),
         ("imsat", imsat),
         ("vade", vade),
+        ("dcgmm", dcgmm),
+        ("n2d", n2d),
+        ("lsdc", lsdc),
     ],
 )
 def test_the_equations_that_open_a_method_are_typeset(site, page, module):

@@ -20,13 +20,15 @@ from deep_clustering.pipelines.namespaces import NAMED_CONFIGURATIONS, STAGED
 from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
-LITERATURE = ("autoencoder", "dec", "idec", "dcn", "imsat", "vade")  # what both are compared with
+AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm", "n2d")
+VIEWED = (*DEEP, "lsdc")  # with views of the configuration
+LITERATURE = (*AUTOENCODERS, "imsat", *VIEWED[2:])  # what both are compared with
 NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
 TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
 DENSITIES = (*DEEP, "vade")
 ROWS = ("images", "vectors")
-# Methods of which vectors are enough: what they do with images is their base class's, and another one's test.
-OF_VECTORS = ("dec", "idec", "dcn")
+# Methods of which one kind of rows is enough: what they do with the other is their base class's, and tested there.
+ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors")
 
 
 class Case(NamedTuple):
@@ -67,7 +69,7 @@ def fitted(digits, blobs, tiny_options) -> Callable[[str, str], Case]:
     return fit
 
 
-CASES = [(method, rows) for method in METHODS for rows in ROWS if rows == "vectors" or method not in OF_VECTORS]
+CASES = [(method, rows) for method in METHODS for rows in ROWS if ONE_KIND.get(method, rows) == rows]
 
 
 @pytest.fixture(params=CASES, ids="-".join)
@@ -385,13 +387,13 @@ def test_neighbours_may_be_given_to_every_method(vector_case):
     np.testing.assert_array_equal(neighbours, copy)
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", VIEWED)
 def test_neighbour_views_need_and_use_the_neighbours(tiny_options, blobs, name):
     options = tiny_options(name, "vectors", n_clusters=3, views={"kind": "neighbours"})
     strangers = np.random.default_rng(0).integers(len(blobs), size=(len(blobs), 4))
     near, far = (make_method(options).fit(blobs, table) for table in (neighbours_of(blobs, 4), strangers))
     assert near.predict(blobs).shape == (len(blobs),)
-    assert (near.history_["agreement"] != far.history_["agreement"]).any()
+    assert any((near.history_[name] != far.history_[name]).any() for name in near.history_ if is_curve(name))
     for table in (None, np.zeros((len(blobs), 0), dtype=np.int64)):
         with pytest.raises(ValueError, match=r"views \(neighbours\): expected the neighbours of every row, got none"):
             make_method(options).fit(blobs, table)
@@ -533,6 +535,11 @@ LITERATURE_OPTIONS = [
     ({"encoder": {"kind": "transformer"}}, "encoder: unknown kind 'transformer'"),
     ({"views": {"kind": "noise"}}, "unknown option 'views'"),
 ]
+# Those of a base class are asked of one method that has it.
+VIEWED_OPTIONS = [
+    *LITERATURE_OPTIONS[:-1],
+    ({"views": {"kind": "affin"}}, r"views: unknown kind 'affin' \(did you mean 'affine'\?\)"),
+]
 AUTOENCODER_OPTIONS = [
     *LITERATURE_OPTIONS,
     ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
@@ -640,6 +647,18 @@ BAD_OPTIONS = {
         ({"likelihood": "bernouli"}, r"likelihood got 'bernouli' \(did you mean 'bernoulli'\?\)"),
         ({"noise": 0.0}, "noise must be above 0, got 0"),
     ],
+    "dcgmm": [({"pull": -0.1}, "pull must be at least 0, got -0.1")],
+    "n2d": [
+        ({"pretraining": 1.0}, "unknown option 'pretraining'"),
+        ({"perplexity": 0.5}, "perplexity must be at least 1, got 0.5"),
+        ({"max_rows": 9}, "max_rows must be at least n_clusters, got 9 and 10"),
+    ],
+    "lsdc": [
+        *VIEWED_OPTIONS,
+        ({"neighbours": 0}, "neighbours must be at least 1, got 0"),
+        ({"consistency_weight": -1.0}, "consistency_weight must be at least 0, got -1"),
+        ({"ramp": 2}, "ramp must be at least 0 and at most 1, got 2"),
+    ],
     "kmeans": [({"n_init": 0}, "n_init must be at least 1, got 0")],
     "gmm": [
         ({"n_init": 0}, "n_init must be at least 1, got 0"),
@@ -676,7 +695,7 @@ def test_unknown_device_is_refused(tiny_options, digits, name, device):
         make_method(tiny_options(name, device=device)).fit(digits)
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", VIEWED)
 @pytest.mark.parametrize("wrong", [lambda table: table[:, 0], lambda table: table.astype(float)])
 def test_neighbours_that_are_no_table_of_integers_are_refused(tiny_options, blobs, name, wrong):
     table = np.arange(len(blobs))[:, None]
@@ -684,7 +703,7 @@ def test_neighbours_that_are_no_table_of_integers_are_refused(tiny_options, blob
         make_method(tiny_options(name, "vectors", n_clusters=3)).fit(blobs, wrong(table))
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", VIEWED)
 def test_image_views_and_networks_refuse_vectors(tiny_options, blobs, name):
     with pytest.raises(ValueError, match=r"affine views need images .* got rows of \(5,\)"):
         make_method(tiny_options(name)).fit(blobs)

@@ -14,7 +14,7 @@ from deep_clustering.methods.dec import divergence, log_soft_assignments, target
 from deep_clustering.scores.metrics import accuracy, contingency
 
 N, K, D = 12, 3, 4
-AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade")
+AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm")
 
 
 @pytest.fixture

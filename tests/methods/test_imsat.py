@@ -83,7 +83,7 @@ def test_statistics_stand_still_and_move_again_afterwards():
 def test_the_adversarial_direction_changes_more_than_random_ones(tiny_options, blobs):
     options = tiny_options("imsat", "vectors", n_clusters=3, trial_step=0.1, epochs=10)
     model = make_method(options).fit(blobs)
-    training = model.training(make_data(model, blobs, model.find_neighbours(blobs)))
+    training = model.training(make_data(model, blobs, model.find_neighbours(blobs, None)))
     training.network.eval()
     rows = torch.tensor(blobs)
     log_p = training._log_p(rows)

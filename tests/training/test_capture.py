@@ -33,7 +33,7 @@ RESNET = {"kind": "resnet", "blocks": [1, 1], "width": 4, "stem_stride": 1}
 INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [4], "temperature": 0.2}
 BYOL = {"kind": "byol", "weight": 1.0, "projection": [4], "prediction": [4], "momentum": 0.9}
 FLAT = ("temi", "turtle")
-PRETRAINED = ("autoencoder", "dec", "idec", "dcn", "vade")  # in two stages
+PRETRAINED = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm")  # in two stages
 TRAININGS = [
     ("neural_mixture", {"heads": 3, "auxiliary_clusters": 12}),
     ("neural_mixture", {"mixing": "learned", "start": KMEANS, "views": PHOTO}),
@@ -51,7 +51,7 @@ TRAININGS = [
     ("temi", {"frozen_epochs": 2}),
     ("temi", {"frozen_epochs": 0}),
     ("turtle", {"steps": 24}),
-    *((method, {}) for method in (*PRETRAINED, "imsat")),
+    *((method, {"learning_rate": 1e-4}) for method in (*PRETRAINED, "imsat", "lsdc")),
     ("imsat", {"perturbation": "random"}),
     ("vade", {"likelihood": "gaussian"}),
 ]

@@ -10,11 +10,14 @@ import torch
 from deep_clustering.methods import (
     autoencoder,
     dcan,
+    dcgmm,
     dcn,
     dec,
     idec,
     imsat,
+    lsdc,
     make_method,
+    n2d,
     neural_mixture,
     temi,
     turtle,
@@ -77,9 +80,10 @@ TRAININGS = {
         method: (method, {"n_clusters": 3, "batch_size": 60})
         for method in ("autoencoder", "dec", "idec", "dcn", "vade")
     },
-    "imsat": ("imsat", {"n_clusters": 3, "batch_size": 60}),
+    **{method: (method, {"n_clusters": 3, "batch_size": 60}) for method in ("imsat", "dcgmm", "n2d", "lsdc")},
 }
 CLASSES = {"neural_mixture": neural_mixture, "dcan": dcan, "temi": temi, "turtle": turtle}
+CLASSES |= {"dcgmm": dcgmm, "n2d": n2d, "lsdc": lsdc}
 CLASSES |= {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
 
 

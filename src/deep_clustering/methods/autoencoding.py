@@ -4,6 +4,7 @@ Pretraining is a part of the fit: its epochs are the first ones of the loop, in 
 their end k-means on the latents of all rows places the centres, and the method's own loss takes over.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, ClassVar
@@ -176,11 +177,15 @@ class AutoencodingSteps(Steps):
         return reconstruction_error(views, decoded)
 
     def latents(self) -> Tensor:
-        """Latents of all rows as prediction has them; the encoder is left in the mode that it was in."""
+        """Latents of all rows as prediction has them."""
+        return self.of_all_rows(self.model.encode)
+
+    def of_all_rows(self, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        """What the encoder says of all rows as prediction has it; it is left in the mode that it was in."""
         encoder = self.networks["encoder"]
         was_training = encoder.training
         encoder.eval()
-        latents = self.data.apply(self.model.encode).clone()  # no inference tensor may enter the training
+        latents = self.data.apply(encode).clone()  # no inference tensor may enter the training
         encoder.train(was_training)
         if not torch.isfinite(latents).all():
             raise FloatingPointError(

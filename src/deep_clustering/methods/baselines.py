@@ -22,7 +22,7 @@ from sklearn.mixture import GaussianMixture
 
 from deep_clustering.checks import check_features
 from deep_clustering.methods.nearest_rows import TrainingRows, dense_rows, dense_rows_like, draw_rows
-from deep_clustering.methods.tsne import tsne_map, tsne_needs
+from deep_clustering.methods.tsne import fit_on_map, tsne_map, tsne_needs
 from deep_clustering.methods.weighted_mixture import fit_weighted
 from deep_clustering.options import check_fields, check_range
 from deep_clustering.training.checkpoints import Checkpoints
@@ -296,12 +296,7 @@ class TSNEMixtureClusterer(Describing):
 
     def _group(self, latent: np.ndarray, rows: np.ndarray) -> None:
         """Fit the mixture on the places of rows on a map."""
-        mixture = GaussianMixture(self.n_clusters, n_init=self.n_init, random_state=self.seed)
-        try:
-            mixture.fit(latent)
-        except ValueError:  # equal rows have one place, where a covariance vanishes beside the width of the map
-            latent = latent.astype(np.float64)
-            mixture.set_params(reg_covar=1e-6 * latent.var()).fit(latent)
+        mixture = fit_on_map(latent, self.n_clusters, self.n_init, self.seed)
         self._training = TrainingRows("tsne_gmm", rows, mixture.predict_proba(latent).astype(np.float32))
         self.map_ = latent.astype(np.float32)
 

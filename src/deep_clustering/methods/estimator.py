@@ -94,7 +94,7 @@ class Estimator(Describing):
 
         Args:
             features: Shape (n_samples, n_features), dense or CSR, or (n_samples, channels, height, width); float.
-            neighbours: Not used.
+            neighbours: Nearest rows of each row, shape (n_samples, k), for views of kind neighbours.
             checkpoints: Where the state of the training is kept, and continued from; None for nowhere.
             weights: How much each row counts, shape (n_samples,), above 0; batches are drawn in proportion.
 
@@ -107,11 +107,11 @@ class Estimator(Describing):
         """
         check_features(features, self.n_clusters, self.name)
         self.device_ = resolve_device(self.device)
-        self.history_ = fit(self, features, self.find_neighbours(features), checkpoints, weights).arrays()
+        self.history_ = fit(self, features, self.find_neighbours(features, neighbours), checkpoints, weights).arrays()
         return self
 
-    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray | None:
-        """Nearest rows that the method itself needs, shape (n_samples, k); here none."""
+    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
+        """Nearest rows that the views need, shape (n_samples, k); here none, whatever is given."""
         return None
 
     def find_partition(self, *_: Any) -> None:  # noqa: ANN401

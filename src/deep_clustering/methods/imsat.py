@@ -128,8 +128,8 @@ class IMSAT(Estimator):
         """Logits: one for each cluster."""
         return self.n_clusters
 
-    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
-        """The one neighbour of each row that (5) asks for."""
+    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray:
+        """The one neighbour of each row that (5) asks for, whatever is given."""
         n_others = features.shape[0] - 1
         if n_others < self.n_neighbours:
             logger.warning("imsat: n_neighbours is %d, there are %d other rows", self.n_neighbours, n_others)

@@ -8,6 +8,7 @@ exact nearest neighbours.
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from sklearn.mixture import GaussianMixture
 from sklearn.neighbors import NearestNeighbors
 
 NEIGHBOURS_PER_PERPLEXITY = 3
@@ -43,6 +44,26 @@ def tsne_map(rows: np.ndarray, *, perplexity: float, pca_dim: int, barnes_hut_ro
     if n_samples <= barnes_hut_rows:
         return TSNE(2, perplexity=perplexity, init="pca", random_state=seed).fit_transform(rows)
     return _interpolated_map(rows, perplexity, seed)
+
+
+def fit_on_map(places: np.ndarray, n_clusters: int, n_init: int, seed: int) -> GaussianMixture:
+    """Gaussian mixture of the places of rows on a map.
+
+    Args:
+        places: Shape (n_samples, 2); several rows may have one place.
+        n_clusters: Number of components.
+        n_init: Number of starts.
+        seed: Seed of the starts.
+
+    Returns:
+        The fitted mixture.
+    """
+    mixture = GaussianMixture(n_clusters, n_init=n_init, random_state=seed)
+    try:
+        return mixture.fit(places)
+    except ValueError:  # equal rows have one place, where a covariance vanishes beside the width of the map
+        places = places.astype(np.float64)
+        return mixture.set_params(reg_covar=1e-6 * places.var()).fit(places)
 
 
 def _interpolated_map(rows: np.ndarray, perplexity: float, seed: int) -> np.ndarray:

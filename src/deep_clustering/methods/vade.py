@@ -134,10 +134,10 @@ class VaDE(Autoencoding):
         weights: np.ndarray | None = None,
     ) -> Self:
         """Train the networks and the mixture; see `Estimator.fit`."""
-        check_rows(features, "vade")
+        check_rows(features, self.name)
         if self.likelihood == "bernoulli" and (features.min() < 0 or features.max() > 1):
             raise ValueError(
-                f"vade: likelihood: bernoulli needs rows in [0, 1], got values from {features.min():g} to "
+                f"{self.name}: likelihood: bernoulli needs rows in [0, 1], got values from {features.min():g} to "
                 f"{features.max():g}; use likelihood: gaussian, or features.scaling: range"
             )
         return super().fit(features, neighbours, checkpoints, weights)
@@ -171,7 +171,7 @@ class VaDE(Autoencoding):
 
     def describe(self, features: np.ndarray) -> Described:
         """Most probable cluster, responsibilities and latent of each row at z = m(x), and (3) there in nats."""
-        check_rows(features, "vade", self.row_shape_)
+        check_rows(features, self.name, self.row_shape_)
         for network in self.networks_.values():
             network.eval()
 
@@ -183,17 +183,20 @@ class VaDE(Autoencoding):
 
         return describe_in_chunks(describe, Rows(features, self.device_))
 
-    def training(self, data: Data) -> "_Training":
+    def training(self, data: Data) -> "VariationalSteps":
         """A training of the networks that were built."""
         return _Training(self, data)
 
 
-@final
-class _Training(AutoencodingSteps):
-    """One training; see `deep_clustering.training.loop.Training`."""
+class VariationalSteps(AutoencodingSteps):
+    """A training of an autoencoder of distributions; a method adds `divergence`."""
 
     model: VaDE
     clusters: Mixture
+
+    def divergence(self, mean: Tensor, log_variance: Tensor, latent: Tensor, index: Tensor) -> Tensor:
+        """What is lost of the likelihood by q being where it is and not at its cluster, shape (n,)."""
+        raise NotImplementedError
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One step of all networks on a batch: V1, then (6)."""
@@ -206,7 +209,7 @@ class _Training(AutoencodingSteps):
         loss = reconstruction = self.reconstruction(views, latent)
         divergence = torch.zeros_like(loss)
         if not self._is_pretraining:
-            divergence = latent_divergence(self.clusters, mean, log_variance, latent).mean()
+            divergence = self.divergence(mean, log_variance, latent, index).mean()
             loss = reconstruction + divergence
         self.descend(loss)
         return {"loss": loss, "reconstruction": reconstruction, "clustering": divergence}
@@ -239,6 +242,15 @@ class _Training(AutoencodingSteps):
 
     def settle(self, latents: Tensor) -> None:
         """All of the mixture is learned."""
+
+
+@final
+class _Training(VariationalSteps):
+    """One training; see `deep_clustering.training.loop.Training`."""
+
+    def divergence(self, mean: Tensor, log_variance: Tensor, latent: Tensor, index: Tensor) -> Tensor:
+        """What (3) takes from the likelihood."""
+        return latent_divergence(self.clusters, mean, log_variance, latent)
 
     @torch.no_grad()
     def finish(self, history: History) -> Tensor:
