@@ -53,6 +53,7 @@ from deep_clustering.training.optimisers import Schedule, make_optimiser
 from deep_clustering.training.rows import Rows, describe_in_chunks, n_batches, resolve_device
 from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import View
+from deep_clustering.training.views.same import Same
 
 # Adam's, of both problems.
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
@@ -150,15 +151,6 @@ class TaskEncoder(nn.Module):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Once(View):
-    """Each row of a batch once and as it is: no second view is compared with it."""
-
-    def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
-        """The rows, shape (n, ...)."""
-        return rows[index]
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Network:
     """Builds the task encoders."""
 
@@ -219,7 +211,7 @@ class TURTLE(Describing):
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self.view: View = _Once()
+        self.view: View = Same()
         self.network = _Network(spaces=self.spaces, heads=self.heads)
         self.n_outputs = self.n_clusters
 
