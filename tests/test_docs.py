@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from deep_clustering.methods import (
     autoencoder,
+    dac,
     dcan,
     dcgmm,
     dcn,
@@ -119,6 +120,7 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("vade", vade, "V", 6),
         ("dcgmm", dcgmm, "Z", 4),
         ("n2d", n2d, "U", 5),
+        ("dac", dac, "G", 4),
         ("lsdc", lsdc, "L", 4),
     ],
 )
@@ -149,6 +151,7 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         ("vade", vade),
         ("dcgmm", dcgmm),
         ("n2d", n2d),
+        ("dac", dac),
         ("lsdc", lsdc),
     ],
 )

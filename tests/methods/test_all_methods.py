@@ -21,14 +21,14 @@ from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
 AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm", "n2d")
-VIEWED = (*DEEP, "lsdc")  # with views of the configuration
+VIEWED = (*DEEP, "dac", "lsdc")  # with views of the configuration
 LITERATURE = (*AUTOENCODERS, "imsat", *VIEWED[2:])  # what both are compared with
 NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
 TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
 DENSITIES = (*DEEP, "vade")
 ROWS = ("images", "vectors")
 # Methods of which one kind of rows is enough: what they do with the other is their base class's, and tested there.
-ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors")
+ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors") | {"dac": "images"}
 
 
 class Case(NamedTuple):
@@ -652,6 +652,11 @@ BAD_OPTIONS = {
         ({"pretraining": 1.0}, "unknown option 'pretraining'"),
         ({"perplexity": 0.5}, "perplexity must be at least 1, got 0.5"),
         ({"max_rows": 9}, "max_rows must be at least n_clusters, got 9 and 10"),
+    ],
+    "dac": [
+        ({"upper": 1.1}, "upper must be above 0 and at most 1, got 1.1"),
+        ({"upper": 0.4}, "lower must be at most upper, got 0.455 and 0.4"),
+        ({"growth": 0.0}, "growth must be above 0 and at most 1, got 0"),
     ],
     "lsdc": [
         *VIEWED_OPTIONS,

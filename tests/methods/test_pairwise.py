@@ -1,10 +1,11 @@
-"""LSD-C, which learns from two views, against its paper's equations, written once more by pairs."""
+"""LSD-C and DAC, which learn from two views, against their papers' equations, written once more by pairs."""
 
 import numpy as np
 import pytest
 import torch
 
 from deep_clustering.methods import make_method
+from deep_clustering.methods.dac import chosen_pair_loss, label_features, thresholds
 from deep_clustering.methods.lsdc import consistency, near_pairs, pair_loss
 from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.fitting import make_data
@@ -67,7 +68,33 @@ def test_the_weight_of_the_consistency_rises_as_in_the_paper(tiny_options, blobs
         assert float(training._weight) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("method", ["lsdc"])
+# DAC
+
+
+def test_label_features_have_length_one_and_no_value_below_zero(rng):
+    found = label_features(torch.from_numpy(rng.normal(size=(N, K))))
+    assert (found >= 0).all()
+    np.testing.assert_allclose(found.square().sum(dim=1), 1, rtol=1e-9)
+
+
+def test_thresholds_move_as_in_the_paper_until_they_meet():
+    """In the paper u = .95 - lambda and l = .455 + .1 lambda, which are one number at lambda = .45."""
+    assert thresholds(0.95, 0.455, 0.0) == pytest.approx((0.95, 0.455))
+    assert thresholds(0.95, 0.455, 0.5) == pytest.approx((0.95 - 0.225, 0.455 + 0.0225))
+    assert thresholds(0.95, 0.455, 1.0) == pytest.approx((0.5, 0.5))
+
+
+def test_the_loss_is_the_mean_over_known_pairs(rng):
+    cosines, wanted, known = rng.random((N, N)), rng.random((N, N)) < 0.5, rng.random((N, N)) < 0.5
+    terms = [
+        -np.log(cosines[i, j] if wanted[i, j] else 1 - cosines[i, j]) for i in range(N) for j in range(N) if known[i, j]
+    ]
+    arguments = [torch.from_numpy(one.astype(float)) for one in (cosines, wanted, known)]
+    np.testing.assert_allclose(chosen_pair_loss(*arguments), np.mean(terms), rtol=1e-5)
+    assert float(chosen_pair_loss(*arguments[:2], torch.zeros(N, N))) == 0
+
+
+@pytest.mark.parametrize("method", ["lsdc", "dac"])
 def test_well_separated_groups_are_found(tiny_options, blobs, blob_labels, method):
     options = tiny_options(method, "vectors", n_clusters=3, epochs=15, batch_size=60, learning_rate=0.01)
     found = make_method(options).fit(blobs).predict(blobs)

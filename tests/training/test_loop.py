@@ -9,6 +9,7 @@ import torch
 
 from deep_clustering.methods import (
     autoencoder,
+    dac,
     dcan,
     dcgmm,
     dcn,
@@ -80,10 +81,10 @@ TRAININGS = {
         method: (method, {"n_clusters": 3, "batch_size": 60})
         for method in ("autoencoder", "dec", "idec", "dcn", "vade")
     },
-    **{method: (method, {"n_clusters": 3, "batch_size": 60}) for method in ("imsat", "dcgmm", "n2d", "lsdc")},
+    **{method: (method, {"n_clusters": 3, "batch_size": 60}) for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc")},
 }
 CLASSES = {"neural_mixture": neural_mixture, "dcan": dcan, "temi": temi, "turtle": turtle}
-CLASSES |= {"dcgmm": dcgmm, "n2d": n2d, "lsdc": lsdc}
+CLASSES |= {"dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc}
 CLASSES |= {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
 
 

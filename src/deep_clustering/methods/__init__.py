@@ -36,6 +36,7 @@ METHODS = {
     "vade": "deep_clustering.methods.vade:VaDE",
     "dcgmm": "deep_clustering.methods.dcgmm:DCGMM",
     "n2d": "deep_clustering.methods.n2d:N2D",
+    "dac": "deep_clustering.methods.dac:DAC",
     "lsdc": "deep_clustering.methods.lsdc:LSDC",
     "kmeans": "deep_clustering.methods.baselines:KMeansClusterer",
     "gmm": "deep_clustering.methods.baselines:GaussianMixtureClusterer",

@@ -210,6 +210,11 @@ CURVES = {
         "How much the clusters change where rows are moved a little: should stay near 0. A rise means that borders run "
         "through dense regions."
     ),
+    "known": ("Share of the pairs of a batch that are learned from. Rises to 1 as the thresholds approach each other."),
+    "together": (
+        "Share of the pairs of a batch that are to have one cluster: 1/K for balanced clusters. Near 1 all rows have "
+        "become one."
+    ),
     "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",
     "largest_share": (
         "Share of the samples in the largest cluster: 1/K when all are equal. A large cluster is no collapse where "
