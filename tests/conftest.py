@@ -4,7 +4,7 @@ import copy
 import gc
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,14 @@ import pytest
 import torch
 from hypothesis import settings
 from kedro.config import OmegaConfigLoader
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits, make_blobs
 
+from configuration import remember_configurations
 from deep_clustering.methods import METHODS
 from deep_clustering.settings import CONFIG_LOADER_ARGS
 
+remember_configurations()
 settings.register_profile("project", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("project")
 os.environ["DO_NOT_TRACK"] = "true"
@@ -46,6 +49,8 @@ SMALL_OF = {
     "turtle": {"heads": 2, "steps": 6},
     "n2d": {"max_rows": 80},
 }
+# Files that take longest: none of them is to be left to the end, when the other processes have nothing to do.
+LONGEST = ("test_kills", "test_run", "test_resumption", "test_sweep", "test_notebook", "test_mlflow_model", "test_viz")
 VECTORS = {
     "views": {"kind": "noise", "scale": 0.1},
     "encoder": {"kind": "mlp", "hidden": [16]},
@@ -66,9 +71,9 @@ def pytest_runtest_setup() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes share the tests, begin with the files that take minutes: none is left to the end."""
+    """Where several processes share the tests, begin with the files that take longest."""
     if "PYTEST_XDIST_WORKER" in os.environ:
-        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        slow = {item.path for item in items if item.get_closest_marker("slow") or item.path.stem in LONGEST}
         items.sort(key=lambda item: item.path not in slow)
 
 
@@ -136,6 +141,15 @@ def blobs(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 def blob_labels(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
     """Group of each blob, (120,) int64."""
     return _blobs[1]
+
+
+@pytest.fixture(scope="module")
+def plain_pages() -> Iterator[None]:
+    """Pages and pictures without a drawing, for files about what is around them: to draw is half of a small run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deep_clustering.reporting.page.write_report", lambda **_: "<!DOCTYPE html>")
+        patch.setattr("deep_clustering.reporting.pictures.draw_pictures", lambda *_: [Figure() for _ in range(3)])
+        yield
 
 
 @pytest.fixture(scope="session")

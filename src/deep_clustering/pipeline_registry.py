@@ -1,6 +1,7 @@
 """The pipelines of the project, by name."""
 
 from collections.abc import Sequence
+from functools import cache
 
 from kedro.pipeline import Pipeline
 
@@ -24,6 +25,11 @@ def register_pipelines(compared: Sequence[str] = COMPARED) -> dict[str, Pipeline
     Returns:
         Pipeline name to pipeline; `predict` takes new rows.
     """
+    return dict(_registered(tuple(compared)))
+
+
+@cache  # pipelines do not change, and a run asks for them twice: Kedro, and a hook with the methods that it compares
+def _registered(compared: tuple[str, ...]) -> dict[str, Pipeline]:
     prepare = ingestion.create_pipeline() + features.create_pipeline()
     whole = [name for name in NAMESPACES if name not in STAGED]
     namespaces = {name: training.create_pipeline(name) + evaluation.create_pipeline(name) for name in whole}

@@ -1,5 +1,6 @@
 """Kedro settings of the project."""
 
+import copy
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
@@ -21,7 +22,29 @@ def _copy_of(block: Container) -> Container:
     return OmegaConf.create(OmegaConf.to_container(block, resolve=True))
 
 
-CONFIG_LOADER_CLASS = OmegaConfigLoader
+class ConfigLoader(OmegaConfigLoader):
+    """Kedro's loader, which reads and resolves each kind of file once for each set of runtime parameters.
+
+    Kedro's own does so whenever it is asked, several times a run: most of the time of a run of few rows.
+    """
+
+    def __getitem__(self, key: str) -> dict[str, Any]:
+        """A copy of what all files of a kind say together, as Kedro's loader merges and resolves it.
+
+        Raises:
+            KeyError: if there is no such kind of files.
+            MissingConfigException: if there are no files of this kind.
+        """
+        if key in self:  # set by hand
+            return super().__getitem__(key)
+        resolved: dict[tuple[str, str], dict[str, Any]] = self.__dict__.setdefault("_resolved", {})
+        asked = key, repr(self.runtime_params)
+        if asked not in resolved:
+            resolved[asked] = super().__getitem__(key)
+        return copy.deepcopy(resolved[asked])
+
+
+CONFIG_LOADER_CLASS = ConfigLoader
 CONFIG_LOADER_ARGS = {
     "base_env": "base",
     "default_run_env": "local",
