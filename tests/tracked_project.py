@@ -16,6 +16,7 @@ PARAMETERS = """\
 ingestion: {n_rows: 200}
 dcan: {epochs: 2, batch_size: 64, encoder: {kind: conv, channels: [4, 8], hidden: [16]}, restarts: 1}
 kmeans: {n_init: 2}
+reporting: {map_points: 50}
 tracking: {log_model: false}
 """
 

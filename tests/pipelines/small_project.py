@@ -35,6 +35,7 @@ SMALL = {
     "vade": {"epochs": 2, "decoder": [16], **NETWORK},
     "imsat": {"epochs": 2, **NETWORK},
     "kmeans": {"n_init": 2},
+    "reporting": {"map_points": 50},
     "tracking": {"enabled": False},
 }
 
@@ -49,12 +50,12 @@ def copy_project(root: Path) -> Path:
     return root
 
 
-def run(root: Path, pipeline: str, env=None, load_versions=None, nodes=None, **params: Any):
-    """Run a pipeline, or some of its nodes, in this process with the small options."""
+def run(root: Path, pipeline: str, env=None, load_versions=None, nodes=None, to_nodes=None, **params: Any):
+    """Run a pipeline, or some of its nodes, or what leads to some of them, in this process with the small options."""
     bootstrap_project(root)
     merged = {**SMALL, **params}
     with KedroSession.create(project_path=root, env=env, runtime_params=merged) as session:
-        return session.run(pipeline_names=[pipeline], load_versions=load_versions, node_names=nodes)
+        return session.run(pipeline_names=[pipeline], load_versions=load_versions, node_names=nodes, to_nodes=to_nodes)
 
 
 def versions(root: Path, name: str) -> list[Path]:

@@ -17,6 +17,8 @@ from deep_clustering.settings import HOOKS
 from pipelines.small_project import versions
 from tracked_project import PARAMETERS, client_of, make_project, refuse, tracked_run, write_parameters
 
+pytestmark = pytest.mark.usefixtures("plain_pages")
+
 
 def _fail(*arguments, **named):
     raise ValueError("out of luck")
@@ -270,7 +272,7 @@ def _raising(error):
 def test_it_is_advised_where_it_may_help(project, run, monkeypatch, caplog, error, is_advised):
     caplog.set_level(logging.INFO)
     monkeypatch.setattr("deep_clustering.scores.evaluation.score_clustering", _raising(error))
-    kedro(project, "run", "--pipelines=kmeans")
+    kedro(project, "run", "--pipelines=kmeans", "--nodes=kmeans.assign,evaluation.score_kmeans")
     if isinstance(error, KeyboardInterrupt):
         for hook in HOOKS:
             getattr(hook, "_finish", lambda status: None)("KILLED")  # as at the end of the process
