@@ -6,14 +6,16 @@ BIN := $(VENV)/bin
 PIPELINE ?= dcan
 ENV ?= digits
 PARAMS ?=
-# Processes that `make test` shares the tests among.
+# Processes that `make test` and `make quick` share the tests among.
 WORKERS ?= 2
+# Files stay whole, so that a fixture of a file is made once.
+SHARED = $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder)
 
 # Nothing here may ask questions or report usage.
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test lint types results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
+.PHONY: run test quick lint types results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -50,10 +52,16 @@ $(VENV)/test.ok: $(VENV)/run.ok
 run: $(VENV)/run.ok ## Set up, then cluster the embedded digits; PIPELINE=, ENV= and PARAMS= choose another run
 	@$(BIN)/kedro run --pipelines=$(PIPELINE) --env=$(ENV) $(if $(PARAMS),--params=$(PARAMS))
 
-# One thread for each worker: they share the cores. Files stay whole, so that a fixture of a file is made once.
-test: export OMP_NUM_THREADS := 1
-test: $(VENV)/test.ok lint types ## Set up, then lint, types and tests; WORKERS= and PYTEST= change how
-	@$(BIN)/python -m pytest $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-loadscope-reorder) $(PYTEST)
+# One thread for each worker: they share the cores.
+test quick: export OMP_NUM_THREADS := 1
+test: $(VENV)/test.ok lint ## Set up, then lint, types and tests; WORKERS= and PYTEST= change how
+	@mkdir -p build
+	@$(BIN)/mypy >build/types.txt 2>&1 & types=$$!; \
+	$(BIN)/python -m pytest $(SHARED) $(PYTEST); tests=$$?; \
+	wait $$types; types=$$?; cat build/types.txt; [ $$tests = 0 ] && [ $$types = 0 ]
+
+quick: $(VENV)/test.ok lint ## Set up, then lint and a minute of tests: some of every room, those of tests/quick.txt
+	@$(BIN)/python -m pytest $(SHARED) @tests/quick.txt $(PYTEST)
 
 lint: $(VENV)/test.ok ## Style of the code
 	@$(BIN)/ruff check .

@@ -81,3 +81,10 @@ def test_a_planted_arrow_upwards_is_seen(tmp_path):
     assert [(name, _floor(name) < _floor("deep_clustering.training.rows")) for name, _ in _imports(planted)] == [
         ("deep_clustering.sweep.grid", True)
     ]
+
+
+def test_the_quick_tests_are_there_and_reach_every_room():
+    root = Path(__file__).parents[1]
+    listed = [line.partition("::")[0] for line in (root / "tests/quick.txt").read_text(encoding="utf-8").splitlines()]
+    assert [path for path in listed if not (root / path).is_file()] == []
+    assert {Path(path).parts[1] for path in listed} >= set(ROOMS)
