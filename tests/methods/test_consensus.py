@@ -5,8 +5,9 @@ import pytest
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
-from deep_clustering.methods import make_method, neural_mixture
+from deep_clustering.methods import make_method, mixture_starts, neural_mixture
 from deep_clustering.methods.consensus import Consensus, find_consensus
+from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.methods.partitions import find_partitions
 from deep_clustering.methods.starts import make_start
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
@@ -156,7 +157,7 @@ def test_missing_neighbours_are_refused_before_the_first_heads_are_fitted(tiny_o
     def fitted(*_):
         raise AssertionError("the first heads were fitted")
 
-    monkeypatch.setattr(neural_mixture, "fit_before", fitted)
+    monkeypatch.setattr(mixture_starts, "fit_before", fitted)
     start = CONSENSUS | {"others": [SMOOTHED]}
     with pytest.raises(ValueError, match=r"neighbour_kmeans.*: expected the neighbours of every row, got none"):
         make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, start=start)).fit(blobs)
@@ -189,14 +190,14 @@ def test_other_starts_name_no_origins(tiny_options, blobs):
 def test_each_head_holds_the_partition_of_its_origin_with_its_shares(tiny_options, blobs, monkeypatch):
     partitions = np.stack([np.repeat([0, 1, 2], [20 + 5 * k, 40, 60 - 5 * k]) for k in range(5)], axis=1)
     monkeypatch.setattr(Consensus, "find", lambda *_: partitions)
-    seen, original = [], neural_mixture._Training.step
+    seen, original = [], MixtureTraining.step
 
     def step(self, views, index, held):
         if self._model.heads == 5:
             seen.append((held, self._model.log_mixing_weights_.exp()))
         return original(self, views, index, held)
 
-    monkeypatch.setattr(neural_mixture._Training, "step", step)
+    monkeypatch.setattr(MixtureTraining, "step", step)
     changes = {"mixing": "learned", "mixing_momentum": 1.0, "mixing_floor": 0.0}
     make_method(options_of(tiny_options, **changes)).fit(blobs)
     held, weights = seen[0]

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import entropy, multivariate_normal
 from sklearn.neighbors import NearestNeighbors
 
-from deep_clustering.methods import dcan, game, make_method
+from deep_clustering.methods import dcan_training, game, make_method
 from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.fitting import make_data
 from deep_clustering.training.streams import derived_seed
@@ -146,7 +146,7 @@ def test_every_combination_of_switches_runs(tiny_options, blobs, whitening_on, c
 
 @pytest.mark.parametrize("loss", ["euclidean", "gaussian_kl"])
 def test_a_closed_form_needs_no_discriminator(tiny_options, blobs, monkeypatch, loss):
-    monkeypatch.setattr(dcan, "play", lambda *_: pytest.fail("a discriminator was trained"))
+    monkeypatch.setattr(dcan_training, "play", lambda *_: pytest.fail("a discriminator was trained"))
     estimator = fitted(tiny_options, blobs, loss=loss)
     assert list(estimator.networks_) == ["encoder"]
     assert not any(name.startswith("discriminator") for name in estimator.get_arrays())
@@ -158,8 +158,8 @@ def test_a_closed_form_needs_no_discriminator(tiny_options, blobs, monkeypatch, 
 def test_a_closed_form_uses_its_equation(tiny_options, blobs, monkeypatch, loss):
     seen = []
     name = f"{loss}_loss"
-    original = getattr(dcan, name)
-    monkeypatch.setattr(dcan, name, lambda *terms: seen.append((terms, original(*terms))) or seen[-1][1])
+    original = getattr(dcan_training, name)
+    monkeypatch.setattr(dcan_training, name, lambda *terms: seen.append((terms, original(*terms))) or seen[-1][1])
     history = fitted(tiny_options, blobs, loss=loss, instance_noise=0.5, epochs=1).history_
     ((terms, value),) = seen
     assert history["loss_encoder"][0] == pytest.approx(value.item(), rel=1e-6)
@@ -171,8 +171,8 @@ def test_a_closed_form_uses_its_equation(tiny_options, blobs, monkeypatch, loss)
 @pytest.mark.parametrize("cross_view", [True, False])
 def test_assignments_come_from_the_other_view_only_when_asked(tiny_options, blobs, monkeypatch, cross_view):
     own, used = [], []
-    nearest, wanted = dcan.nearest_centroid, game.wanted_outputs
-    monkeypatch.setattr(dcan, "nearest_centroid", lambda *args: own.append(nearest(*args)) or own[-1])
+    nearest, wanted = dcan_training.nearest_centroid, game.wanted_outputs
+    monkeypatch.setattr(dcan_training, "nearest_centroid", lambda *args: own.append(nearest(*args)) or own[-1])
     monkeypatch.setattr(game, "wanted_outputs", lambda *args: used.append(args[0]) or wanted(*args))
     far_apart = {"kind": "noise", "scale": 3.0}  # so that the two views of a row often fall into different clusters
     fitted(tiny_options, blobs, views=far_apart, cross_view=cross_view)
@@ -238,14 +238,14 @@ def test_the_encoder_runs_in_half_precision_only_in_training(tiny_options, blobs
 
 def watch_steps(monkeypatch, look) -> None:
     """Call `look(training, index, held, step)` in place of each step; `step()` takes it."""
-    original = dcan._Training.step
+    original = dcan_training.GameTraining.step
 
     def watched(self, views, index, held):
         terms = []
         look(self, index, held, lambda: terms.append(original(self, views, index, held)))
         return terms[0]
 
-    monkeypatch.setattr(dcan._Training, "step", watched)
+    monkeypatch.setattr(dcan_training.GameTraining, "step", watched)
 
 
 @pytest.mark.parametrize(
@@ -376,13 +376,13 @@ def test_churn_is_the_share_of_rows_that_moved_since_they_were_seen(tiny_options
 
 
 def test_occupancy_is_that_of_all_rows_when_they_were_seen_last(tiny_options, blobs, monkeypatch):
-    newest, close = [], dcan._Training.close_epoch
+    newest, close = [], dcan_training.GameTraining.close_epoch
 
     def watched(self, epoch):
         newest.append(np.bincount(self._newest, minlength=3))
         return close(self, epoch)
 
-    monkeypatch.setattr(dcan._Training, "close_epoch", watched)
+    monkeypatch.setattr(dcan_training.GameTraining, "close_epoch", watched)
     history = fitted(tiny_options, blobs, epochs=3).history_
     np.testing.assert_allclose(history["occupancy_entropy"], [entropy(counts) for counts in newest], rtol=1e-5)
     np.testing.assert_array_equal(history["n_occupied"], [(counts > 0).sum() for counts in newest])
@@ -489,8 +489,10 @@ def test_a_queue_longer_than_the_data_takes_what_there_is(tiny_options, blobs, m
 
 
 def test_a_queue_keeps_the_newest_latents_first(tiny_options, digits, monkeypatch):
-    latents, latent = [], dcan._Training._latent
-    monkeypatch.setattr(dcan._Training, "_latent", lambda self, v: latents.append(latent(self, v)) or latents[-1])
+    latents, latent = [], dcan_training.GameTraining._latent
+    monkeypatch.setattr(
+        dcan_training.GameTraining, "_latent", lambda self, v: latents.append(latent(self, v)) or latents[-1]
+    )
 
     def look(training, index, held, step):
         step()

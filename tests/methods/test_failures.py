@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deep_clustering.methods import dcan, failures, make_method
+from deep_clustering.methods import dcan, dcan_training, failures, make_method
 from deep_clustering.methods.failures import find_failure
 from deep_clustering.training.streams import derived_seed
 
@@ -81,7 +81,7 @@ def test_a_restart_that_failed_loses_against_any_other(tiny_options, blobs, monk
     fine = fitted(tiny_options, blobs, restarts=2, epochs=4)
     winner = int(np.argmax(fine.history_["candidate_scores"]))
     monkeypatch.setattr(
-        dcan._Training,
+        dcan_training.GameTraining,
         "has_failed",
         lambda self, history: self._model.seed == derived_seed(0, winner) and history.n_epochs == 3,
     )

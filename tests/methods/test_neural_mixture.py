@@ -8,7 +8,8 @@ import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
 
-from deep_clustering.methods import make_method, neural_mixture
+from deep_clustering.methods import make_method, mixture_training, neural_mixture
+from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.methods.pair_mixture import e_step, log_relative_density, m_step_loss
 from deep_clustering.methods.partitions import KMeansStart
 from deep_clustering.methods.starts import Overclustering, keep_core
@@ -78,12 +79,12 @@ def test_a_step_works_on_the_pair_mixture_of_both_views(tiny_options, blobs, mon
     """Equation (3): the joint density that E-step and M-step see is the product of the densities of the two views."""
     densities, m_steps, e_steps = [], [], []
     monkeypatch.setattr(
-        neural_mixture,
+        mixture_training,
         "log_relative_density",
         lambda *args: densities.append(log_relative_density(*args)) or densities[-1],
     )
-    monkeypatch.setattr(neural_mixture, "m_step_loss", lambda *args: m_steps.append(args) or m_step_loss(*args))
-    monkeypatch.setattr(neural_mixture, "e_step", lambda *args: e_steps.append(args) or e_step(*args))
+    monkeypatch.setattr(mixture_training, "m_step_loss", lambda *args: m_steps.append(args) or m_step_loss(*args))
+    monkeypatch.setattr(mixture_training, "e_step", lambda *args: e_steps.append(args) or e_step(*args))
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, views={"kind": "noise", "scale": 1.0}, epochs=1)
     make_method(options).fit(blobs)
     first, second = densities[:2]
@@ -201,7 +202,7 @@ def test_an_auxiliary_head_shapes_the_trunk_and_is_never_kept(tiny_options, blob
     start = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, heads=2, auxiliary_clusters=7, start=start)
     held = []
-    original = neural_mixture._Training.step
+    original = MixtureTraining.step
 
     def step(self, views, index, partition):
         held.append(partition)
@@ -212,7 +213,7 @@ def test_an_auxiliary_head_shapes_the_trunk_and_is_never_kept(tiny_options, blob
         return terms
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(neural_mixture._Training, "step", step)
+        patch.setattr(MixtureTraining, "step", step)
         estimator = make_method(options).fit(blobs)
     assert held[0].shape == (len(blobs), 3)
     assert (held[0][:, 2] == -1).all()
@@ -246,7 +247,7 @@ def test_responsibilities_of_pairs_are_the_e_step_of_both_views(tiny_options, bl
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_no_step_waits_for_the_device(tiny_options, blobs, monkeypatch, objective, mixing):
     """AdamW on a processor keeps its step count on the host, which is no wait; plain descent has none."""
-    waits, steps, original = Waits(), [], neural_mixture._Training.step
+    waits, steps, original = Waits(), [], MixtureTraining.step
 
     def watched(self, views, index, held):
         steps.append(held is not None)
@@ -256,8 +257,8 @@ def test_no_step_waits_for_the_device(tiny_options, blobs, monkeypatch, objectiv
     def descent(_, parameters, learning_rate, *__, **___):
         return torch.optim.SGD(parameters, lr=learning_rate, momentum=0.9)
 
-    monkeypatch.setattr(neural_mixture, "make_optimiser", descent)
-    monkeypatch.setattr(neural_mixture._Training, "step", watched)
+    monkeypatch.setattr(mixture_training, "make_optimiser", descent)
+    monkeypatch.setattr(MixtureTraining, "step", watched)
     start = {"kind": "kmeans", "hold": 0.5, "n_init": 1}
     options = {"objective": objective, "mixing": mixing, "heads": 2, "start": start, "epochs": 2, "pair_noise": 0.1}
     make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, **options)).fit(blobs)
@@ -274,7 +275,7 @@ def rate_in_a_tensor(kind, parameters, learning_rate, _, *, is_fused, **options)
 def test_a_learning_rate_on_the_device_is_scheduled_and_kept_like_a_number(tiny_options, blobs, monkeypatch, tmp_path):
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=4)
     expected = make_method(options).fit(blobs)
-    monkeypatch.setattr(neural_mixture, "make_optimiser", rate_in_a_tensor)
+    monkeypatch.setattr(mixture_training, "make_optimiser", rate_in_a_tensor)
     np.testing.assert_allclose(
         make_method(options).fit(blobs).predict_proba(blobs), expected.predict_proba(blobs), atol=1e-5
     )
@@ -575,8 +576,8 @@ def e_and_m_steps(monkeypatch):
         given.append(e_step(*args))
         return given[-1]
 
-    monkeypatch.setattr(neural_mixture, "e_step", seen)
-    monkeypatch.setattr(neural_mixture, "m_step_loss", lambda *args: m_steps.append(args) or m_step_loss(*args))
+    monkeypatch.setattr(mixture_training, "e_step", seen)
+    monkeypatch.setattr(mixture_training, "m_step_loss", lambda *args: m_steps.append(args) or m_step_loss(*args))
     return e_steps, m_steps, given
 
 
@@ -584,7 +585,7 @@ def test_of_more_views_the_joint_density_is_the_product_of_all(tiny_options, dig
     """Equation (11); what is noted is the likelihood of the first two."""
     densities = []
     monkeypatch.setattr(
-        neural_mixture,
+        mixture_training,
         "log_relative_density",
         lambda *args: densities.append(log_relative_density(*args)) or densities[-1],
     )

@@ -165,7 +165,7 @@ def test_a_start_of_another_kind_takes_nothing(self_labelling, digits):
 def test_checkpoints_of_other_given_clusters_are_refused(trunk, self_labelling, digits, digit_labels, tmp_path):
     kept = Checkpoints(CheckpointOptions(every=1, resume=False, folder=str(tmp_path)), "neural_mixture")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deep_clustering.methods.neural_mixture._Training.finish", lambda *_: 1 / 0)
+        patch.setattr("deep_clustering.methods.mixture_training.MixtureTraining.finish", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             self_labelling().fit(digits, checkpoints=kept, given=Given(digit_labels, trunk.get_arrays()))
     again = Checkpoints(CheckpointOptions(every=1, resume=True, folder=str(tmp_path)), "neural_mixture")

@@ -10,7 +10,6 @@ import torch
 from deep_clustering.methods import (
     autoencoder,
     dac,
-    dcan,
     dcgmm,
     dcn,
     dec,
@@ -19,11 +18,12 @@ from deep_clustering.methods import (
     lsdc,
     make_method,
     n2d,
-    neural_mixture,
     temi,
     turtle,
     vade,
 )
+from deep_clustering.methods.dcan_training import GameTraining
+from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.training import loop
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
@@ -44,10 +44,15 @@ CONSENSUS = {
     "hold": 0.4,
     "others": [{"kind": "kmeans", "n_init": 1}],
 }
+BYOL = {"kind": "byol", "weight": 1.0, "projection": [4], "prediction": [4], "momentum": 0.9}
 BEHIND_COMPONENTS = ("/components@1", "/components@2", "/components@clear", "@0")
 # Each with what its state is made of: held partitions, learned weights, several heads, momentum, a queue.
 TRAININGS = {
     "neural_mixture": ("neural_mixture", {"n_clusters": 3, "heads": 3, "mixing": "learned", "start": KMEANS}),
+    "neural_mixture with averages": (
+        "neural_mixture",
+        {"n_clusters": 3, "representation": BYOL, "teacher_momentum": 0.9},
+    ),
     "neural_mixture in a range": (
         "neural_mixture",
         {"n_clusters": {"min": 2, "max": 4}, "auxiliary_clusters": 6, "pair_noise": 0.1},
@@ -83,9 +88,10 @@ TRAININGS = {
     },
     **{method: (method, {"n_clusters": 3, "batch_size": 60}) for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc")},
 }
-CLASSES = {"neural_mixture": neural_mixture, "dcan": dcan, "temi": temi, "turtle": turtle}
-CLASSES |= {"dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc}
-CLASSES |= {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
+MODULES = {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
+MODULES |= {"temi": temi, "turtle": turtle, "dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc}
+CLASSES = {name: module._Training for name, module in MODULES.items()}
+CLASSES |= {"neural_mixture": MixtureTraining, "dcan": GameTraining}
 
 
 class Killed(Exception):  # noqa: N818
@@ -180,7 +186,7 @@ def test_a_training_killed_while_it_settles_ends_as_an_unbroken_one(
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(CLASSES[options["method"]]._Training, "finish", killed)
+        patch.setattr(CLASSES[options["method"]], "finish", killed)
         with pytest.raises(Killed):
             make_method(options).fit(blobs, None, checkpoints(tmp_path, every=every))
     resumed = make_method(options).fit(blobs, None, checkpoints(tmp_path, every=every))
@@ -246,7 +252,7 @@ def test_a_resumed_training_does_not_repeat_finished_epochs(tiny_options, blobs,
     options, steps = options_of(tiny_options, training), []
     with pytest.raises(Killed):
         make_method(options).fit(blobs, None, checkpoints(tmp_path, f"one@{EPOCHS - 1}"))
-    cls = CLASSES[options["method"]]._Training
+    cls = CLASSES[options["method"]]
     original = cls.step
     monkeypatch.setattr(cls, "step", lambda *arguments: steps.append(1) or original(*arguments))
     make_method(options).fit(blobs, None, checkpoints(tmp_path))

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from deep_clustering.methods import make_method, neural_mixture
+from deep_clustering.methods import make_method
+from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.training import fitting, loop
 from deep_clustering.training import precision as half_precision
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
@@ -119,7 +120,7 @@ def test_a_training_killed_in_its_start_is_not_asked_again(tiny_options, blobs, 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(neural_mixture._Training, "finish", killed)  # of the components
+        patch.setattr(MixtureTraining, "finish", killed)  # of the components
         with pytest.raises(KeyboardInterrupt):
             make_method(options).fit(blobs, None, checkpoints)
     asked_by_clock(monkeypatch, "fp32")
