@@ -174,7 +174,15 @@ def test_a_folder_that_is_not_there_has_none(tmp_path):
 
 
 def write_neighbours(folder):
-    options = {"k": 1, "metric": "cosine", "centre": False, "projection": 0, "held_out": 0.0, "cache": str(folder)}
+    options = {
+        "k": 1,
+        "metric": "cosine",
+        "centre": False,
+        "projection": 0,
+        "exact_rows": 9,
+        "held_out": 0.0,
+        "cache": str(folder),
+    }
     find_neighbours(np.eye(4, dtype=np.float32), options)
 
 

@@ -19,7 +19,15 @@ from deep_clustering.methods import Model, load_method
 from deep_clustering.pipelines.training.nodes import assign, fit
 from pipelines.small_project import versions
 
-SPACE = {"metric": "euclidean", "centre": False, "projection": 0, "held_out": 0.0, "k": 0, "cache": "none"}
+SPACE = {
+    "metric": "euclidean",
+    "centre": False,
+    "projection": 0,
+    "exact_rows": 99999,
+    "held_out": 0.0,
+    "k": 0,
+    "cache": "none",
+}
 
 
 @pytest.fixture

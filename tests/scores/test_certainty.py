@@ -21,7 +21,15 @@ from deep_clustering.scores.certainty import (
 )
 from deep_clustering.training.described import Described
 
-SPACE = {"metric": "euclidean", "centre": False, "projection": 0, "held_out": 0.0, "k": 0, "cache": "none"}
+SPACE = {
+    "metric": "euclidean",
+    "centre": False,
+    "projection": 0,
+    "exact_rows": 99999,
+    "held_out": 0.0,
+    "k": 0,
+    "cache": "none",
+}
 
 
 def saturated(n_samples=300, n_clusters=3, seed=0):

@@ -13,7 +13,15 @@ OPTIONS = {"max_rows": 1000, "resamples": 20, "refits": 1, "refit_share": 0.8}
 
 @pytest.fixture
 def space(tmp_path):
-    return {"k": 0, "metric": "cosine", "held_out": 0.0, "centre": True, "projection": 0, "cache": str(tmp_path)}
+    return {
+        "k": 0,
+        "metric": "cosine",
+        "held_out": 0.0,
+        "centre": True,
+        "projection": 0,
+        "exact_rows": 99999,
+        "cache": str(tmp_path),
+    }
 
 
 def groups(n_each=30):

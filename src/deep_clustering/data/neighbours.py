@@ -1,6 +1,7 @@
 """Nearest neighbours of every row, computed once for all methods."""
 
 import hashlib
+import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -14,13 +15,18 @@ from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 from sklearn.neighbors import NearestNeighbors
 
-from deep_clustering.atomic import atomic_file
+from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.checks import check_rows
+from deep_clustering.data.near_lists import Found, RowBlocks, search_lists
 from deep_clustering.data.sources.card import array_sha256
 from deep_clustering.options import build
 
 logger = logging.getLogger(__name__)
 
+# How few rows are searched: each is compared with all others.
+_EXACT = {"search": "exact", "recall": 1.0}
+# Rows that a projection of many rows is found on, and rows at a time that are added up.
+_PROJECTED_ROWS, _CHUNK_ROWS = 100_000, 16_384
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
@@ -37,6 +43,8 @@ class NeighbourOptions:
     """Subtract the mean row first, which makes cosine tell apart rows that share a direction."""
     projection: Annotated[int, Ge(0)]
     """Leading singular vectors that the rows are projected on first (of text: latent semantic analysis); 0 for none."""
+    exact_rows: Annotated[int, Ge(1)]
+    """Most rows that are compared one with another; of more, a search of lists finds nearly all neighbours."""
     held_out: Annotated[float, Ge(0), Lt(1)]
     """Share of the pairs of near rows that methods do not get as views, so that partitions can be compared by them."""
     cache: str
@@ -47,40 +55,53 @@ class NeighbourOptions:
     }
 
 
-def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> np.ndarray:
-    """Exact nearest neighbours of every row among the others.
+def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> Found:
+    """Nearest neighbours of every row among the others, and how they were found.
 
     Args:
         features: Rows, shape (n_samples, ...), float; vectors may be CSR.
         options: Fields of `NeighbourOptions`.
 
     Returns:
-        Indices, nearest first, shape (n_samples, k), int32.
+        table: indices, nearest first, shape (n_samples, k), int32.
+        card: how they were searched, and the share of the true neighbours that a sample of rows found.
 
     Raises:
+        ModuleNotFoundError: if there are more than `exact_rows` and faiss is not installed.
         ValueError: if an option is wrong, k is not below the number of rows, or the rows are not finite.
     """
     chosen = build(NeighbourOptions, options, "neighbours")
     if chosen.k == 0:
-        return np.zeros((features.shape[0], 0), dtype=np.int32)
+        return _nothing(features)
     _check(features, chosen)
     file = _cache_file(features, chosen)
-    if file.exists():
+    if file.exists() and (not _is_large(features, chosen) or file.with_suffix(".json").exists()):
         logger.info("neighbours: read from %s", file)
-        return np.load(file, allow_pickle=False)
-    table = _search(features, chosen)
+        card = json.loads(file.with_suffix(".json").read_text()) if _is_large(features, chosen) else dict(_EXACT)
+        return Found(np.load(file, allow_pickle=False), card)
+    found = _search(features, chosen, file.with_suffix(""))
     with atomic_file(file) as target:
-        np.save(target, table, allow_pickle=False)
-    return table
+        np.save(target, found.table, allow_pickle=False)
+    if _is_large(features, chosen):
+        write_text(file.with_suffix(".json"), json.dumps(found.card, indent=2))
+    return found
 
 
 def search_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[str, Any]) -> np.ndarray:
     """As `find_neighbours`, of rows that are asked about once: nothing is read from the cache or kept in it."""
     chosen = build(NeighbourOptions, options, "neighbours")
     if chosen.k == 0:
-        return np.zeros((features.shape[0], 0), dtype=np.int32)
+        return _nothing(features).table
     _check(features, chosen)
-    return _search(features, chosen)
+    return _search(features, chosen, None).table
+
+
+def _nothing(features: np.ndarray | sparse.csr_matrix) -> Found:
+    return Found(np.zeros((features.shape[0], 0), dtype=np.int32), {"search": "none"})
+
+
+def _is_large(features: np.ndarray | sparse.csr_matrix, chosen: NeighbourOptions) -> bool:
+    return features.shape[0] > chosen.exact_rows
 
 
 def _check(features: np.ndarray | sparse.csr_matrix, chosen: NeighbourOptions) -> None:
@@ -92,6 +113,12 @@ def _check(features: np.ndarray | sparse.csr_matrix, chosen: NeighbourOptions) -
     if chosen.projection >= n_features:
         raise ValueError(
             f"neighbours: projection must be below the {n_features} numbers of a row, got {chosen.projection}"
+        )
+    if _is_large(features, chosen) and importlib.util.find_spec("faiss") is None:
+        raise ModuleNotFoundError(
+            f"neighbours: {n_samples} rows are more than exact_rows {chosen.exact_rows}, and the search for that many "
+            "needs faiss, which is not installed: pip install 'deep-clustering[near]'. An exact search takes time in "
+            f"proportion to the square of the rows: neighbours.exact_rows: {n_samples} asks for it"
         )
     check_rows(features, "neighbours")
 
@@ -135,29 +162,72 @@ def is_held_out(first: np.ndarray, second: np.ndarray, share: float) -> np.ndarr
 
 def _cache_file(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> Path:
     """File named after all that the neighbours depend on."""
-    what = {name: value for name, value in asdict(options).items() if name not in ("cache", "held_out")}
+    what = {name: value for name, value in asdict(options).items() if name not in ("cache", "held_out", "exact_rows")}
     what |= {"mutual": False}  # options of 0.2, whose files hold the same neighbours
+    if _is_large(features, options):
+        what |= {"search": "lists"}
     key = hashlib.sha256(f"{array_sha256(features)} {json.dumps(what, sort_keys=True)}".encode()).hexdigest()
     return Path(options.cache) / f"neighbours-{key[:32]}.npy"
 
 
-def _search(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
+def _search(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions, folder: Path | None) -> Found:
+    if _is_large(features, options):
+        import torch  # the number of its threads is that of the run
+
+        return search_lists(_blocks(features, options), options.k, folder, torch.get_num_threads())
     # On rows of length one, Euclidean order is that of cosine; without an argument a row is not its own neighbour.
     index = NearestNeighbors(n_neighbors=options.k, algorithm="brute").fit(_prepare(features, options))
-    return index.kneighbors(return_distance=False).astype(np.int32)
+    return Found(index.kneighbors(return_distance=False).astype(np.int32), dict(_EXACT))
+
+
+def _blocks(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> RowBlocks:
+    """Rows as `_prepare` makes them, some at a time; the projection is that of evenly spaced rows."""
+    mean = _mean(features) if options.centre else None
+    projection, width = None, int(np.prod(features.shape[1:]))
+    if options.projection:
+        spaced = np.unique(np.linspace(0, features.shape[0] - 1, _PROJECTED_ROWS).astype(np.int64))
+        projection = TruncatedSVD(options.projection, random_state=0).fit(_centred(features[spaced], mean))
+        width = options.projection
+
+    def take(rows: slice | np.ndarray) -> np.ndarray:
+        taken = _centred(features[rows], mean)
+        if projection is not None:
+            taken = projection.transform(taken)
+        return np.ascontiguousarray(_of_length_one(taken) if options.metric == "cosine" else taken)
+
+    return RowBlocks(features.shape[0], width, take, options.metric == "cosine")
+
+
+def _mean(features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    total = np.zeros(int(np.prod(features.shape[1:])))
+    for start in range(0, features.shape[0], _CHUNK_ROWS):
+        total += _flat(features[start : start + _CHUNK_ROWS]).sum(axis=0, dtype=np.float64)
+    return (total / features.shape[0]).astype(np.float32)
+
+
+def _centred(rows: np.ndarray | sparse.csr_matrix, mean: np.ndarray | None) -> np.ndarray:
+    flat = _flat(rows)
+    return flat if mean is None else flat - mean
+
+
+def _flat(rows: np.ndarray | sparse.csr_matrix) -> np.ndarray:
+    """A dense copy of rows, shape (n, n_features), float32."""
+    return (rows.reshape(len(rows), -1) if isinstance(rows, np.ndarray) else rows.toarray()).astype(np.float32)
+
+
+def _of_length_one(rows: np.ndarray) -> np.ndarray:
+    rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return rows
 
 
 def _prepare(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions) -> np.ndarray:
     """Dense float32 rows, centred, projected and scaled as the options want them."""
-    if isinstance(features, np.ndarray):
-        rows = features.reshape(len(features), -1).astype(np.float32)
-    else:
-        rows = features.toarray().astype(np.float32)
+    rows = _flat(features)
     if options.centre:
         rows -= rows.mean(axis=0)
     if options.projection:
         # A fixed seed: the neighbours belong to the data, not to a run.
         rows = TruncatedSVD(options.projection, random_state=0).fit_transform(rows)
     if options.metric == "cosine":
-        rows /= np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        rows = _of_length_one(rows)
     return rows

@@ -140,6 +140,9 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Licence", str(card["licence"]), ""),
         ("Protocol", str(card["protocol"]), ""),
     ]
+    near = card.get("neighbours") or {}
+    if near.get("k"):
+        rows.append(("Neighbours", f"{near['k']} of each row, {near['search']}, recall {near['recall']:.3f}", ""))
     known = {part: digest for part, digest in card["sha256"].items() if part != "labels" or card["n_classes"]}
     hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in known.items()]
     return rows + hashes

@@ -75,7 +75,7 @@ def _near_rows(
     """Pairs of rows that are near each other in the space where methods find them, or would."""
     n_samples = features.shape[0]
     if space["k"] > 0:
-        return recommendation.mutual_pairs(find_neighbours(features, space), space["held_out"])
+        return recommendation.mutual_pairs(find_neighbours(features, space).table, space["held_out"])
     rows = np.unique(np.linspace(0, n_samples - 1, min(n_samples, max_rows)).astype(np.int64))
     table = search_neighbours(features[rows], {**space, "k": min(_NEIGHBOURS, len(rows) - 1)})
     pairs = recommendation.mutual_pairs(table, 0.0)

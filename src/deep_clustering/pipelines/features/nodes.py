@@ -34,7 +34,7 @@ def extract_features(
     return prepare(samples, split, data_card, vocabulary, features, texts)
 
 
-def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any]) -> np.ndarray:
+def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any]) -> tuple[np.ndarray, dict[str, Any]]:
     """Find the nearest neighbours of the rows to be fitted, among themselves.
 
     Args:
@@ -43,9 +43,12 @@ def nearest(features: np.ndarray, split: np.ndarray, neighbours: dict[str, Any])
         neighbours: Options, see `deep_clustering.data.neighbours.NeighbourOptions`.
 
     Returns:
-        Indices into the fitted rows, shape (n_fitted, k), int32; -1 where there is none, or it is held out.
+        neighbours: indices into the fitted rows, shape (n_fitted, k), int32; -1 where there is none, or it is held out.
+        neighbours_card: how they were searched, and of an approximate search the share of the true ones that it found.
     """
     from deep_clustering.data.neighbours import find_neighbours, leave_out
     from deep_clustering.data.sources import select_fitted
 
-    return leave_out(find_neighbours(select_fitted(features, split), neighbours), neighbours["held_out"])
+    found = find_neighbours(select_fitted(features, split), neighbours)
+    card = {"k": found.table.shape[1], "n_rows": found.table.shape[0], **found.card}
+    return leave_out(found.table, neighbours["held_out"]), card

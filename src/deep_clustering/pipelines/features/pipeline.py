@@ -14,12 +14,12 @@ def create_pipeline() -> Pipeline:
     inputs = ["samples", "split", "data_card", "vocabulary", "texts", "params:features"]
     nodes = [
         Node(extract_features, inputs, ["features", "preparation"], name="extract_features"),
-        Node(nearest, ["features", "split", "params:neighbours"], "neighbours", name="nearest"),
+        Node(nearest, ["features", "split", "params:neighbours"], ["neighbours", "neighbours_card"], name="nearest"),
     ]
     return Pipeline(
         nodes,
         namespace="data",
         inputs={"samples", "split", "data_card", "vocabulary", "texts"},
         parameters={"params:features", "params:neighbours"},
-        outputs={"features", "preparation", "neighbours"},
+        outputs={"features", "preparation", "neighbours", "neighbours_card"},
     )

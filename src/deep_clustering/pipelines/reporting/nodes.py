@@ -82,6 +82,7 @@ def report(
     map_: dict[str, np.ndarray],
     gallery: dict[str, np.ndarray],
     data_card: dict[str, Any],
+    neighbours_card: dict[str, Any],
     cluster_names: list[str],
     options: dict[str, Any],
     beside: Collection[str] = (),
@@ -94,6 +95,7 @@ def report(
         map_: The two-dimensional map.
         gallery: Members of each cluster.
         data_card: What the data is.
+        neighbours_card: How near rows were found.
         cluster_names: Name of each cluster.
         options: The method's hyper-parameters.
         beside: Other methods that the same run compares it with.
@@ -110,7 +112,7 @@ def report(
         scores=scores,
         map_=map_,
         gallery=gallery,
-        data_card=data_card,
+        data_card={**data_card, "neighbours": neighbours_card},
         options=options,
         cluster_names=cluster_names,
         siblings=[name for name in beside if name not in (failures or {})],

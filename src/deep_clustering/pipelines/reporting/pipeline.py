@@ -31,7 +31,7 @@ def create_pipeline(name: str, beside: Collection[str] = ()) -> Pipeline:
     seen = ["vocabulary", "params:reporting"]
     names = f"{name}_cluster_names"
     written = {"scores": scores, "map_": map_, "gallery": gallery, "data_card": "data_card"}
-    written |= {"cluster_names": names, "options": f"params:{name}"}
+    written |= {"neighbours_card": "neighbours_card", "cluster_names": names, "options": f"params:{name}"}
     write = update_wrapper(partial(report, beside=[other for other in beside if other != name]), report)
     nodes = [
         Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
@@ -41,7 +41,7 @@ def create_pipeline(name: str, beside: Collection[str] = ()) -> Pipeline:
     return Pipeline(
         nodes,
         namespace="evaluation",
-        inputs={*assigned, "labels", "vocabulary", "data_card", names, scores},
+        inputs={*assigned, "labels", "vocabulary", "data_card", "neighbours_card", names, scores},
         outputs={map_, gallery, *shown},
         parameters={"params:reporting", f"params:{name}"},
     )
