@@ -8,6 +8,8 @@ from hypothesis.extra.numpy import arrays
 
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.features import LOWEST, fit_statistics, postprocess_rows, scale_samples
+from deep_clustering.data.preparation import prepare
+from deep_clustering.data.sources.samples import FITTED
 from deep_clustering.options import build
 
 IMAGES = arrays(np.uint8, (3, 1, 4, 4))
@@ -103,3 +105,17 @@ def test_without_wild_cells_columns_are_standardised_as_ever(power):
     statistics = fit_statistics(rows, np.ones(300, dtype=bool), "standardise")
     assert LOWEST not in statistics
     np.testing.assert_allclose(statistics["deviation"], rows.astype(np.float64).std(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("postprocess", ["none", "standardise"])
+def test_mapped_rows_that_stay_as_they_are_are_not_copied_and_others_leave_them_alone(
+    parameters, tmp_path, postprocess
+):
+    samples = np.random.default_rng(0).normal(2, 3, (30, 4)).astype(np.float32)
+    np.save(tmp_path / "samples.npy", samples)
+    mapped = np.load(tmp_path / "samples.npy", mmap_mode="r")
+    card = {"name": "rows", "value_range": [-9.0, 9.0], "sha256": {"samples": ""}}
+    options = {**parameters["features"], "scaling": "none", "postprocess": postprocess}
+    rows, _ = prepare(mapped, np.full(30, FITTED, np.uint8), card, {"terms": [], "idf": None}, options)
+    assert (rows is mapped) == (postprocess == "none")
+    np.testing.assert_array_equal(mapped, samples)

@@ -73,6 +73,25 @@ def test_rows_give_what_indexing_gives(features):
     assert rows[index].dtype == torch.float32
 
 
+class Asked(np.memmap):
+    """A memory map that notes what it is asked for."""
+
+    asked: list = []  # noqa: RUF012 - each test replaces it
+
+    def __getitem__(self, index):
+        Asked.asked.append(index)
+        return super().__getitem__(index)
+
+
+def test_a_memory_map_is_read_in_order_by_slices(mapped, features, monkeypatch):
+    monkeypatch.setattr(Asked, "asked", [])
+    chunks = list(Rows(mapped.view(Asked), CPU).chunks(20))
+    assert Asked.asked == [slice(0, 20), slice(20, 40), slice(40, 50)]
+    np.testing.assert_array_equal(torch.cat(chunks), features)
+    chunks[0].zero_()  # a copy: the map cannot be written to
+    np.testing.assert_array_equal(mapped, features)
+
+
 def test_rows_that_are_read_backwards_are_those_that_numpy_shows(features):
     backwards = features[::-1, :, :, ::-1]
     np.testing.assert_array_equal(Rows(backwards, CPU)[torch.arange(50)], backwards)
@@ -199,6 +218,22 @@ def test_rows_may_take_half_of_the_free_device_memory(features, monkeypatch, fre
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
     assert batching._fits(features, torch.device("cuda")) is fits
     assert batching._fits(features, CPU) is True
+
+
+@pytest.mark.parametrize(("free", "stays"), [(10**9, False), (1, True)])
+def test_a_memory_map_goes_to_a_graphics_processor_that_has_room_for_it(mapped, monkeypatch, free, stays):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 10**12))
+    assert batching._stays(mapped, torch.device("cuda")) is stays
+    assert batching._stays(mapped, CPU) is True
+
+
+def test_a_memory_map_goes_to_a_device_in_pieces(mapped, features, monkeypatch):
+    monkeypatch.setattr(batching, "_stays", lambda *_: False)
+    monkeypatch.setattr(batching, "_MAPPED_ROWS", 20)
+    rows = Rows(mapped, CPU)
+    np.testing.assert_array_equal(rows._tensor, features)
+    rows._tensor.zero_()
+    np.testing.assert_array_equal(mapped, features)
 
 
 def test_rows_that_do_not_fit_are_read_batch_by_batch(features, monkeypatch):

@@ -15,7 +15,7 @@ _CHUNK = 4096
 
 
 def scale_samples(
-    samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], scaling: str
+    samples: np.ndarray | sparse.csr_matrix, value_range: Sequence[float], scaling: str, *, copy: bool = True
 ) -> np.ndarray | sparse.csr_matrix:
     """Samples as float32 rows.
 
@@ -23,6 +23,7 @@ def scale_samples(
         samples: Images or vectors, any shape; vectors may be CSR.
         value_range: Lowest and highest possible value.
         scaling: range or none, see `FeatureOptions`.
+        copy: Whether rows that are as they should be are copied; else they are the samples, a memory map perhaps.
 
     Returns:
         Rows of the same shape, float32.
@@ -31,9 +32,9 @@ def scale_samples(
         ValueError: if the scaling is unknown, or the range is empty.
     """
     check_choice("scaling", scaling, get_args(Scaling))
-    rows = samples.astype(np.float32)
     if scaling == "none":
-        return rows
+        return samples.astype(np.float32, copy=copy)
+    rows = samples.astype(np.float32)
     low, high = value_range
     if not high > low:
         raise ValueError(

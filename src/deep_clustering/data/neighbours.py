@@ -212,7 +212,8 @@ def _centred(rows: np.ndarray | sparse.csr_matrix, mean: np.ndarray | None) -> n
 
 def _flat(rows: np.ndarray | sparse.csr_matrix) -> np.ndarray:
     """A dense copy of rows, shape (n, n_features), float32."""
-    return (rows.reshape(len(rows), -1) if isinstance(rows, np.ndarray) else rows.toarray()).astype(np.float32)
+    dense = rows if isinstance(rows, np.ndarray) else rows.toarray()
+    return dense.reshape(len(dense), int(np.prod(dense.shape[1:]))).astype(np.float32)
 
 
 def _of_length_one(rows: np.ndarray) -> np.ndarray:

@@ -139,7 +139,8 @@ def _see(
         from deep_clustering.data.encoders.encoding import encode
 
         return *encode(samples, texts, is_fitted, options, card.get("reading", {}).get("analyzer", "word")), {}
-    return scale_samples(samples, card["value_range"], options.scaling), {}, None, {}
+    changes = options.postprocess != "none"  # in place, which samples must not be
+    return scale_samples(samples, card["value_range"], options.scaling, copy=changes), {}, None, {}
 
 
 def _see_images(

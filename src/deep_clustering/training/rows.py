@@ -14,8 +14,8 @@ from deep_clustering.training.described import Described
 _MEMORY_SHARE = 0.5
 # Rows at a time that are described.
 _DESCRIBED_ROWS = 2048
-# Rows at a time that become bytes.
-_PACKED_ROWS = 4096
+# Rows at a time that become bytes, and of a memory map that go to a device.
+_PACKED_ROWS, _MAPPED_ROWS = 4096, 4096
 # The byte of the value 1.
 _WHITE = 255.0
 
@@ -60,7 +60,8 @@ class Batch:
 class Rows:
     """All rows of a data set, on the device if they fit, else left where they are.
 
-    A memory map stays on disk and a CSR matrix stays sparse: their rows become dense batch by batch. Images whose
+    A CSR matrix stays sparse, and a memory map stays on disk unless a graphics processor has room for it: their rows
+    become dense batch by batch, and what is read in order is read piece by piece. Images whose
     values are k / 255 are kept as bytes on a graphics processor, a quarter of the memory, and are the same numbers
     again in a batch.
     """
@@ -81,7 +82,7 @@ class Rows:
         self._array: np.ndarray | sparse.csr_matrix | None = None
         self._tensor: Tensor | None = None
         self._white: Tensor | None = None  # what bytes are divided by
-        if sparse.issparse(features) or isinstance(features, np.memmap) or not _fits(features, device):
+        if _stays(features, device):
             self._array = features
         else:
             packed = _as_bytes(features, device) if _keeps_bytes(device) and features.ndim == 4 else None
@@ -109,10 +110,14 @@ class Rows:
             found = self._tensor[index]
             return found if self._white is None else found.float() / self._white
         assert self._array is not None
-        array = self._array[index.to(self.place).numpy()]
-        if sparse.issparse(array):
-            array = array.toarray()
-        batch = torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+        return self._bring(self._array[index.to(self.place).numpy()])
+
+    def _bring(self, array: np.ndarray | sparse.csr_matrix) -> Tensor:
+        """Rows of the host, dense on the device."""
+        dense = array.toarray() if sparse.issparse(array) else array
+        if isinstance(dense, np.memmap):
+            dense = np.array(dense)  # a piece of the map, which nobody may write to
+        batch = torch.from_numpy(np.ascontiguousarray(dense, dtype=np.float32))
         if self.device.type == "cuda":
             batch = batch.pin_memory()  # CUDA copies from other memory only when all before it is done
         return batch.to(self.device, non_blocking=True)
@@ -141,10 +146,19 @@ class Rows:
         """All rows in order, in pieces of at most `size` rows."""
         for start in range(0, self.n_samples, size):
             stop = min(start + size, self.n_samples)
-            yield self[torch.arange(start, stop, device=self.place)]
+            if isinstance(self._array, np.memmap):
+                yield self._bring(self._array[start:stop])
+            else:
+                yield self[torch.arange(start, stop, device=self.place)]
 
 
 def _on_device(features: np.ndarray, device: torch.device) -> Tensor:
+    if isinstance(features, np.memmap):
+        rows = torch.empty(features.shape, dtype=torch.float32, device=device)
+        for start in range(0, len(features), _MAPPED_ROWS):
+            # A piece at a time, which main memory has room for; a copy, since nobody may write to the map.
+            rows[start : start + _MAPPED_ROWS] = torch.from_numpy(np.array(features[start : start + _MAPPED_ROWS]))
+        return rows
     backwards = any(stride < 0 for stride in features.strides)  # which torch does not read
     return torch.tensor(features.copy() if backwards else features, dtype=torch.float32, device=device)
 
@@ -164,6 +178,12 @@ def _as_bytes(features: np.ndarray, device: torch.device) -> Tensor | None:
             return None
         packed[start : start + len(part)] = levels.to(torch.uint8)
     return packed
+
+
+def _stays(features: np.ndarray | sparse.csr_matrix, device: torch.device) -> bool:
+    """Whether rows stay on the host or the disk."""
+    is_on_disk = isinstance(features, np.memmap) and device.type != "cuda"
+    return sparse.issparse(features) or is_on_disk or not _fits(features, device)
 
 
 def _fits(features: np.ndarray, device: torch.device) -> bool:

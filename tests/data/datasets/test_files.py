@@ -113,6 +113,22 @@ def test_round_trip(cls, tmp_path):
     assert files_in(tmp_path) == ["value.bin"]
 
 
+def test_an_array_is_mapped_above_a_size(tmp_path):
+    array = np.arange(1000, dtype=np.float32)
+    at(tmp_path).save(array)
+    size = (tmp_path / "value.bin").stat().st_size
+    for limit, is_mapped in ((size - 1, True), (size, False)):
+        loaded = at(tmp_path, mmap_above=limit).load()
+        assert isinstance(loaded, np.memmap) == is_mapped
+        assert_same(np.array(loaded), array)
+
+
+@pytest.mark.parametrize("limit", [-1, True])
+def test_a_size_above_which_arrays_are_mapped_is_bytes(tmp_path, limit):
+    with pytest.raises(ValueError, match=rf"value.bin: mmap_above expected bytes, at least 0, got {limit}"):
+        at(tmp_path, mmap_above=limit)
+
+
 @given(array=some_arrays)
 def test_arrays_return_as_they_were(folder, array):
     at(folder).save(array)

@@ -1,5 +1,6 @@
 """Arrays as they are in memory: one, named ones, and sparse matrices."""
 
+import os
 import zipfile
 import zlib
 from typing import IO, Any
@@ -14,14 +15,25 @@ _DENSE = "dense"
 
 
 class NumpyDataset(FileDataset):
-    """One array as `.npy`; with `mmap: true` it is loaded as a read-only memory map."""
+    """One array as `.npy`; with `mmap: true`, or above a size, it is loaded as a read-only memory map."""
 
     kind = "one array (.npy)"
 
-    def __init__(self, *, mmap: bool = False, **file: Any) -> None:  # noqa: ANN401
-        """See the base class; `mmap` maps a local file instead of reading it."""
+    def __init__(self, *, mmap: bool = False, mmap_above: int | None = None, **file: Any) -> None:  # noqa: ANN401
+        """See the base class.
+
+        Args:
+            mmap: Map a local file instead of reading it.
+            mmap_above: Map it if it has more bytes than this; None: as `mmap` says.
+            **file: Of the base class.
+
+        Raises:
+            ValueError: if `mmap_above` is not a number of bytes.
+        """
         super().__init__(**file)
-        self._mmap = mmap
+        if mmap_above is not None and (isinstance(mmap_above, bool) or mmap_above < 0):
+            raise ValueError(f"{self._filepath}: mmap_above expected bytes, at least 0, got {mmap_above!r}")
+        self._mmap, self._mmap_above = mmap, mmap_above
 
     def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
         array = np.asanyarray(data)
@@ -32,9 +44,12 @@ class NumpyDataset(FileDataset):
         return np.lib.format.read_array(file, allow_pickle=False)
 
     def _read(self, path: str) -> np.ndarray:
-        if self._mmap and self._is_local():
+        if self._is_local() and self._is_mapped(path):
             return np.lib.format.open_memmap(path, mode="r")
         return super()._read(path)
+
+    def _is_mapped(self, path: str) -> bool:
+        return self._mmap or (self._mmap_above is not None and os.path.getsize(path) > self._mmap_above)
 
     @if_saved
     def preview(self) -> TablePreview:
