@@ -114,7 +114,7 @@ class Rows:
 
     def _bring(self, array: np.ndarray | sparse.csr_matrix) -> Tensor:
         """Rows of the host, dense on the device."""
-        dense = array.toarray() if sparse.issparse(array) else array
+        dense = array if isinstance(array, np.ndarray) else array.toarray()
         if isinstance(dense, np.memmap):
             dense = np.array(dense)  # a piece of the map, which nobody may write to
         batch = torch.from_numpy(np.ascontiguousarray(dense, dtype=np.float32))

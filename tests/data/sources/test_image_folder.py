@@ -208,6 +208,22 @@ def test_too_many_pixels_are_a_reason_and_no_crash(tmp_path, monkeypatch):
     assert card["unreadable"] == [f"{side}.png: more than the 200 pixels that are taken for safe" for side in (15, 30)]
 
 
+def test_threads_keep_the_order_of_files_and_name_those_that_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files, "_FILES", 3)
+    monkeypatch.setattr(image_files, "_cores", lambda: 4)
+    files = [f"{place:02d}.png" for place in range(40)]
+    for place, file in enumerate(files):
+        if place % 7 == 3:
+            (tmp_path / file).write_bytes(b"not an image")
+        else:
+            Image.new("L", (9, 9), 5 * place).save(tmp_path / file)
+    images, read, unreadable = image_files.read_images(tmp_path, files, shape=(4, 4), channels=1, fit="stretch")
+    good = [place for place in range(40) if place % 7 != 3]
+    assert read == [files[place] for place in good]
+    np.testing.assert_array_equal(images[:, 0, 0, 0], [5 * place for place in good])
+    assert list(unreadable) == [files[place] for place in range(40) if place % 7 == 3]
+
+
 @given(content=st.binary(max_size=200), kind=st.sampled_from(["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"]))
 def test_garbage_behind_a_good_beginning_is_one_kind_of_error(tmp_path_factory, content, kind):
     path = tmp_path_factory.getbasetemp() / "garbage"

@@ -2,7 +2,9 @@
 
 import os
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -12,10 +14,14 @@ from PIL import Image, ImageOps
 from deep_clustering.data.sources.greys import GreyRanges, is_deep, to_bytes
 from deep_clustering.data.sources.raster_formats import DAMAGED, raster_formats
 from deep_clustering.options import nearest_file
+from deep_clustering.training.progress import Reading, meter
 
 Fit = Literal["crop", "pad", "stretch"]
 EXTENSIONS = ("png", "jpg", "jpeg", "bmp", "gif", "tif", "tiff", "webp", "ppm", "pgm")
 """Endings of names that are taken for images where nobody lists others."""
+
+# Files that a thread takes at a time, and so many that how far they are is shown.
+_FILES, _SHOWN_FILES = 64, 2000
 
 
 class Found(NamedTuple):
@@ -115,48 +121,78 @@ def read_images(
         unreadable: the other files, with the reason.
     """
     images = np.empty((len(files), channels, *shape), dtype=np.uint8)
-    read: list[str] = []
     unreadable: dict[str, str] = {}
-    for file in files:
-        try:
-            images[len(read)] = decode(root / file, shape=shape, channels=channels, fit=fit, ranges=ranges)
-        except ValueError as error:
-            unreadable[printable(file)] = str(error)
-        else:
-            read.append(file)
-    return images[: len(read)], read, unreadable
+
+    def read_some(places: range) -> list[tuple[int, str]]:
+        """Put files into their places; those that cannot be decoded, with the reason."""
+        failed = []
+        for place in places:
+            try:
+                images[place] = decode(root / files[place], shape=shape, channels=channels, fit=fit, ranges=ranges)
+            except ValueError as error:
+                failed.append((place, str(error)))
+        return failed
+
+    raster_formats()  # what it loads is loaded once
+    parts = [range(start, min(start + _FILES, len(files))) for start in range(0, len(files), _FILES)]
+    # Decoding lets go of Python's lock; warnings are of the whole process, so that threads may not set them.
+    with _bombs_are_errors(), ThreadPoolExecutor(_cores()) as pool, _progress(len(files)) as count:
+        for part, failed in zip(parts, pool.map(read_some, parts), strict=True):
+            unreadable |= {files[place]: reason for place, reason in failed}
+            count(len(part))
+    kept = [place for place, file in enumerate(files) if file not in unreadable]
+    if unreadable:
+        for place, source in enumerate(kept):
+            images[place] = images[source]
+    reasons = {printable(file): reason for file, reason in unreadable.items()}
+    return images[: len(kept)], [files[place] for place in kept], reasons
+
+
+def _cores() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def _progress(n_files: int) -> Iterator[Callable[[int], object]]:
+    """Show how far many files are; few are read before anybody asks."""
+    if n_files < _SHOWN_FILES:
+        yield lambda _: None
+        return
+
+    def text(reading: Reading) -> str:
+        return f"{reading.done} of {reading.total} files, {reading.speed:.0f} files/s, {reading.left:.0f} s left"
+
+    with meter("images", "file", n_files, text) as count:
+        yield count
+
+
+@contextmanager
+def _bombs_are_errors() -> Iterator[None]:
+    """Refuse images of more pixels than are safe, and say nothing else of files."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        yield
 
 
 def decode(
     path: Path, *, shape: tuple[int, int], channels: int, fit: str, ranges: GreyRanges | None = None
 ) -> np.ndarray:
-    """One image of a given size.
+    """One image of a given size, of shape (channels, height, width), uint8; warnings are the caller's.
 
     The first frame, turned as its EXIF orientation says; what is transparent shows white.
-
-    Args:
-        path: The file.
-        shape: Height and width.
-        channels: 1 or 3.
-        fit: One of `Fit`.
-        ranges: As in `read_images`.
-
-    Returns:
-        Shape (channels, height, width), uint8.
 
     Raises:
         ValueError: with the reason, if the file cannot be read as an image.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path, formats=raster_formats()) as image:
-                image.draft(None, (2 * max(shape), 2 * max(shape)))
-                plain = _without_depth(ImageOps.exif_transpose(image), ranges or {}).convert(
-                    "L" if channels == 1 else "RGB"
-                )
-                pixels = np.asarray(_resize(plain, shape, fit))
+        with Image.open(path, formats=raster_formats()) as image:
+            image.draft(None, (2 * max(shape), 2 * max(shape)))
+            plain = _without_depth(ImageOps.exif_transpose(image), ranges or {}).convert(
+                "L" if channels == 1 else "RGB"
+            )
+            pixels = np.asarray(_resize(plain, shape, fit))
     except (*DAMAGED, MemoryError) as error:
         raise ValueError(_reason(path, error)) from error
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
