@@ -217,7 +217,7 @@ def _read_parameters(conf: Path, env: str) -> dict[str, Any]:
 )
 @click.option("--params", default="", help="Options of all cells, for instance dcan.epochs=20,ingestion.n_rows=500.")
 @click.option("--folder", type=_Typed(path_type=Path), help="Where it goes; default: data/sweeps/ and a name.")
-@click.option("--launcher", default="processes", show_default=True, help="processes, local, or module:Class.")
+@click.option("--launcher", default="processes", show_default=True, help="processes, local, ray, or module:Class.")
 @click.option("--jobs", type=int, default=1, show_default=True, help="Cells at a time.")
 @click.option("--threads", type=int, help="Threads of each cell; default: cores divided by jobs.")
 @click.option("--timeout", type=click.FloatRange(0, min_open=True), help="Seconds that a cell may take.")

@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from deep_clustering.sweep.configuration import load_parameters
 from deep_clustering.sweep.grid import Cell, Grid, nest
@@ -86,6 +87,24 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"--folder: {existing} is a file; expected a folder")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise ValueError(f"--folder: {existing} is not writable; change its rights or name another folder")
+
+
+def check_store(n_nodes: int, params: Mapping[str, Any]) -> None:
+    """Refuse to track from several machines into a file of one.
+
+    Args:
+        n_nodes: Machines that cells run on.
+        params: Options that all cells share, by dotted name.
+
+    Raises:
+        ValueError: if the store is SQLite.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "")
+    if n_nodes > 1 and params.get("tracking.enabled") is not False and (not uri or uri.startswith("sqlite")):
+        raise ValueError(
+            f"cells would run on {n_nodes} nodes, and the store {uri or 'mlflow.db'} is a file of one machine; "
+            "start `mlflow server` and set MLFLOW_TRACKING_URI to its address, or --params=tracking.enabled=false"
+        )
 
 
 def _one_seed(cells: Iterable[Cell]) -> list[Cell]:

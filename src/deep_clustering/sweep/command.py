@@ -76,6 +76,11 @@ def sweep(request: SweepRequest, root: Path, summarise: Summarise) -> list[dict[
     folder = root / (request.folder or Path("data/sweeps") / wanted.name())
     checks.check_folder(folder)
     launcher = make_launcher(request.launcher, request.jobs, threads, request.timeout)
+    try:
+        checks.check_store(getattr(launcher, "n_nodes", 1), wanted.params)
+    except ValueError:
+        launcher.shutdown()
+        raise
     check_grid_of(folder, wanted)
     with locked(folder):
         return _run(wanted, cells, seedless, Place(root=root, folder=folder, jobs=request.jobs), launcher, summarise)

@@ -5,6 +5,7 @@ An engine is a class with
     __init__(jobs, threads, timeout)     jobs at a time, threads for each, seconds that one may take or None
     submit(function, *args) -> Future    a module-level function, plain picklable arguments and result
     shutdown()                           ends what still runs, and every process behind it
+    n_nodes                              machines that it uses; 1 where it does not say
 
 `LAUNCHERS` names the classes; an engine of somebody else is named by its place, "module:Class".
 """
@@ -24,6 +25,7 @@ __all__ = ["LAUNCHERS", "Launcher", "Local", "Processes", "WorkerDied", "make_la
 LAUNCHERS = {
     "local": "deep_clustering.sweep.launchers.local:Local",
     "processes": "deep_clustering.sweep.launchers.processes:Processes",
+    "ray": "deep_clustering.sweep.launchers.on_ray:OnRay",
 }
 
 

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from typing import Any
 
 # What numpy, scikit-learn and torch read when they are imported.
-_THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 # A job that is asked to end has so long to say goodbye to the tracking store.
 _GRACE_SECONDS = 3.0
@@ -102,7 +102,7 @@ def _end(workers: list[ProcessPoolExecutor]) -> None:
 
 def _start_worker(threads: int) -> None:
     """Prepare a fresh process for its jobs, before it imports anything that computes."""
-    for name in _THREAD_SETTINGS:
+    for name in THREAD_SETTINGS:
         os.environ[name] = str(threads)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
     threading.Thread(target=_follow_parent, daemon=True).start()
