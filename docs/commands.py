@@ -30,7 +30,7 @@ WRONG = {"kedro run --pipelines=neural_mixture --params=neural_mixture.epoch=10"
 NOT_RUN = {
     r"make (test|run$|docs|audit)": "has a test or a job of its own",
     r"make (ui|viz)": "a server, which does not end",
-    r"\.\.\.": "not a whole command",
+    r"--launcher=ray": "needs Ray, which is an extra",
     r"cifar10|reuters21578|mnist": "needs data that is not embedded",
     r"timm:": "needs weights of a network",
 }

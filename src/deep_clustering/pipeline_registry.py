@@ -51,7 +51,9 @@ def _two_stages(prepare: Pipeline) -> dict[str, Pipeline]:
     teacher = HEADS_ON_TRUNK[0]
     staged = {**heads, SELF_LABELLED: training.create_pipeline(SELF_LABELLED, given=teacher)}
     shown = {
-        name: pipeline + evaluation.create_pipeline(name) + reporting.create_pipeline(name)
+        name: pipeline
+        + evaluation.create_pipeline(name)
+        + reporting.create_pipeline(name, on="trunk" if name in heads else "")
         for name, pipeline in staged.items()
     }
     return {

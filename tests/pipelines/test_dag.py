@@ -108,6 +108,7 @@ def test_two_stages_go_from_a_trunk_over_heads_back_to_the_whole_network():
         assert {"trunk_features", "trunk_neighbours"} <= reads[f"{head}.fit"]
         assert "features" not in reads[f"{head}.fit"]
         assert "trunk_preparation" in reads[f"{head}.bundle"]
+        assert "trunk_neighbours_card" in reads[f"evaluation.report_{head}"]
     assert {"features", "self_labelled.certain_rows", "trunk_model"} <= reads["self_labelled.fit"]
     assert "preparation" in reads["self_labelled.bundle"]
     assert "neural_mixture_on_trunk_assignments" in reads["self_labelled.choose_certain"]

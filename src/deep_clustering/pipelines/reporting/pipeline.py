@@ -15,12 +15,13 @@ from deep_clustering.pipelines.reporting.nodes import (
 )
 
 
-def create_pipeline(name: str, beside: Collection[str] = ()) -> Pipeline:
+def create_pipeline(name: str, beside: Collection[str] = (), on: str = "") -> Pipeline:
     """A method's scores and representation to its page and its pictures.
 
     Args:
         name: The method's namespace.
         beside: Namespaces of the same run that it is compared with; its page leads to theirs.
+        on: Where its rows come from, see `training.create_pipeline`.
 
     Returns:
         The nodes `project_<name>`, `pick_members_<name>` and `report_<name>` in the namespace `evaluation`.
@@ -31,7 +32,8 @@ def create_pipeline(name: str, beside: Collection[str] = ()) -> Pipeline:
     seen = ["vocabulary", "params:reporting"]
     names = f"{name}_cluster_names"
     written = {"scores": scores, "map_": map_, "gallery": gallery, "data_card": "data_card"}
-    written |= {"neighbours_card": "neighbours_card", "cluster_names": names, "options": f"params:{name}"}
+    near = f"{on}_neighbours_card" if on else "neighbours_card"
+    written |= {"neighbours_card": near, "cluster_names": names, "options": f"params:{name}"}
     write = update_wrapper(partial(report, beside=[other for other in beside if other != name]), report)
     nodes = [
         Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
@@ -41,7 +43,7 @@ def create_pipeline(name: str, beside: Collection[str] = ()) -> Pipeline:
     return Pipeline(
         nodes,
         namespace="evaluation",
-        inputs={*assigned, "labels", "vocabulary", "data_card", "neighbours_card", names, scores},
+        inputs={*assigned, "labels", "vocabulary", "data_card", near, names, scores},
         outputs={map_, gallery, *shown},
         parameters={"params:reporting", f"params:{name}"},
     )

@@ -31,12 +31,13 @@ def create_pipeline() -> Pipeline:
         Node(
             nearest,
             ["trunk_features", "split", "params:trunk_neighbours"],
-            "trunk_neighbours",
+            ["trunk_neighbours", "trunk_neighbours_card"],
             name="nearest",
             tags="train",
         ),
     ]
-    made = {"trunk_model", "trunk_history", "trunk_features", "trunk_preparation", "trunk_neighbours"}
+    made = {"trunk_model", "trunk_history", "trunk_features", "trunk_preparation"}
+    made |= {"trunk_neighbours", "trunk_neighbours_card"}
     return Pipeline(
         nodes,
         namespace="trunk",
