@@ -22,20 +22,7 @@ from deep_clustering.training.views import make_view
 
 @dataclass(kw_only=True)
 class Classifying(Estimator):
-    """A method whose encoder gives a logit for each cluster.
-
-    Losses do not compare trainings: pairs that all belong together, say, cost nothing in one cluster. What does is how
-    likely two views of a row are under the hard clusters, equation (13) of `methods.dcan`.
-    """
-
-    label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
-
-    views: dict[str, Any]
-    """Random views: kind and its options."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.view = make_view(self.views)
+    """A method whose encoder gives a logit for each cluster."""
 
     @property
     def n_outputs(self) -> int:
@@ -47,10 +34,6 @@ class Classifying(Estimator):
         self.row_shape_ = tuple(row_shape)
         encoder = self.network.build(self.view.output_shape(self.row_shape_), self.n_outputs)
         self.networks_ = {"encoder": encoder.to(self.device_)}
-
-    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
-        """Those that are given."""
-        return given
 
     def describe(self, features: np.ndarray) -> Described:
         """Most probable cluster, probabilities, and what the last layer sees of each row; no densities."""
@@ -67,8 +50,30 @@ class Classifying(Estimator):
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
 
 
+@dataclass(kw_only=True)
+class OfViews(Classifying):
+    """One that learns from views of the configuration.
+
+    Losses do not compare trainings: pairs that all belong together, say, cost nothing in one cluster. What does is how
+    likely two views of a row are under the hard clusters, equation (13) of `methods.dcan`.
+    """
+
+    label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
+
+    views: dict[str, Any]
+    """Random views: kind and its options."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.view = make_view(self.views)
+
+    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
+        """Those that are given."""
+        return given
+
+
 class ClassifyingSteps(Steps):
-    """A training of a network that gives clusters; a method adds `terms`."""
+    """A training of a network that gives clusters."""
 
     def __init__(self, model: Classifying, data: Data) -> None:
         """As in `Steps`."""
@@ -78,6 +83,20 @@ class ClassifyingSteps(Steps):
     def begin(self, partition: Tensor | None) -> Tensor:
         """Clusters of the untrained network."""
         return self.assign()
+
+    @torch.inference_mode()
+    def assign(self) -> Tensor:
+        """Clusters of all rows by their plain views."""
+        encoder = self.networks["encoder"]
+        was_training = encoder.training
+        encoder.eval()
+        clusters = self.data.apply(lambda rows: torch.softmax(encoder(rows), dim=1).argmax(dim=1))
+        encoder.train(was_training)
+        return clusters
+
+
+class StepsOfViews(ClassifyingSteps):
+    """A training by views of the configuration; a method adds `terms`."""
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One step on two views of each row of a batch."""
@@ -96,16 +115,6 @@ class ClassifyingSteps(Steps):
     def terms(self, logits: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """The loss, "loss", and its parts, of what `outputs` gives."""
         raise NotImplementedError
-
-    @torch.inference_mode()
-    def assign(self) -> Tensor:
-        """Clusters of all rows by their plain views."""
-        encoder = self.networks["encoder"]
-        was_training = encoder.training
-        encoder.eval()
-        clusters = self.data.apply(lambda rows: torch.softmax(encoder(rows), dim=1).argmax(dim=1))
-        encoder.train(was_training)
-        return clusters
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:

@@ -35,7 +35,7 @@ from annotated_types import Gt, Le
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.methods.classifying import Classifying, ClassifyingSteps
+from deep_clustering.methods.classifying import OfViews, StepsOfViews
 from deep_clustering.training.loop import Data
 
 # Added to cosines in front of their logarithm.
@@ -73,7 +73,7 @@ def chosen_pair_loss(cosines: Tensor, wanted: Tensor, known: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class DAC(Classifying):
+class DAC(OfViews):
     """Deep adaptive clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dac"
@@ -106,7 +106,7 @@ class DAC(Classifying):
 
 
 @final
-class _Training(ClassifyingSteps):
+class _Training(StepsOfViews):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: DAC

@@ -43,13 +43,10 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.checks import check_rows
-from deep_clustering.methods.estimator import Estimator, Steps
-from deep_clustering.training.described import Described
+from deep_clustering.methods.classifying import Classifying, ClassifyingSteps
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
 from deep_clustering.training.precision import autocast
-from deep_clustering.training.rows import Rows, describe_in_chunks
 from deep_clustering.training.views import View, make_view
 
 logger = logging.getLogger(__name__)
@@ -99,7 +96,7 @@ def distant_neighbours(features: np.ndarray | sparse.csr_matrix, n_neighbours: i
 
 
 @dataclass(kw_only=True)
-class IMSAT(Estimator):
+class IMSAT(Classifying):
     """IMSAT; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "imsat"
@@ -123,11 +120,6 @@ class IMSAT(Estimator):
         super().__post_init__()
         self.view: View = make_view({"kind": "neighbours"})
 
-    @property
-    def n_outputs(self) -> int:
-        """Logits: one for each cluster."""
-        return self.n_clusters
-
     def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray:
         """The one neighbour of each row that (5) asks for, whatever is given."""
         n_others = features.shape[0] - 1
@@ -135,45 +127,20 @@ class IMSAT(Estimator):
             logger.warning("imsat: n_neighbours is %d, there are %d other rows", self.n_neighbours, n_others)
         return distant_neighbours(features, min(self.n_neighbours, n_others))
 
-    def build(self, row_shape: tuple[int, ...]) -> None:
-        """Make a new network for rows of a shape."""
-        self.row_shape_ = tuple(row_shape)
-        self.networks_ = {"encoder": self.network.build(self.row_shape_, self.n_outputs).to(self.device_)}
-
     def training(self, data: Data) -> "_Training":
         """A training of the network that was built."""
         return _Training(self, data)
 
-    def describe(self, features: np.ndarray) -> Described:
-        """Most probable cluster, probabilities, and what the last layer sees of each row; no densities."""
-        check_rows(features, "imsat", self.row_shape_)
-        encoder = self.networks_["encoder"].eval()
-        assert isinstance(encoder, nn.Sequential)
-
-        def describe(batch: Tensor) -> tuple[Tensor, ...]:
-            latent = encoder[:-1](batch)
-            log_p = torch.log_softmax(encoder[-1](latent), dim=1)
-            p = log_p.exp()
-            return p.argmax(dim=1), p, latent, latent.sum(dim=1), log_p
-
-        return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
-
 
 @final
-class _Training(Steps):
+class _Training(ClassifyingSteps):
     """One training; see `deep_clustering.training.loop.Training`."""
 
-    def __init__(self, model: IMSAT, data: Data) -> None:
-        super().__init__(model, data)
-        self._model = model
-
-    def begin(self, partition: Tensor | None) -> Tensor:
-        """Clusters of the untrained network."""
-        return self.assign()
+    model: IMSAT
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One step on a batch of rows, the first half of the views."""
-        model = self._model
+        model = self.model
         rows, others = views.chunk(2)
         length = model.radius * (rows - others).flatten(1).norm(dim=1).view(-1, *[1] * (rows.ndim - 1))
         log_p = self._log_p(rows)
@@ -194,22 +161,12 @@ class _Training(Steps):
         """Unit directions of (6) or (7)."""
         generator = self.data.generator
         direction = unit(torch.randn(rows.shape, generator=generator, device=rows.device))
-        if self._model.perturbation == "random":
+        if self.model.perturbation == "random":
             return direction
         trial = direction.requires_grad_()
-        change = invariance(log_p, self._log_p(rows + self._model.trial_step * trial))
+        change = invariance(log_p, self._log_p(rows + self.model.trial_step * trial))
         (gradient,) = torch.autograd.grad(change, trial)
         return unit(gradient)
-
-    @torch.inference_mode()
-    def assign(self) -> Tensor:
-        """Clusters of all rows."""
-        encoder = self.networks["encoder"]
-        was_training = encoder.training
-        encoder.eval()
-        clusters = self.data.apply(lambda rows: torch.softmax(encoder(rows), dim=1).argmax(dim=1))
-        encoder.train(was_training)
-        return clusters
 
     def finish(self, history: History) -> Tensor:
         """Clusters of all rows, and (1) of the last epoch (S4)."""

@@ -35,7 +35,7 @@ from annotated_types import Ge, Le
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from deep_clustering.methods.classifying import Classifying, ClassifyingSteps
+from deep_clustering.methods.classifying import OfViews, StepsOfViews
 from deep_clustering.training.loop import Data
 
 # Added to probabilities in front of their logarithm, as in the authors' code.
@@ -73,7 +73,7 @@ def consistency(log_p: Tensor, log_other: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class LSDC(Classifying):
+class LSDC(OfViews):
     """LSD-C; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "lsdc"
@@ -92,7 +92,7 @@ class LSDC(Classifying):
 
 
 @final
-class _Training(ClassifyingSteps):
+class _Training(StepsOfViews):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: LSDC
