@@ -16,6 +16,8 @@ from deep_clustering.pipelines.namespaces import COMPARED
 from deep_clustering.runs.comparing import ComparingRunner, failures_of, is_comparison, methods_of
 from pipelines.small_project import copy_project, versions
 
+pytestmark = pytest.mark.usefixtures("plain_pages")
+
 SMALL = "--params=ingestion.n_rows=120,n_clusters=4,recommendation.resamples=20,recommendation.refits=0"
 UNTRACKED = ",tracking.enabled=false"
 

@@ -17,6 +17,8 @@ from deep_clustering.runs import cluster_folders
 from pipelines.small_project import versions
 from tracked_project import make_project, tracked_run, write_parameters
 
+pytestmark = pytest.mark.usefixtures("plain_pages")
+
 TABLE = pd.DataFrame(
     {
         "row": pd.array([0, None, 1, 2], dtype="Int64"),
