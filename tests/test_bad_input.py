@@ -211,7 +211,7 @@ def test_a_read_only_folder_is_named_before_anything_runs(project):
     [
         ("dcan", "game:encoder_loss", "loss_encoder", np.nan),
         ("dcan", "game:discriminator_loss", "loss_discriminator", np.inf),
-        ("neural_mixture", "neural_mixture:m_step_loss", "loss", np.nan),
+        ("neural_mixture", "mixture_training:m_step_loss", "loss", np.nan),
     ],
 )
 def test_a_loss_that_is_not_finite_stops_with_method_epoch_and_term(
