@@ -10,7 +10,7 @@ from scipy import sparse
 
 from deep_clustering.training.rows import Rows
 from deep_clustering.training.views import VIEWS, View, make_view, neighbour_table
-from deep_clustering.training.views.image import Affine, Photo
+from deep_clustering.training.views.image import Affine, Photo, PhotoCrops
 from deep_clustering.training.views.neighbour import Neighbours
 from deep_clustering.training.views.vector import Dropout, Noise
 from still_views import PLAIN_PHOTO, STILL, affine, generator, photo
@@ -98,17 +98,29 @@ def test_it_does_not_matter_where_the_rows_lie(view, where, tmp_path):
 
 
 def watched_epoch(view: View, rows: Rows, source: torch.Generator) -> Iterator[torch.Tensor]:
-    """Pairs of all batches but the first, in which a view may make what it keeps."""
+    """Pairs, and small views beside them, of all batches but the first, in which a view may make what it keeps."""
     table = neighbour_table(TABLE, len(rows), rows.place)
     batches = rows.batches(8, source)
     view.pair(rows, next(batches).place, table, source)
     for batch in batches:
+        view.small(rows, batch.place, source)
         yield view.pair(rows, batch.place, table, source)
 
 
+PHOTO = {
+    "size": 4,
+    "crop": 0.5,
+    "flip": 0.5,
+    "brightness": 0.4,
+    "contrast": 0.4,
+    "saturation": 0.4,
+    "hue": 0.1,
+    "greyscale": 0.2,
+}
 EVERY_KIND = [
     affine(size=4, rotation=15.0, translation=0.1, scale=0.1, shear=8.0),
-    Photo(size=4, crop=0.5, flip=0.5, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.1, greyscale=0.2),
+    Photo(**PHOTO),
+    PhotoCrops(**PHOTO, small_views=2, small_size=4, small_crop=0.3),
     Dropout(rate=0.3),
     Noise(scale=0.1),
     Neighbours(),
