@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+import spaces
 from command_line import error_of, kedro_run, params
 from deep_clustering.datasets import (
     JSONDataset,
@@ -18,16 +19,6 @@ from deep_clustering.inference.predictor import Assigner
 from deep_clustering.methods import Model, load_method
 from deep_clustering.pipelines.training.nodes import assign, fit
 from pipelines.small_project import versions
-
-SPACE = {
-    "metric": "euclidean",
-    "centre": False,
-    "projection": 0,
-    "exact_rows": 99999,
-    "held_out": 0.0,
-    "k": 0,
-    "cache": "none",
-}
 
 
 @pytest.fixture
@@ -54,7 +45,7 @@ def train(tmp_path, tiny_options):
         path = tmp_path / method / "model.safetensors" / f"v{next(n_versions):02}" / "model.safetensors"
         path.parent.mkdir(parents=True)
         ModelDataset(filepath=str(path)).save(model)
-        return model, assign(model, rows, split, SPACE)[0]
+        return model, assign(model, rows, split, spaces.ROWS)[0]
 
     return train
 

@@ -7,6 +7,7 @@ import pytest
 from scipy import sparse
 from scipy.special import expit, log_softmax
 
+import spaces
 from deep_clustering.methods import make_method
 from deep_clustering.reporting.members import select_members
 from deep_clustering.scores import metrics
@@ -21,16 +22,6 @@ from deep_clustering.scores.certainty import (
 )
 from deep_clustering.training.described import Described
 
-SPACE = {
-    "metric": "euclidean",
-    "centre": False,
-    "projection": 0,
-    "exact_rows": 99999,
-    "held_out": 0.0,
-    "k": 0,
-    "cache": "none",
-}
-
 
 def saturated(n_samples=300, n_clusters=3, seed=0):
     """Rows around three centres, far enough apart that most responsibilities are 1 in single precision."""
@@ -42,7 +33,7 @@ def saturated(n_samples=300, n_clusters=3, seed=0):
     return rows, Described(logs.argmax(axis=1), np.exp(logs).astype(np.float32), rows, None, logs)
 
 
-def rated(rows, said, space=SPACE):
+def rated(rows, said, space=spaces.ROWS):
     return rate_certainty(said, rows, space, np.ones(rows.shape[0], dtype=bool))
 
 
@@ -161,7 +152,7 @@ class TestRated:
     def test_a_projection_of_longer_rows_is_passed_over(self):
         rows, said = saturated()
         np.testing.assert_array_equal(
-            rated(rows, said, SPACE | {"projection": 50}).certainty, rated(rows, said).certainty
+            rated(rows, said, spaces.ROWS | {"projection": 50}).certainty, rated(rows, said).certainty
         )
 
 

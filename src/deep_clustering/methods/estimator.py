@@ -105,10 +105,14 @@ class Estimator(Describing):
             ValueError: if the features, the device or a checkpoint cannot be used.
             FloatingPointError: if a term of the loss stops being finite.
         """
-        check_features(features, self.n_clusters, self.name)
+        self.check(features)
         self.device_ = resolve_device(self.device)
         self.history_ = fit(self, features, self.find_neighbours(features, neighbours), checkpoints, weights).arrays()
         return self
+
+    def check(self, features: np.ndarray | sparse.csr_matrix) -> None:
+        """Refuse rows that the method cannot be fitted to; raises ValueError."""
+        check_features(features, self.n_clusters, self.name)
 
     def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
         """Nearest rows that the views need, shape (n_samples, k); here none, whatever is given."""

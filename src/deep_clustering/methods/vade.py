@@ -33,18 +33,18 @@ Deviations from the paper, or choices where it is silent
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal, Self, final
+from typing import Annotated, ClassVar, Literal, final
 
 import numpy as np
 import torch
 from annotated_types import Gt
+from scipy import sparse
 from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.checks import check_rows
 from deep_clustering.methods.autoencoding import CHUNK, FARTHEST, Autoencoding, AutoencodingSteps
-from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
@@ -126,21 +126,14 @@ class VaDE(Autoencoding):
         """Means and logarithms of variances."""
         return 2 * self.latent_dim
 
-    def fit(
-        self,
-        features: np.ndarray,
-        neighbours: np.ndarray | None = None,
-        checkpoints: Checkpoints | None = None,
-        weights: np.ndarray | None = None,
-    ) -> Self:
-        """Train the networks and the mixture; see `Estimator.fit`."""
-        check_rows(features, self.name)
+    def check(self, features: np.ndarray | sparse.csr_matrix) -> None:
+        """Refuse rows that a coin cannot have thrown, too."""
+        super().check(features)
         if self.likelihood == "bernoulli" and (features.min() < 0 or features.max() > 1):
             raise ValueError(
                 f"{self.name}: likelihood: bernoulli needs rows in [0, 1], got values from {features.min():g} to "
                 f"{features.max():g}; use likelihood: gaussian, or features.scaling: range"
             )
-        return super().fit(features, neighbours, checkpoints, weights)
 
     def clusters(self) -> Mixture:
         """The prior."""

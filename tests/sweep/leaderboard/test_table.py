@@ -283,6 +283,7 @@ EXPERIMENTS = sorted((ROOT / "docs/experiments").glob("*.md"))
 # Every table between markers, and what its runs are compared with, as the page's own command says.
 PUBLISHED = {
     ("docs/results/index.md", "digits"): None,
+    ("docs/methods/index.md", "compared_digits"): None,
     ("docs/experiments/nmm-em.md", "digits_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments/nmm-em.md", "mnist_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments/sweeps.md", "text_and_features"): None,
@@ -293,7 +294,10 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.parametrize("page", ["docs/results/index.md", *(f"docs/experiments/{path.name}" for path in EXPERIMENTS)])
+PAGES = ["docs/results/index.md", "docs/methods/index.md", *(f"docs/experiments/{path.name}" for path in EXPERIMENTS)]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_published_tables_are_those_of_the_published_runs(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     shown = dict(re.findall(r"<!-- leaderboard:([\w.-]+) -->\n(.*?)<!-- /leaderboard -->", text, re.DOTALL))

@@ -27,7 +27,8 @@ def fit(
     options: dict[str, Any],
     checkpoints: dict[str, Any],
     clusters: dict[str, Any],
-    given: Any = None,  # noqa: ANN401 - a Given
+    certain_rows: np.ndarray | None = None,
+    trunk: Model | None = None,
 ) -> tuple[Model, dict[str, np.ndarray]]:
     """Fit a method to the rows, or change the clusters of a former fit as somebody's feedback says.
 
@@ -40,7 +41,9 @@ def fit(
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
         checkpoints: Options, see `deep_clustering.training.checkpoints.CheckpointOptions`.
         clusters: Options, see `deep_clustering.pipelines.training.clusters.ClusterOptions`.
-        given: What a start of kind given begins with, see `deep_clustering.methods.starts.Given`.
+        certain_rows: For a start of kind given: cluster of each sample, -1 for those that are not chosen, shape
+            (n_samples,). None for every other start.
+        trunk: With them, what made the rows in which those clusters were found.
 
     Returns:
         model: the fitted method as plain data.
@@ -49,6 +52,7 @@ def fit(
     from deep_clustering.data.sources import select_fitted
     from deep_clustering.methods import make_method, note_rows, save_method
     from deep_clustering.methods.baselines import no_history
+    from deep_clustering.methods.starts import Given
     from deep_clustering.options import build
     from deep_clustering.pipelines.training.clusters import ClusterOptions, correct_former, settle_numbers
     from deep_clustering.scores.cost import measure_cost
@@ -61,7 +65,9 @@ def fit(
         if chosen.feedback is None:
             weights = select_fitted(row_weights, split)
             is_weighted = bool((weights != weights[0]).any())
-            more = {} if given is None else {"given": given}
+            more = {}
+            if certain_rows is not None and trunk is not None:
+                more = {"given": Given(select_fitted(certain_rows, split), trunk.arrays)}
             history = estimator.fit(rows, neighbours, kept, weights if is_weighted else None, **more).history_
         else:
             settled = correct_former(chosen, estimator, options["method"], features, split, keys)
@@ -73,42 +79,6 @@ def fit(
         model, sha256=fingerprint(rows), keys=keys, clusters=settled.clusters, n_numbers=settled.n_numbers
     )
     return noted, history | cost
-
-
-def fit_given(
-    features: np.ndarray,
-    split: np.ndarray,
-    neighbours: np.ndarray,
-    row_keys: np.ndarray,
-    row_weights: np.ndarray,
-    options: dict[str, Any],
-    checkpoints: dict[str, Any],
-    clusters: dict[str, Any],
-    certain_rows: np.ndarray,
-    trunk: Model,
-) -> tuple[Model, dict[str, np.ndarray]]:
-    """Fit NMM-EM from a trunk, and from the clusters of the rows that heads on it are most certain of.
-
-    Args:
-        features: As in `fit`, and so up to `clusters`.
-        split: See there.
-        neighbours: See there.
-        row_keys: See there.
-        row_weights: See there.
-        options: See there.
-        checkpoints: See there.
-        clusters: See there.
-        certain_rows: Cluster of each sample, -1 for those that are not chosen, shape (n_samples,).
-        trunk: What the heads' rows were made by.
-
-    Returns:
-        As in `fit`.
-    """
-    from deep_clustering.data.sources import select_fitted
-    from deep_clustering.methods.starts import Given
-
-    given = Given(select_fitted(certain_rows, split), trunk.arrays)
-    return fit(features, split, neighbours, row_keys, row_weights, options, checkpoints, clusters, given)
 
 
 def assign(

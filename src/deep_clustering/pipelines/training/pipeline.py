@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Node, Pipeline
 
-from deep_clustering.pipelines.training.nodes import assign, bundle, fit, fit_given, name_clusters, tabulate
+from deep_clustering.pipelines.training.nodes import assign, bundle, fit, name_clusters, tabulate
 from deep_clustering.pipelines.two_stage.nodes import choose_certain
 
 
@@ -68,5 +68,5 @@ def _fit(inputs: list[str], parameters: list[str], given: str) -> list[Node]:
     chosen = ["given_assignments", "given_representation", "params:options"]
     return [
         Node(choose_certain, chosen, "certain_rows", name="choose_certain", tags="train"),
-        Node(fit_given, [*inputs, *parameters, "certain_rows", "trunk_model"], outputs, name="fit", tags="train"),
+        Node(fit, [*inputs, *parameters, "certain_rows", "trunk_model"], outputs, name="fit", tags="train"),
     ]
