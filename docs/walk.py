@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from deep_clustering.atomic import atomic_file
+from deep_clustering.atomic import write_text
 
 BLOCK = re.compile(r"```console\n(.*?)```", re.DOTALL)
 ID = re.compile(r"\b[0-9a-f]{6,32}\b")
@@ -98,9 +98,7 @@ def shell(folder: Path) -> Command:
 
 def main(page: Path, folder: Path) -> None:
     """Write a page anew from a checkout without runs."""
-    text = retype(page.read_text(encoding="utf-8"), shell(folder.resolve()))
-    with atomic_file(page) as part:
-        part.write_text(text, encoding="utf-8")
+    write_text(page, retype(page.read_text(encoding="utf-8"), shell(folder.resolve())))
 
 
 if __name__ == "__main__":

@@ -64,6 +64,14 @@ def test_what_is_printed_before_the_line_above_does_not_count():
         walk.refill(["a", "b"], ["b", "a"], {})
 
 
+def test_commands_are_typed_in_the_checkout_and_the_page_is_written(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ cat rows.txt\n3 rows\n```\n", encoding="utf-8")
+    (tmp_path / "rows.txt").write_text("5 rows\n", encoding="utf-8")
+    walk.main(page, tmp_path)
+    assert page.read_text(encoding="utf-8") == "```console\n$ cat rows.txt\n5 rows\n```\n"
+
+
 def test_every_block_of_the_tutorial_begins_with_a_command():
     blocks = walk.BLOCK.findall((ROOT / "docs/tutorial.md").read_text(encoding="utf-8"))
     assert len(blocks) > 5
