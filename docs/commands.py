@@ -25,6 +25,8 @@ from sklearn.datasets import load_digits
 
 PROGRAM = r"(?:kedro|make|deep-clustering) [^`]+"
 SECONDS = 1200
+# As a page writes the number of a tracked run.
+RUN = r"RUN_ID|\b[0-9a-f]{8}\b"
 # Shown beside the error that they end with.
 WRONG = {"kedro run --pipelines=neural_mixture --params=neural_mixture.epoch=10"}
 NOT_RUN = {
@@ -121,9 +123,9 @@ class Shell:
         if "VERSION" in line:
             versions = sorted((self.checkout / "data/06_models/digits/dcan/model.safetensors").iterdir())
             line = line.replace("VERSION", versions[-1].name)
-        if re.search(r"RUN_ID|\b2bb3494e\b", line):
+        if re.search(RUN, line):
             runs = json.loads(self.run("kedro runs --method=kmeans --status=finished --json")[1])
-            line = re.sub(r"RUN_ID|\b2bb3494e\b", runs[0]["run_id"], line)
+            line = re.sub(RUN, runs[0]["run_id"], line)
         return re.sub(r"(data/sweeps/)(NAME|<name>)", r"\1any", line)
 
 
@@ -133,9 +135,8 @@ BEFOREHAND = [
     "kedro run --pipelines=dcan --env=mine",
     "kedro new-data news --text texts.csv --column body",
     "kedro run --pipelines=dcan --env=news",
-    "kedro sweep --envs=digits --pipelines=dcan,kmeans,ward --seeds=0,1 --threads=1 --folder=data/sweeps/any",
-    "kedro sweep --envs=digits --pipelines=dcan --grid=dcan.loss=adversarial,euclidean --seeds=0,1 --threads=1"
-    " --folder=data/sweeps/any",
+    "kedro sweep --envs=digits --pipelines=dcan,kmeans,ward --grid=dcan.loss=adversarial,euclidean --seeds=0,1"
+    " --threads=1 --folder=data/sweeps/any",
     "kedro run --pipelines=kmeans",
 ]
 
