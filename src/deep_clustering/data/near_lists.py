@@ -133,7 +133,7 @@ def _make(blocks: RowBlocks) -> Any:  # noqa: ANN401
 
     metric = faiss.METRIC_INNER_PRODUCT if blocks.is_angular else faiss.METRIC_L2
     n_lists = max(1, round(_LISTS * np.sqrt(blocks.n_rows)))
-    index = faiss.index_factory(blocks.width, f"IVF{n_lists},Flat", metric)
+    index: Any = faiss.index_factory(blocks.width, f"IVF{n_lists},Flat", metric)
     index.cp.min_points_per_centroid = 1  # of few rows, as in a test, without a word
     n_trained = min(blocks.n_rows, _ROWS_OF_LIST * n_lists)
     index.train(blocks.take(np.unique(np.linspace(0, blocks.n_rows - 1, n_trained).astype(np.int64))))
