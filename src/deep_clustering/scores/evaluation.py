@@ -76,18 +76,14 @@ def score_clustering(
     warnings = metrics.collapse_warnings(there, *_explained(values))
     for warning in warnings:
         logger.warning("collapse: %s (occupancy %s)", warning, there.tolist())
-    known = labels >= 0
     contingency, table, n_classes = None, None, None
-    if known.any():
+    if (labels >= 0).any():
         n_classes = int(data_card["n_classes"])
-        values = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes) | values
-        values |= _oracle_gap(candidates)
-        contingency = _contingency(assignments[known], labels[known], n_clusters, data_card)
         confidence = _confidence(representation)
-        if confidence is not None:
-            is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
-            table = metrics.reliability(confidence[is_assigned][known], is_right, _CONFIDENCE_BINS)
-            values["ece"] = metrics.expected_calibration_error(table)
+        of_rows = None if confidence is None else confidence[is_assigned]
+        labelled, table = _against_labels(assignments, labels, of_rows, n_clusters, n_classes)
+        values = labelled | values | _oracle_gap(candidates)
+        contingency = _contingency(assignments[labels >= 0], labels[labels >= 0], n_clusters, data_card)
     selection = describe_selection(history, n_clusters, n_classes)
     if selection:
         values |= selection_metrics(selection)
@@ -107,6 +103,19 @@ def score_clustering(
         "curves": curves,
         "cost": costs_of(history),
     }
+
+
+def _against_labels(
+    assignments: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, n_clusters: int, n_classes: int
+) -> tuple[dict[str, float], metrics.Reliability | None]:
+    """Scores of the rows whose class is known, and the reliability of their certainties if there are any."""
+    known = labels >= 0
+    scores = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes)
+    if confidence is None:
+        return scores, None
+    is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
+    table = metrics.reliability(confidence[known], is_right, _CONFIDENCE_BINS)
+    return scores | {"ece": metrics.expected_calibration_error(table)}, table
 
 
 def _confidence(representation: Mapping[str, np.ndarray]) -> np.ndarray | None:
