@@ -1,6 +1,6 @@
 """One training of DCAN: its clustering step, its game, and how it is settled; see `dcan`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, Protocol, final
 
@@ -25,7 +25,7 @@ from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
 from deep_clustering.training.optimisers import Schedule, make_optimiser
 from deep_clustering.training.representations.learning import Learning
-from deep_clustering.training.rows import index_batches
+from deep_clustering.training.rows import index_batches, joined
 from deep_clustering.training.streams import stream
 
 # Fresh pairs of views of each row behind (12).
@@ -238,12 +238,15 @@ class GameTraining:
     def finish(self, history: History) -> Tensor:
         """Settle the model (D14), and note what two fresh views of the rows know of each other, (12) and (13)."""
         model, assignments = self._model, self.assign()
-        settled, pairs = model.settled_, []
-        for round_ in range(_ROUNDS):
-            for views in self._data.fresh_pairs(stream(model.seed, "fresh views", assignments.device, round_)):
-                joint = log_joint(settled.latent(self.networks["encoder"](views)), settled.mixture)
-                pairs.append(torch.stack(joint.argmax(dim=1).chunk(2)))
-        first, second = torch.cat(pairs, dim=1)
+        settled, encoder, data = model.settled_, self.networks["encoder"], self._data
+
+        def clusters() -> Iterator[Tensor]:
+            for round_ in range(_ROUNDS):
+                for views in data.fresh_pairs(stream(model.seed, "fresh views", assignments.device, round_)):
+                    joint = log_joint(settled.latent(encoder(views)), settled.mixture)
+                    yield torch.stack(joint.argmax(dim=1).chunk(2), dim=1)
+
+        first, second = joined(clusters(), _ROUNDS * len(data.rows)).t().contiguous()
         by_row = first.reshape(_ROUNDS, -1), second.reshape(_ROUNDS, -1)
         history.final(
             within_share=settled.within_share,

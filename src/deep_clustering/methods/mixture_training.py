@@ -1,7 +1,7 @@
 """One training of NMM-EM: its E-step, its M-step, and the choice of a head; see `neural_mixture`."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from operator import add
 from typing import Protocol, final
@@ -83,8 +83,8 @@ class Mixture(Protocol):
     def normalise(self, data: Data) -> Tensor:
         """Settle the normalisers; clusters of all rows by each head."""
 
-    def log_joint_of_fresh_pairs(self, data: Data, round_: int) -> tuple[Tensor, Tensor]:
-        """Weighted log densities of fresh views of all rows."""
+    def log_joint_of_fresh_pairs(self, data: Data, round_: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Some or all rows, and weighted log densities of two fresh views of them."""
 
     def e_step_of_pairs(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """E-step of such pairs."""
@@ -252,8 +252,8 @@ class MixtureTraining:
         of_rows = torch.zeros(len(self._data.rows), len(sizes), device=model.device_)
         rounds = n_rounds(len(self._data.rows))
         for round_ in range(rounds):
-            pairs = model.log_joint_of_fresh_pairs(self._data, round_)
-            of_rows += model.e_step_of_pairs(*pairs)[1][:, : len(sizes)] / rounds
+            for place, first, second in model.log_joint_of_fresh_pairs(self._data, round_):
+                of_rows[place] += model.e_step_of_pairs(first, second)[1][:, : len(sizes)] / rounds
         log_likelihoods = of_rows.mean(dim=0)
         scores = comparable(log_likelihoods, sizes, noise)
         clusters = model.normalise(self._data)

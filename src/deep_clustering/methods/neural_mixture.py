@@ -87,7 +87,7 @@ The functions behind the equations are in `pair_mixture`, what several heads nee
 in `mixture_training`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -97,20 +97,18 @@ from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.heads import (
-    head_sizes,
-    keep_head,
-    n_rounds,
-    uniform_weights,
+from deep_clustering.methods.all_rows import (
+    MOST_AT_ONCE,
+    Normaliser,
+    counted_pieces,
+    densities_of_pairs,
+    normaliser_at_once,
+    normaliser_in_pieces,
 )
+from deep_clustering.methods.heads import head_sizes, keep_head, n_rounds, uniform_weights
 from deep_clustering.methods.mixture_starts import find_starts
 from deep_clustering.methods.mixture_training import MixtureTraining
-from deep_clustering.methods.pair_mixture import (
-    e_step,
-    log_mean_exp,
-    log_relative_density,
-    sigmoid_relevance,
-)
+from deep_clustering.methods.pair_mixture import e_step
 from deep_clustering.methods.starts import (
     STARTS,
     Given,
@@ -130,7 +128,7 @@ from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import MLP, load_module, make_encoder, module_arrays
 from deep_clustering.training.representations import make_representation
 from deep_clustering.training.representations.learning import Learning
-from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
+from deep_clustering.training.rows import Rows, describe_in_chunks, joined, resolve_device
 from deep_clustering.training.streams import seeded, stream
 from deep_clustering.training.views import check_sizes, make_view
 
@@ -314,19 +312,29 @@ class NeuralMixture(Describing):
         total = torch.zeros(len(data.rows), self.log_mixing_weights_.shape[1], device=self.device_)
         rounds = n_rounds(len(data.rows))
         for round_ in range(rounds):
-            log_responsibilities, _ = self.e_step_of_pairs(*self.log_joint_of_fresh_pairs(data, round_))
-            total += torch.softmax(log_responsibilities[:, 0], dim=1)
+            for place, first, second in self.log_joint_of_fresh_pairs(data, round_):
+                log_responsibilities, _ = self.e_step_of_pairs(first, second)
+                total[place] += torch.softmax(log_responsibilities[:, 0], dim=1)
         return (total / rounds).cpu().numpy()
 
     @torch.inference_mode()
-    def log_joint_of_fresh_pairs(self, data: Data, round_: int) -> tuple[Tensor, Tensor]:
-        """Weighted log f_k of fresh views of all rows, two of (n, heads, n_clusters), normalised over all rows."""
+    def log_joint_of_fresh_pairs(self, data: Data, round_: int) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Weighted log f_k of fresh views of all rows, normalised over all rows.
+
+        Yields:
+            Some rows or all of them, and of their first and second views shape (n, heads, n_clusters).
+        """
         self.encoder_.eval()
-        generator = stream(self.seed, "fresh views", self.device_, round_)
-        scores = [self.split(self.encoder_(views)).chunk(2) for views in data.fresh_pairs(generator)]
-        first, second = (torch.cat(views) for views in zip(*scores, strict=True))
-        first, second = (log_relative_density(view, self.density, self.density_scale) for view in (first, second))
-        return first + self.log_mixing_weights_, second + self.log_mixing_weights_
+
+        def scores() -> Iterator[Tensor]:
+            generator = stream(self.seed, "fresh views", self.device_, round_)
+            return (self.split(self.encoder_(views)) for views in data.fresh_pairs(generator))
+
+        start, n_scores = 0, self.log_mixing_weights_.numel()
+        for pair in densities_of_pairs(scores, len(data.rows), n_scores, self.density, self.density_scale):
+            first, second = (view.add_(self.log_mixing_weights_) for view in pair)
+            yield slice(start, start + len(first)), first, second
+            start += len(first)
 
     def e_step_of_pairs(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """E-step of pairs given as `log_joint_of_fresh_pairs` gives them."""
@@ -341,16 +349,25 @@ class NeuralMixture(Describing):
     def normalise(self, data: Data) -> Tensor:
         """Normalisers of the densities over all training rows (N10); returns each head's clusters, (n, heads)."""
         self.encoder_.eval()
-        scores = data.apply(lambda views: self.split(self.encoder_(views)))
-        counted = data.rows.in_proportion(scores)
-        self.score_mean_, self.score_std_ = counted.mean(dim=0), counted.std(dim=0, correction=0)
-        self.log_normaliser_ = log_mean_exp(self._relevance(counted))
+
+        def score(views: Tensor) -> Tensor:
+            return self.split(self.encoder_(views))
+
+        if len(data.rows) * self.log_mixing_weights_.numel() > MOST_AT_ONCE:
+            counted = counted_pieces(lambda: data.pieces(score), data.rows.times())
+            self._take(normaliser_in_pieces(counted, self.density, self.density_scale))
+            clusters = (self._log_joint(piece).argmax(dim=-1).to(torch.int16) for piece in data.pieces(score))
+            return joined(clusters, len(data.rows))
+        scores = data.apply(score)
+        self._take(normaliser_at_once(data.rows.in_proportion(scores), self.density, self.density_scale))
         return self._log_joint(scores).argmax(dim=-1)
 
+    def _take(self, found: Normaliser) -> None:
+        self.score_mean_, self.score_std_, self.log_normaliser_ = found
+
     def _relevance(self, scores: Tensor) -> Tensor:
-        if self.density == "sigmoid":
-            return sigmoid_relevance(scores, self.score_mean_, self.score_std_, self.density_scale)
-        return scores
+        found = Normaliser(self.score_mean_, self.score_std_, self.log_normaliser_)
+        return found.relevance(scores, self.density, self.density_scale)
 
     def _log_joint(self, scores: Tensor) -> Tensor:
         """Weighted log densities log pi_k + log f_k of plain views, shape (n, heads, n_clusters)."""

@@ -19,6 +19,8 @@ from deep_clustering.training.views import View
 
 # Rows at a time of which fresh views are drawn behind a training.
 _FRESH_ROWS = 1024
+# Rows at a time of which plain views are taken.
+_PLAIN_ROWS = 2048
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +52,11 @@ class Data:
         """Views of every row from a stream of their own, in pieces."""
         for place in torch.arange(len(self.rows), device=self.rows.place).split(_FRESH_ROWS):
             yield self.view.pair(self.rows, place, self.neighbours, generator)
+
+    def pieces(self, function: Callable[[Tensor], Tensor]) -> Iterator[Tensor]:
+        """The same as `apply` gives, piece by piece."""
+        for chunk in self.rows.chunks(_PLAIN_ROWS):
+            yield function(self.view.plain(chunk))
 
     def apply(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """What a function says of the plain views of all rows, in order."""

@@ -1,6 +1,6 @@
 """Rows on the device and shuffled index batches: no loader processes, no copies of a data set that fits."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,6 +142,13 @@ class Rows:
         """As many values as rows, shape (n_samples, ...): each as often as the weight of its row says, to one."""
         return of_rows if self.ends is None else of_rows[_draw(self.ends, torch.full((1,), 0.5, device=self.device))]
 
+    def times(self) -> Tensor | None:
+        """How often each row is among those of `in_proportion`, shape (n_samples,), int64; None: all of them once."""
+        if self.ends is None:
+            return None
+        drawn = _draw(self.ends, torch.full((1,), 0.5, device=self.device))
+        return torch.bincount(drawn, minlength=self.n_samples)
+
     def chunks(self, size: int) -> Iterator[Tensor]:
         """All rows in order, in pieces of at most `size` rows."""
         for start in range(0, self.n_samples, size):
@@ -251,7 +258,29 @@ def apply_in_chunks(function: Callable[[Tensor], Tensor], rows: Rows, size: int 
     Returns:
         The results in order, shape (n_samples, k), on the device.
     """
-    return torch.cat([function(chunk) for chunk in rows.chunks(size)])
+    return joined((function(chunk) for chunk in rows.chunks(size)), len(rows))
+
+
+def joined(parts: Iterable[Tensor], n_rows: int) -> Tensor:
+    """Parts of all rows put together, each let go when its successor comes.
+
+    Small parts that are kept until the end lie between large ones that are not, and the memory of these stays lost:
+    ten times the result, where a network's hidden layers are much wider than it.
+
+    Args:
+        parts: In order, shape (n_part, ...), at least one.
+        n_rows: Rows of all parts together.
+
+    Returns:
+        Shape (n_rows, ...).
+    """
+    whole, start = torch.empty(0), 0
+    for part in parts:
+        if not start:
+            whole = part.new_empty(n_rows, *part.shape[1:])
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
 
 
 @torch.inference_mode()
