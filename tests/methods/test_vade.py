@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from scipy.special import logsumexp
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
-from deep_clustering.methods import make_method
-from deep_clustering.methods.vade import Mixture, latent_divergence, row_log_likelihood
+from deep_clustering.methods import load_method, make_method, save_method
+from deep_clustering.methods.vade import Mixture, latent_divergence, row_log_likelihood, typical_deviation
+from deep_clustering.training.rows import Rows
 
 N, K, D = 9, 3, 4
 
@@ -87,3 +89,21 @@ def test_usual_rows_are_denser_than_strange_ones(tiny_options, blobs):
     options = tiny_options("vade", "vectors", n_clusters=3, epochs=40, batch_size=40)
     fitted = make_method(options).fit(blobs)
     assert fitted.log_density(blobs).min() > fitted.log_density(blobs * np.float32(10)).max()
+
+
+@pytest.mark.parametrize("as_rows", [np.asarray, sparse.csr_matrix])
+def test_the_unit_of_the_noise_is_the_deviation_of_the_values_within_their_columns(as_rows):
+    rows = np.random.default_rng(0).normal(3, 1e-2, size=(N, 5)).astype(np.float32)
+    expected = np.sqrt(rows.astype(np.float64).var(axis=0).mean())
+    assert typical_deviation(Rows(as_rows(rows), torch.device("cpu"))) == pytest.approx(expected, rel=1e-5)
+    weighted = Rows(as_rows(rows[:4]), torch.device("cpu"), np.array([2.0, 1.0, 1.0, 1e-9]))
+    expected = np.sqrt(rows[[0, 0, 1, 2]].astype(np.float64).var(axis=0).mean())
+    assert typical_deviation(weighted) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_unit_of_the_noise_is_saved(blobs, tiny_options):
+    options = tiny_options("vade", "vectors", n_clusters=3, likelihood="gaussian", epochs=2)
+    first = make_method(options).fit(blobs)
+    assert first.networks_["clusters"].unit == pytest.approx(np.sqrt(blobs.var(axis=0).mean()), rel=1e-5)
+    learned = load_method(save_method(first))
+    np.testing.assert_array_equal(learned.log_density(blobs), first.log_density(blobs))

@@ -22,8 +22,11 @@ from sklearn.feature_extraction.text import TfidfTransformer
 
 from deep_clustering.cli import cli
 from deep_clustering.datasets import JSONDataset
+from deep_clustering.methods import make_method
+from deep_clustering.methods.trunk import Trunk
+from deep_clustering.options import build
 from deep_clustering.own_data.environments import Environment, check_name, write_environment
-from deep_clustering.own_data.suggestions import term_settings
+from deep_clustering.own_data.suggestions import feature_settings, term_settings
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.pipelines.parameters import option_schemas, wrong_options
 from deep_clustering.settings import CONFIG_LOADER_ARGS
@@ -177,6 +180,32 @@ def test_weighted_terms_are_clustered_on_latent_semantic_analysis_and_counts_are
     with np.load(versions(project, "features.npz")[-1]) as archive:
         assert archive["dense"].shape == (300, 40)
         np.testing.assert_allclose(np.linalg.norm(archive["dense"], axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse"])
+def test_all_methods_run_on_the_rows_of_a_new_environment(project, kind):
+    """Those whose views, network and likelihood conf/base has for images; others have their own settings."""
+    rows = np.random.default_rng(0).normal(size=(N_ROWS, 6)).astype(np.float32)
+    settings = term_settings(N_ROWS, 2) if kind == "sparse" else feature_settings({}, N_ROWS, 2)
+    environment = Environment(
+        name="x",
+        n_clusters=2,
+        source={"kind": "digits"},
+        settings=settings,
+        is_sparse=kind == "sparse",
+        methods=("kmeans",),
+        map_points=50,
+    )
+    write_environment(environment, project / "conf", replace=False)
+    features = sparse.csr_matrix(rows) if kind == "sparse" else rows
+    neighbours = (np.arange(N_ROWS)[:, None] + [1, 2]) % N_ROWS
+    written = parameters(project, "x")
+    for name in ("dac", "lsdc", "vade", "dcgmm", "neural_mixture_literal"):
+        options = written[name] | {"epochs": 1, "batch_size": 12, "restarts": 1}
+        assert make_method(options).fit(features, neighbours).predict(features).shape == (N_ROWS,)
+    trunk = build(Trunk, written["trunk"] | {"epochs": 1, "batch_size": 12}, "trunk")
+    assert len(trunk.fit(features).embed(features)) == N_ROWS
+    assert written["self_labelled"]["views"] == written["trunk"]["views"]
 
 
 def test_one_command_compares_what_the_environment_names(project):
@@ -485,7 +514,7 @@ def test_files_are_listed_in_the_order_they_are_read(tmp_path):
     files = write_environment(environment, tmp_path, replace=False)
     assert [file.name for file in files] == ["globals.yml", "parameters.yml", "catalog.yml"]
     written = [yaml.safe_load(file.read_text()) for file in files]
-    assert written[0] == {"data_set": "x", "n_clusters": 100}
+    assert written[0] == {"data_set": "x", "n_clusters": 100, **term_settings(10, 100).others}
     assert written[1]["dcan"]["latent_dim"] == 64
     assert written[1]["comparison"] == {"methods": ["kmeans", "dcan"]}
     assert written[1]["reporting"] == {"map_points": 50}

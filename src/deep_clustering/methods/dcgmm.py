@@ -25,7 +25,7 @@ Deviations from the paper, or choices where it is silent
     Z1 the first epochs reconstruct alone, at z = m(x), and a mixture is fitted to m(x) then      pretraining, n_init
     Z2 (2) and (3) are done once before each epoch on all rows; the mixture is by maximum likelihood with a floor under
        its variances, not Bayesian
-    Z3 ln p(x | z), bounds of variances and the first v(x) are those of VaDE (`methods.vade`: (4), (5), V2, V3, V5)
+    Z3 ln p(x | z), bounds of variances and the first v(x) are those of VaDE (`methods.vade`: (4), (5), V2, V3, V5, V7)
     Z4 encoder with batch normalisation and ReLU, Adam
 """
 

@@ -10,13 +10,14 @@ Symbols
     mu_c, s_c   means and variances of the mixture     Mixture.means, log_variances   (n_clusters, latent_dim)
     gamma_c     responsibilities                       log_responsibilities           (n, n_clusters)
     g(z)        decoder                                decoder                        (n, values of a row)
+    a           deviation of a value from the decoder  noise, Mixture.unit
 
 Equations
     (1) model             p(x, z, c) = pi_c N(z; mu_c, s_c) p(x | z)
     (2) responsibilities  gamma_c = pi_c N(z; mu_c, s_c) / sum_d pi_d N(z; mu_d, s_d)
     (3) bound             ELBO = E_q ln p(x | z) - sum_c gamma_c KL(N(m, v) || N(mu_c, s_c)) - KL(gamma || pi)
     (4) bernoulli         ln p(x | z) = sum_j x_j ln y_j + (1 - x_j) ln(1 - y_j), y = sigmoid(g(z)), for rows in [0, 1]
-    (5) gaussian          ln p(x | z) = -1/2 sum_j ((x_j - g(z)_j)^2 / noise^2 + ln(2 pi noise^2))
+    (5) gaussian          ln p(x | z) = -1/2 sum_j ((x_j - g(z)_j)^2 / a^2 + ln(2 pi a^2)), for any rows
     (6) loss              L = -1 / n sum_i ELBO(x_i), one draw of z for each row
 
 Deviations from the paper, or choices where it is silent
@@ -29,6 +30,8 @@ Deviations from the paper, or choices where it is silent
     V5 behind pretraining log v(x) begins as a constant, that of the mean variance within the clusters: as it comes from
        an untrained layer it can be so large that (3) tears the latents apart in the first steps
     V6 new rows are described at z = m(x); their log density is (3) there, which estimates the bound without a draw
+    V7 a of (5) is in units of the rows: `noise` times the root mean square of all values about the mean of their
+       column. Of rows of length one, whose values are small, an absolute one would hide all there is to see
 """
 
 import math
@@ -55,14 +58,19 @@ from deep_clustering.training.rows import Rows, describe_in_chunks
 _LOG_VARIANCE = 10.0
 # Least variance of the first mixture, as a share of the latents' (V3).
 _FLOOR = 1e-3
+# Least unit of the noise (V7), of rows that differ in their last bits alone.
+_LEAST_UNIT = 1e-30
 
 
 class Mixture(nn.Module):
-    """The prior: weights, means and diagonal variances."""
+    """The prior: weights, means and diagonal variances; beside it, in what unit the noise of rows is."""
+
+    unit: Tensor
 
     def __init__(self, n_clusters: int, latent_dim: int) -> None:
         """Standard Gaussians of equal weight."""
         super().__init__()
+        self.register_buffer("unit", torch.ones(()))
         self.logits = nn.Parameter(torch.zeros(n_clusters))
         self.means = nn.Parameter(torch.zeros(n_clusters, latent_dim))
         self.log_variances = nn.Parameter(torch.zeros(n_clusters, latent_dim))
@@ -93,13 +101,24 @@ class Mixture(nn.Module):
         return (ratio + squares - 1 - log_variance.unsqueeze(1) + log_s).sum(dim=2).clamp_max(FARTHEST) / 2
 
 
-def row_log_likelihood(rows: Tensor, decoded: Tensor, likelihood: str, noise: float) -> Tensor:
+def row_log_likelihood(rows: Tensor, decoded: Tensor, likelihood: str, noise: float | Tensor) -> Tensor:
     """Equations (4) and (5) of rows and what the decoder gives for them, (n, values): shape (n,)."""
     flat = rows.flatten(1)
     if likelihood == "bernoulli":
         return -F.binary_cross_entropy_with_logits(decoded, flat, reduction="none").sum(dim=1)
-    squares = ((flat - decoded) / noise).square()
-    return -(squares + math.log(2 * math.pi * noise**2)).sum(dim=1) / 2
+    scale = torch.as_tensor(noise, dtype=flat.dtype, device=flat.device)
+    squares = ((flat - decoded) / scale).square()
+    return -(squares + math.log(2 * math.pi) + 2 * scale.log()).sum(dim=1) / 2
+
+
+def typical_deviation(rows: Rows) -> float:
+    """Root mean square of all values about the mean of their column, each row as often as its weight says."""
+    order = rows.in_proportion(torch.arange(len(rows), device=rows.device)).to(rows.place)
+    squares = 0.0
+    mean = sum(rows[part].flatten(1).cpu().double().sum(dim=0) for part in order.split(CHUNK)) / len(rows)
+    for part in order.split(CHUNK):
+        squares += float((rows[part].flatten(1).cpu().double() - mean).square().mean(dim=1).sum())
+    return max(math.sqrt(squares / len(rows)), _LEAST_UNIT)
 
 
 def latent_divergence(mixture: Mixture, mean: Tensor, log_variance: Tensor, latent: Tensor) -> Tensor:
@@ -119,7 +138,7 @@ class VaDE(Autoencoding):
     likelihood: Literal["bernoulli", "gaussian"]
     """Of a row given its latent: bernoulli (4) for rows in [0, 1], gaussian (5) for any."""
     noise: Annotated[float, Gt(0)]
-    """Standard deviation of the gaussian likelihood."""
+    """Standard deviation of the gaussian likelihood, in units of the rows' own (V7)."""
 
     @property
     def n_outputs(self) -> int:
@@ -158,7 +177,8 @@ class VaDE(Autoencoding):
         """Equation (3) at z = m(x), shape (n,): V6."""
         mixture = self.networks_["clusters"]
         assert isinstance(mixture, Mixture)
-        fits = row_log_likelihood(rows, self.networks_["decoder"](mean), self.likelihood, self.noise)
+        noise = self.noise * mixture.unit
+        fits = row_log_likelihood(rows, self.networks_["decoder"](mean), self.likelihood, noise)
         lost = latent_divergence(mixture, mean, log_variance, mean)
         return fits.clamp_min(-FARTHEST) - lost
 
@@ -187,6 +207,12 @@ class VariationalSteps(AutoencodingSteps):
     model: VaDE
     clusters: Mixture
 
+    def begin(self, partition: Tensor | None) -> Tensor:
+        """The unit of the noise (V7); clusters of the untrained latents."""
+        if self.model.likelihood == "gaussian":
+            self.clusters.unit.fill_(typical_deviation(self.data.rows))
+        return super().begin(partition)
+
     def divergence(self, mean: Tensor, log_variance: Tensor, latent: Tensor, index: Tensor) -> Tensor:
         """What is lost of the likelihood by q being where it is and not at its cluster, shape (n,)."""
         raise NotImplementedError
@@ -211,7 +237,8 @@ class VariationalSteps(AutoencodingSteps):
         """Mean of -ln p(x | z) over the rows."""
         with autocast(self.precision, views.device):
             decoded = self.decoder(latent)
-        return -row_log_likelihood(views, decoded.float(), self.model.likelihood, self.model.noise).mean()
+        noise = self.model.noise * self.clusters.unit
+        return -row_log_likelihood(views, decoded.float(), self.model.likelihood, noise).mean()
 
     @torch.no_grad()
     def place(self, latents: Tensor) -> None:

@@ -197,6 +197,7 @@ def environment_files(environment: Environment) -> dict[str, str]:
 def _globals(environment: Environment) -> str:
     values: dict[str, Any] = {"data_set": _Quoted(environment.name), "n_clusters": environment.n_clusters}
     settings = environment.settings
+    values |= settings.others
     presets = {method.preset: method.changes for method in (settings.dcan, settings.neural_mixture) if method.preset}
     if presets:
         values["presets"] = presets

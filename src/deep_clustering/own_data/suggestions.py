@@ -61,6 +61,10 @@ class MethodSettings:
         return replace(self, changes={**self.changes, "epochs": epochs, "record_every": _record_every(epochs)})
 
 
+# Globals for rows that are no images, of methods without settings of their own: names of presets, and a likelihood.
+_OF_ROWS = {"views": "neighbours", "network": "one_layer", "trunk_views": "dropout", "likelihood": "gaussian"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """Rows, neighbours and both methods for one kind of data."""
@@ -75,6 +79,8 @@ class Settings:
     """DCAN."""
     neural_mixture: MethodSettings
     """NMM-EM."""
+    others: dict[str, str] = field(default_factory=_OF_ROWS.copy)
+    """Globals that suit the rows, for all other methods."""
     why: list[tuple[str, str]] = field(default_factory=list)
     """What was chosen and why: what, and the words for it."""
 
