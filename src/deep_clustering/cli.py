@@ -267,6 +267,7 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
 @click.argument("folder", type=_Typed(path_type=Path))
 @click.option("--method", help="Only runs of this method.")
 @click.option("--kind", default="posteriors", show_default=True, help="posteriors or coassociation.")
+@click.option("--weights", default="score", show_default=True, help="Of runs: by label-free score, equal or validity.")
 @click.option("--across", is_flag=True, help="One of all methods of an environment, too.")
 @click.option(
     "--resamples", type=click.IntRange(0), default=200, show_default=True, help="Subsets of the runs, for spreads."

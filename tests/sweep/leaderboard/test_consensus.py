@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from scipy import sparse
 
 from deep_clustering.cli import cli
-from deep_clustering.datasets import NpzDataset, NumpyDataset
+from deep_clustering.datasets import NpzDataset, NumpyDataset, SparseDataset
 from deep_clustering.scores.consensus import make_consensus, weigh
+from deep_clustering.scores.validity import validity, weigh_by_validity
 from deep_clustering.sweep.folder import write_json
 from deep_clustering.sweep.leaderboard import ConsensusRequest
 from deep_clustering.sweep.leaderboard.consensus_gain import Runs, draw_subsets, find_gain, subset_sizes
@@ -148,6 +150,7 @@ def test_rows_without_labels_have_a_consensus_and_no_scores(folder):
     [
         ({"data_sha256": "cd" * 32}, [], "dcan-seed0 and dcan-seed5 are not of the same rows .sha256 abababababab and"),
         ({}, ["--method=dcam"], "no finished run of 'dcam' .did you mean 'dcan'"),
+        ({}, ["--weights=valid"], "unknown weights 'valid' .did you mean 'validity'"),
         ({}, ["--kind=posterior"], "unknown kind 'posterior' .did you mean 'posteriors'"),
     ],
 )
@@ -174,6 +177,30 @@ def test_outputs_that_are_gone_and_folders_without_a_sweep_are_named(folder, tmp
     assert result.exit_code == 1
     assert "dcan-seed1: no representation.npz below it" in result.output
     assert "there is no sweep.json" in consensus(tmp_path).output
+
+
+@pytest.mark.parametrize("is_sparse", [False, True])
+def test_runs_weigh_by_how_compact_and_apart_their_clusters_are(folder, is_sparse):
+    rows = np.random.default_rng(0).normal(np.eye(3)[LABELS], 0.1)
+    dataset, name = (SparseDataset, "features.npz") if is_sparse else (NumpyDataset, "features.npy")
+    place = folder / f"digits/prepared/04_feature/digits/{name}/{VERSION}/{name}"
+    dataset(filepath=str(place)).save(sparse.csr_matrix(rows) if is_sparse else rows)
+    assert consensus(folder, "--weights=validity", "--across").exit_code == 0
+    dcan = summaries(folder)["dcan (consensus of 4, weights: validity)"]
+    partitions = [posteriors(n_wrong, seed).argmax(axis=1) for seed, n_wrong in enumerate((5, 10, 15, 40))]
+    expected = weigh_by_validity(np.array([validity(rows, partition) for partition in partitions]))
+    assert [run["weight"] for run in dcan["runs"]] == pytest.approx(expected, abs=1e-6)
+    together = {
+        run["id"]: run["weight"] for run in summaries(folder)["all methods (consensus of 6, weights: validity)"]["runs"]
+    }
+    assert max(together, key=together.__getitem__) == "dcan-seed0"  # whose rows are wrong the least
+    place.unlink()
+    assert "features.npy or features.npz is gone" in consensus(folder, "--weights=validity").output
+
+
+def test_all_runs_may_weigh_the_same(folder):
+    assert consensus(folder, "--weights=equal").exit_code == 0
+    assert {run["weight"] for run in summaries(folder)["dcan (consensus of 4, weights: equal)"]["runs"]} == {0.25}
 
 
 def runs_of(runs: list[np.ndarray], scores: list[float]) -> Runs:

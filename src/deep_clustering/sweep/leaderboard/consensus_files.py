@@ -32,7 +32,8 @@ def write_consensus(request: ConsensusRequest) -> str:
     summaries = []
     for group in find_groups(request):
         summary, consensus = describe_group(group, request)
-        file = Path(group.env) / "consensus" / f"{_file_name(group)}-{request.kind}.parquet"
+        weights = "" if request.weights == "score" else f"-{request.weights}"
+        file = Path(group.env) / "consensus" / f"{_file_name(group)}-{request.kind}{weights}.parquet"
         _write_rows(request.folder / file, consensus)
         summaries.append({**summary, "file": file.as_posix()})
         logger.info("%s: %s", group.title, _outcome(summary))
@@ -88,10 +89,11 @@ def to_table(summaries: Sequence[Mapping[str, Any]]) -> str:
 
 _HEAD = """# Consensus of the runs
 
-Runs weigh by their label-free score where there is one. Agreement is the mean share of the weight that puts a row where
-the consensus does. What the consensus adds is its ACC minus that of the run which the label-free score would choose,
-and minus the mean of the runs. Behind the semicolon stands its spread over subsets of half of the runs, drawn without
-replacement: the mean and in brackets the middle 95 %. That is no confidence interval of the gain of all.
+Runs weigh by their label-free score where there is one, or as the name of the consensus says. Agreement is the mean
+share of the weight that puts a row where the consensus does. What the consensus adds is its ACC minus that of the run
+which the label-free score would choose, and minus the mean of the runs. Behind the semicolon stands its spread over
+subsets of half of the runs, drawn without replacement: the mean and in brackets the middle 95 %. That is no confidence
+interval of the gain of all.
 
 """
 _COLUMNS = ("ACC", "NMI", "ARI", "agreement", "over the label-free choice", "over the mean run")

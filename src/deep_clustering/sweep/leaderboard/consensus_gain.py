@@ -15,9 +15,11 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.scores.consensus import combine, weigh
+from deep_clustering.scores.validity import weigh_by_validity
 from deep_clustering.sweep.leaderboard.consensus_inputs import Truth
 
 SHARE = 95
+WEIGHTS = ("score", "equal", "validity")
 Rule = tuple[str, str] | None
 
 
@@ -35,6 +37,10 @@ class Runs:
     """The labels."""
     kind: str
     """How runs are combined, one of `scores.consensus.KINDS`."""
+    weights: str = "score"
+    """What runs weigh by, one of `WEIGHTS`."""
+    validity: np.ndarray | None = None
+    """What `scores.validity` says of each run, shape (n_runs, 2), for weights by it."""
 
     @property
     def accuracies(self) -> np.ndarray:
@@ -119,6 +125,28 @@ def weigh_parts(scores: Sequence[np.ndarray], rules: Sequence[Rule]) -> np.ndarr
     return np.concatenate(parts) / len(parts)
 
 
+def weigh_runs(
+    weights: str, scores: Sequence[np.ndarray], rules: Sequence[Rule], validity: np.ndarray | None
+) -> np.ndarray:
+    """Weights of runs.
+
+    Args:
+        weights: One of `WEIGHTS`: by the label-free scores, all runs of a part alike, or by validity.
+        scores: Of each part.
+        rules: Of each part.
+        validity: Of each run, shape (n_runs, 2), for weights by it: it compares the runs of all parts.
+
+    Returns:
+        Shape (n_runs,), sums to 1.
+    """
+    if weights == "validity":
+        assert validity is not None
+        return weigh_by_validity(validity)
+    if weights == "equal":
+        scores = [np.full(len(part), np.nan) for part in scores]
+    return weigh_parts(scores, rules)
+
+
 def plain(value: float) -> float:
     """Six digits, for JSON."""
     return round(float(value), 6) + 0.0  # no -0.0
@@ -130,7 +158,8 @@ def _gains(runs: Runs, accuracies: np.ndarray, drawn: Sequence[np.ndarray]) -> t
     starts = np.cumsum([0, *map(len, runs.scores)])[:-1]
     places = np.concatenate([start + rows for start, rows in zip(starts, drawn, strict=True)])
     members = [runs.responsibilities[int(place)] for place in places]
-    mean, _ = combine(members, weigh_parts(scores, runs.rules), kind=runs.kind)
+    validity = None if runs.validity is None else runs.validity[places]
+    mean, _ = combine(members, weigh_runs(runs.weights, scores, runs.rules, validity), kind=runs.kind)
     acc = runs.truth.accuracy(mean.argmax(axis=1), mean.shape[1])
     assert acc is not None  # of labelled rows
     blind = [accuracies[start + rows].mean() for start, rows in zip(starts, drawn, strict=True)]

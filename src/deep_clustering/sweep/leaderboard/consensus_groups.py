@@ -12,9 +12,10 @@ from deep_clustering.methods import label_free_score
 from deep_clustering.options import check_fields, closest
 from deep_clustering.scores import metrics
 from deep_clustering.scores.consensus import KINDS, Consensus, make_consensus
+from deep_clustering.scores.validity import validity
 from deep_clustering.sweep.folder import FINISHED, read_records
-from deep_clustering.sweep.leaderboard.consensus_gain import Rule, Runs, find_gain, plain, weigh_parts
-from deep_clustering.sweep.leaderboard.consensus_inputs import Truth, read_responsibilities, read_truth
+from deep_clustering.sweep.leaderboard.consensus_gain import WEIGHTS, Rule, Runs, find_gain, plain, weigh_runs
+from deep_clustering.sweep.leaderboard.consensus_inputs import Truth, read_features, read_responsibilities, read_truth
 
 ACROSS = "all methods"
 
@@ -31,6 +32,8 @@ class ConsensusRequest:
     """Only this method; None for all."""
     kind: str = "posteriors"
     """How runs are combined, one of `KINDS`."""
+    weights: str = "score"
+    """What runs weigh by, one of `consensus_gain.WEIGHTS`."""
     across: bool = False
     """Whether there is a consensus of all methods of an environment, too."""
     resamples: Annotated[int, Ge(0)] = 200
@@ -70,11 +73,13 @@ def find_groups(request: ConsensusRequest) -> list[Group]:
         One group for each environment, method and variant with at least two runs, and across methods if asked for.
 
     Raises:
-        ValueError: if the folder holds no sweep or too few runs, the method or kind is unknown, or the runs of a
-            group are not of the same rows.
+        ValueError: if the folder holds no sweep or too few runs, the method, kind or weights are unknown, or the runs
+            of a group are not of the same rows.
     """
     if request.kind not in KINDS:
         raise ValueError(f"--kind: unknown kind '{request.kind}' ({closest(request.kind, KINDS)})")
+    if request.weights not in WEIGHTS:
+        raise ValueError(f"--weights: unknown weights '{request.weights}' ({closest(request.weights, WEIGHTS)})")
     if not (request.folder / "sweep.json").is_file():
         raise ValueError(f"{request.folder}: expected the folder of a sweep, but there is no sweep.json")
     finished = [record for record in read_records(request.folder) if record["status"] == FINISHED]
@@ -127,14 +132,24 @@ def describe_group(group: Group, request: ConsensusRequest) -> tuple[dict[str, A
     responsibilities = read_responsibilities(request.folder, group.records)
     rules = [_rule(part[0]) for part in group.parts]
     scores = [_scores(part, rule) for part, rule in zip(group.parts, rules, strict=True)]
+    validities = _validities(group, request, responsibilities) if request.weights == "validity" else None
     try:
-        consensus = make_consensus(responsibilities, weigh_parts(scores, rules), kind=request.kind)
+        weights = weigh_runs(request.weights, scores, rules, validities)
+        consensus = make_consensus(responsibilities, weights, kind=request.kind)
     except ValueError as error:
         raise ValueError(f"{group.title}: {error}") from error
     truth = read_truth(request.folder, group.records[0], len(consensus.assignments))
-    runs = Runs(responsibilities=responsibilities, scores=scores, rules=rules, truth=truth, kind=request.kind)
+    runs = Runs(
+        responsibilities=responsibilities,
+        scores=scores,
+        rules=rules,
+        truth=truth,
+        kind=request.kind,
+        weights=request.weights,
+        validity=validities,
+    )
     summary = {
-        **_facts(group, request.kind),
+        **_facts(group, request),
         "label_free_score": rules[0][0] if len(rules) == 1 and rules[0] else None,
         "n_samples": len(consensus.assignments),
         "n_clusters": consensus.responsibilities.shape[1],
@@ -149,15 +164,26 @@ def describe_group(group: Group, request: ConsensusRequest) -> tuple[dict[str, A
     return summary, consensus
 
 
-def _facts(group: Group, kind: str) -> dict[str, Any]:
-    word = "consensus" if kind == "posteriors" else "co-association"
+def _validities(group: Group, request: ConsensusRequest, responsibilities: Sequence[np.ndarray]) -> np.ndarray:
+    """How compact and apart the clusters of each run are among the rows, shape (n_runs, 2)."""
+    rows = read_features(request.folder, group.records[0])
+    try:
+        return np.array([validity(rows, run.argmax(axis=1)) for run in responsibilities])
+    except ValueError as error:
+        raise ValueError(f"{group.title}: {error}") from error
+
+
+def _facts(group: Group, request: ConsensusRequest) -> dict[str, Any]:
+    word = "consensus" if request.kind == "posteriors" else "co-association"
+    weights = "" if request.weights == "score" else f", weights: {request.weights}"
     return {
-        "name": f"{group.method} ({word} of {len(group.records)})",
+        "name": f"{group.method} ({word} of {len(group.records)}{weights})",
         "env": group.env,
         "method": group.method,
         "variant": group.variant,
         "across": group.method == ACROSS,
-        "kind": kind,
+        "kind": request.kind,
+        "weights": request.weights,
         **{name: group.records[0][name] for name in ("data_set", "data_sha256", "protocol")},
     }
 

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import sparse
 
-from deep_clustering.data.datasets import JSONDataset, NpzDataset, NumpyDataset
+from deep_clustering.data.datasets import JSONDataset, NpzDataset, NumpyDataset, SparseDataset
 from deep_clustering.data.sources.samples import ASSIGNED
 from deep_clustering.scores import metrics
 from deep_clustering.sweep.folder import cell_folder, data_folder, read_json
@@ -84,6 +85,30 @@ def _read_representation(folder: Path, record: Mapping[str, Any]) -> np.ndarray:
             "repeat the sweep"
         )
     return NpzDataset(filepath=str(files[-1])).load()["responsibilities"]
+
+
+def read_features(folder: Path, record: Mapping[str, Any]) -> np.ndarray | sparse.csr_matrix:
+    """Rows that a run was on, as methods read them.
+
+    Args:
+        folder: The sweep's folder.
+        record: Of the run.
+
+    Returns:
+        Shape (n_samples, ...), dense or CSR; a large dense array stays on the disk.
+
+    Raises:
+        ValueError: if they are gone.
+        DatasetError: if the file is damaged.
+    """
+    place = data_folder(folder, cell_of(record))
+    version = (read_json(place / "prepared.json") or {}).get("version", "")
+    file = next(iter(sorted(place.glob(f"04_feature/*/features.np[yz]/{version}/features.np[yz]"))), None)
+    if not version or file is None:
+        raise ValueError(f"{place}: expected the rows of the sweep, but features.npy or features.npz is gone")
+    if file.suffix == ".npz":
+        return SparseDataset(filepath=str(file)).load()
+    return NumpyDataset(filepath=str(file), mmap=True).load()
 
 
 def read_truth(folder: Path, record: Mapping[str, Any], n_samples: int) -> Truth:
