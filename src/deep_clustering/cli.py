@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 
 from deep_clustering.options import closest
 from deep_clustering.pipelines.parameters import from_here, path_from_here, split_params
+from deep_clustering.redaction import csv_cell, guard_logs, message
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def _read_params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
                 raise ValueError(f"--params: expected name=value, got '{item}'")
             conf.merge_with_dotlist([f"{name.strip()}={text}"])
     except (ValueError, yaml.YAMLError) as error:
-        raise click.UsageError(str(error).splitlines()[0], ctx) from error
+        raise click.UsageError(message(str(error).splitlines()[0]), ctx) from error
     params = OmegaConf.to_container(conf)
     return from_here(params, Path.cwd(), _project_root())  # type: ignore[arg-type]
 
@@ -105,6 +106,9 @@ def _run_here(options: dict[str, Any]) -> Any:  # noqa: ANN401
         logging.getLogger(name).addFilter(_is_advice)
     try:
         return kedro_run.callback(**options)  # type: ignore[misc]
+    except click.ClickException as error:  # of a hook
+        error.message = message(error.message)
+        raise
     except _EXPECTED as error:
         logger.debug("the run failed", exc_info=True)
         raise click.ClickException(_root_message(error)) from error
@@ -121,7 +125,7 @@ def _root_message(error: BaseException) -> str:
     is_ours = isinstance(error, ValueError | DatasetError | FloatingPointError) or (
         isinstance(error, OSError) and error.errno is None
     )
-    return text if is_ours else f"{type(error).__name__}: {text}"
+    return message(text if is_ours else f"{type(error).__name__}: {text}")
 
 
 run = copy.copy(kedro_run)
@@ -134,6 +138,7 @@ cli.add_command(run)
 @contextmanager
 def _in_project() -> Iterator[Path]:
     """Work in the project's root, from which configured paths start, wherever in it the user stands."""
+    guard_logs()
     root = _project_root()
     logging_file = root / "conf" / "logging.yml"
     if root != Path.cwd() and logging_file.is_file() and "KEDRO_LOGGING_CONFIG" not in os.environ:
@@ -148,6 +153,9 @@ def _one_message(command: str) -> Iterator[Path]:
     try:
         with _in_project() as root:
             yield root
+    except click.ClickException as error:
+        error.message = message(error.message)
+        raise
     except _EXPECTED as error:
         logger.debug("%s failed", command, exc_info=True)
         raise click.ClickException(_root_message(error)) from error
@@ -260,7 +268,7 @@ def leaderboard_command(source: Path, baseline: str | None, form: str, readme: P
         if readme is not None:
             leaderboard.replace_in_readme(readme, source.stem, text)
         else:
-            click.echo(text if form == "md" else table.to_csv(index=False), nl=False)
+            click.echo(text if form == "md" else table.map(csv_cell).to_csv(index=False), nl=False)
 
 
 @cli.command("consensus")

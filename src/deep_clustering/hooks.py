@@ -27,6 +27,7 @@ from deep_clustering.pipelines.parameters import (
     unknown_parameters,
     wrong_options,
 )
+from deep_clustering.redaction import guard_logs
 from deep_clustering.runs.comparing import failures_of
 
 logger = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Preflight:
             click.ClickException: if what is to be compared is unknown, or an option of the command line names a part
                 of a list.
         """
+        guard_logs()  # also where a session runs without a command
         self._context = context
         _refuse_parts_of_lists(context)
         try:

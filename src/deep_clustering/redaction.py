@@ -1,6 +1,7 @@
-"""What leaves the process as text: nested options in one level, with everything that looks like a credential hidden."""
+"""What leaves the process as text: what looks like a credential is hidden, and what steers a terminal is spelled out."""
 
 import json
+import logging
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -9,14 +10,51 @@ from kedro.validation.utils import get_typed_fields
 
 REDACTED = "[redacted]"
 
-# "token" and "key" count at the end of a name only, so that `token_pattern` and `max_tokens` stay readable.
-_SECRET_NAME = re.compile(r"passw(or)?d|secret|credential|(^|[._-]|api|access|private)(token|key|pwd)$", re.IGNORECASE)
-_URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
+# The short names count at the end only, so that `token_pattern`, `max_tokens` and `path` stay readable.
+_SECRET_NAME = re.compile(
+    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|connection_?string"
+    r"|(^|[._-]|api|access|private|account|auth)(token|key|pwd|pass|auth|sas|pat|sig|signature)$",
+    re.IGNORECASE,
+)
+# A login ends at the last @, as a password may hold any other mark; one slash is what paths leave of two. What stands
+# behind models:/ is a name and its alias.
+_URL_LOGIN = re.compile(
+    r"(?<![a-z0-9+.-])(?!models:)([a-z][a-z0-9+.-]+:/{1,2})(?:[^\s/@:?#]*:\S*|[^\s/@?#]+)@", re.IGNORECASE
+)
+_QUERY = re.compile(r"(?<=[?&;])([\w.-]+)=(?!\[redacted\])[^&;#\s\"']+")
+_VALUE = r"\"[^\"]*\"|'[^']*'|[^\s\"'&;,<>]+"
+_ASSIGNED = re.compile(
+    r"(passw(?:or)?d|passphrase|\bpwd|secret|(?:api|access|private|account)[_-]?key|(?:access|auth|api)[_-]?token"
+    rf"|connection[_-]?string|shared_?access_?(?:key|signature))([\"']?\s*[=:]\s*)(?!\[redacted\])({_VALUE})",
+    re.IGNORECASE,
+)
+_AUTHORIZATION = re.compile(
+    r"(\bauthorization[\"']?\s*[=:]\s*[\"']?)(?!\[redacted\])(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]+",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
+# Tokens that are known by their own form: of GitHub, Hugging Face, OpenAI, Slack, AWS, and those of three parts of JSON.
+_TOKEN = re.compile(
+    r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
+    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+)
+
+# Escapes, controls and marks that turn the direction of writing; line breaks and tabs are apart, texts have them.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_FURTHER_LINE = re.compile(r"\n(?!    )")
+
+# What spreadsheets take for a formula, but no number.
+_FORMULA = re.compile(r"[=@\t\r\n]|[+-](?!\d*\.?\d+$)")
 
 
-def redact_url(text: str) -> str:
-    """Hide user names and passwords inside URLs."""
-    return _URL_LOGIN.sub(REDACTED, text)
+def redact_text(text: str) -> str:
+    """Hide what looks like a credential in a text: logins and signatures in URLs, passwords, tokens."""
+    text = _URL_LOGIN.sub(rf"\1{REDACTED}@", text)
+    text = _QUERY.sub(lambda pair: f"{pair[1]}={REDACTED}" if _SECRET_NAME.search(pair[1]) else pair[0], text)
+    text = _AUTHORIZATION.sub(rf"\1{REDACTED}", text)
+    text = _BEARER.sub(rf"\1{REDACTED}", text)
+    text = _ASSIGNED.sub(rf"\1\2{REDACTED}", text)
+    return _TOKEN.sub(REDACTED, text)
 
 
 def redact(value: Any, name: str = "") -> Any:  # noqa: ANN401
@@ -36,7 +74,7 @@ def redact(value: Any, name: str = "") -> Any:  # noqa: ANN401
         return {str(key): redact(item, str(key)) for key, item in fields.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [redact(item) for item in value]
-    return redact_url(value) if isinstance(value, str) else value
+    return redact_text(value) if isinstance(value, str) else value
 
 
 def to_text(value: Any) -> str:  # noqa: ANN401
@@ -64,3 +102,68 @@ def flatten(options: Mapping[str, Any]) -> dict[str, str]:
 
     add("", redact(options))
     return flat
+
+
+def printable(text: str) -> str:
+    """A text that no terminal takes for orders: controls are spelled out, line breaks and tabs stay."""
+    return _CONTROL.sub(_spelled, text)
+
+
+def one_line(text: str) -> str:
+    """A text on one line, such as the name of a file, with controls, line breaks and tabs spelled out."""
+    return printable(text).replace("\n", r"\n").replace("\t", r"\t")
+
+
+def message(text: str) -> str:
+    """What a person is told: without credentials and controls, and with further lines set in.
+
+    Args:
+        text: A message, perhaps with names that strangers gave to files.
+
+    Returns:
+        The message; no line of it but the first begins where one of the log does.
+    """
+    return _FURTHER_LINE.sub("\n    ", printable(redact_text(text)))
+
+
+def markdown_cell(text: str) -> str:
+    """A cell of a Markdown table: bars and line breaks in it do not split it, and tags are no HTML."""
+    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", one_line(text).replace("|", r"\|"))
+
+
+def csv_cell(cell: Any) -> Any:  # noqa: ANN401
+    """A cell of a CSV file that people open: a text that a spreadsheet would run as a formula begins with an apostrophe.
+
+    Args:
+        cell: A text, or anything else, which stays as it is.
+
+    Returns:
+        The cell.
+    """
+    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell
+
+
+def guard_logs() -> None:
+    """Let every record of this process be logged as `message` tells it, whoever logs and wherever it is shown."""
+    make = logging.getLogRecordFactory()
+    if getattr(make, "is_guarded", False):
+        return
+
+    def guarded(*args: Any, **kwargs: Any) -> logging.LogRecord:  # noqa: ANN401
+        record = make(*args, **kwargs)
+        try:
+            raw = record.getMessage()
+        except (TypeError, ValueError):  # the handler reports arguments that do not fit
+            return record
+        if (told := message(raw)) != raw:
+            record.msg, record.args = told, ()
+        if record.exc_info and record.exc_info[0] is not None:
+            record.exc_text = message(logging.Formatter().formatException(record.exc_info))
+        return record
+
+    guarded.is_guarded = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(guarded)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from deep_clustering.redaction import redact_url
+from deep_clustering.redaction import redact_text
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -114,7 +114,7 @@ def check_schema(uri: str) -> None:
 
     known = {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
     if set(found) <= known:
-        remedy = f"keep a copy of it and upgrade it:\n    mlflow db upgrade {redact_url(uri)}"
+        remedy = f"keep a copy of it and upgrade it:\n    mlflow db upgrade {redact_text(uri)}"
     else:
         remedy = "a newer MLflow wrote it: install that version"
     raise TrackingError(f"{path}: has the schema {', '.join(found)}, MLflow expects {expected}; {remedy}")
@@ -146,6 +146,6 @@ def open_store(project_path: Path) -> Iterator["MlflowClient"]:
         yield MlflowClient(tracking_uri=uri)
     except tracking_failures() as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise TrackingError(f"cannot read the tracking store {redact_url(uri)}: {redact_url(reason)}") from error
+        raise TrackingError(f"cannot read the tracking store {redact_text(uri)}: {redact_text(reason)}") from error
     finally:
         logger.setLevel(logging.WARNING)

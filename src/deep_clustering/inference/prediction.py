@@ -18,6 +18,7 @@ from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.inference.row_files import Piece, check_input, open_rows
 from deep_clustering.inference.stored import read_predictor
 from deep_clustering.options import build
+from deep_clustering.redaction import redact_text
 from deep_clustering.training.progress import meter
 
 if TYPE_CHECKING:
@@ -162,7 +163,7 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
     joined = pd.concat(_assigned(pieces, assigner, str(chosen.input)), ignore_index=True)
     joined.attrs = {
         "model": name,
-        "input": str(chosen.input),
+        "input": redact_text(str(chosen.input)),
         "data_sha256": preparation.data_sha256,
         "data_set": predictor.data_set or preparation.data_set,
     }

@@ -1,16 +1,14 @@
 """The table of a result: a line for each row of the source, with its cluster or why it has none."""
 
-import re
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
+from deep_clustering.redaction import csv_cell
+
 # Digits behind the point in a table for people; the other table has all of them.
 _DIGITS = 6
-
-# What spreadsheets take for a formula, but no number.
-_FORMULA = re.compile(r"[=@\t\r]|[+-](?!\d*\.?\d+$)")
 
 
 def tabulate(
@@ -88,9 +86,5 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_float_dtype(column):
             shown[name] = column.round(_DIGITS)
         elif column.dtype == object or pd.api.types.is_string_dtype(column):
-            shown[name] = column.map(_defused)
+            shown[name] = column.map(csv_cell)
     return shown
-
-
-def _defused(cell: object) -> object:
-    return f"'{cell}" if isinstance(cell, str) and _FORMULA.match(cell) else cell

@@ -4,6 +4,8 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
+from deep_clustering.redaction import markdown_cell, one_line
+
 
 def number(value: Any, digits: int = 3, *, missing: str = "", thousands: str = ",") -> str:  # noqa: ANN401
     """A number with so many digits behind the point.
@@ -27,10 +29,10 @@ def markdown(rows: Iterable[Sequence[str]]) -> str:
         rows: The head and the lines under it, of as many cells.
 
     Returns:
-        The table, a line for each row and the rule under the head; bars within a cell do not split it.
+        The table, a line for each row and the rule under the head; see `markdown_cell`.
     """
     head, *lines = rows
-    escaped = [[cell.replace("|", "\\|") for cell in row] for row in (head, *lines)]
+    escaped = [[markdown_cell(cell) for cell in row] for row in (head, *lines)]
     escaped.insert(1, ["---"] * len(head))
     return "".join(f"| {' | '.join(row)} |\n" for row in escaped)
 
@@ -51,8 +53,9 @@ def aligned(
         gap: What separates two columns.
 
     Returns:
-        A line for each row, without blanks at its end.
+        A line for each row, without blanks at its end; what would break it is spelled out.
     """
+    rows = [[one_line(cell) for cell in row] for row in rows]
     if widths is None:
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from deep_clustering.inference.mlflow_store import TrackingError, open_store, tracking_failures
 from deep_clustering.options import build
-from deep_clustering.redaction import flatten, redact_url
+from deep_clustering.redaction import flatten, redact_text
 from deep_clustering.runs.tracking.hook import TrackingOptions
 from deep_clustering.runs.tracking.provenance import describe_environment, describe_git
 from deep_clustering.runs.tracking.store import continue_run, start_run
@@ -140,4 +140,4 @@ def _open(root: Path, folder: Path, grid: Grid, options: TrackingOptions) -> Tra
 
 
 def _reason(error: Exception) -> str:
-    return redact_url(f"{type(error).__name__}: {error}".splitlines()[0])
+    return redact_text(f"{type(error).__name__}: {error}".splitlines()[0])

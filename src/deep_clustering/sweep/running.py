@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from deep_clustering.redaction import redact, redact_url
+from deep_clustering.redaction import redact, redact_text
 from deep_clustering.sweep import work
 from deep_clustering.sweep.configuration import changed_options, options_read
 from deep_clustering.sweep.folder import FINISHED, cell_folder, data_folder, read_json, read_record, write_json
@@ -161,7 +161,7 @@ def _record(cell: Cell, future: Future, place: Place) -> dict[str, Any]:
 
 def _reason(future: Future) -> str:
     error = future.exception()
-    text = redact_url(" ".join(str(error).split()))
+    text = redact_text(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_LONGEST_REASON]
 
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from deep_clustering.data.sources.greys import GreyRanges, is_deep, to_bytes
 from deep_clustering.data.sources.raster_formats import DAMAGED, raster_formats
 from deep_clustering.options import nearest_file
+from deep_clustering.redaction import one_line
 from deep_clustering.training.progress import Reading, meter
 
 Fit = Literal["crop", "pad", "stretch"]
@@ -92,8 +93,8 @@ def _files_below(root: Path, unreadable: dict[str, str]) -> Iterator[Path]:
 
 
 def printable(file: str) -> str:
-    """A path that can be printed, whatever bytes its name has."""
-    return os.fsencode(file).decode("utf-8", "backslashreplace")
+    """A path that can be printed on one line, whatever its name has."""
+    return one_line(os.fsencode(file).decode("utf-8", "backslashreplace"))
 
 
 def read_images(

@@ -35,7 +35,7 @@ from kedro.pipeline.node import Node
 
 from deep_clustering.inference.mlflow_store import TrackingError, tracking_failures
 from deep_clustering.options import build
-from deep_clustering.redaction import flatten, redact, redact_url, to_text
+from deep_clustering.redaction import flatten, redact, redact_text, to_text
 from deep_clustering.runs.comparing import failures_of
 from deep_clustering.runs.tracking import provenance, records
 from deep_clustering.runs.tracking.outputs import Output, Recorder
@@ -196,7 +196,7 @@ class MLflowTracking:
         """End the run as FINISHED, with the methods that a comparison went on without."""
         messages = failures_of(run_result).messages
         if messages:
-            tags = {f"failed.{name}": redact_url(text)[:MAX_ERROR] for name, text in messages.items()}
+            tags = {f"failed.{name}": redact_text(text)[:MAX_ERROR] for name, text in messages.items()}
             tags["failed_methods"] = ", ".join(messages)
             self._write("the methods that failed", lambda tracked: tracked.run.log_tags(tags))
         self._finish("FINISHED")
@@ -207,7 +207,7 @@ class MLflowTracking:
         with self._lock:
             if self._tracked is not None:
                 self._tracked.error = error
-        reason = redact_url(f"{type(error).__name__}: {error}")[:MAX_ERROR]
+        reason = redact_text(f"{type(error).__name__}: {error}")[:MAX_ERROR]
         self._write("the error", lambda tracked: tracked.run.log_tags({"error": reason}))
         self._finish("FAILED")
 
@@ -254,7 +254,7 @@ class MLflowTracking:
             try:
                 action(self._tracked)
             except tracking_failures() as error:
-                reason = redact_url(f"{type(error).__name__}: {error}".splitlines()[0])
+                reason = redact_text(f"{type(error).__name__}: {error}".splitlines()[0])
                 logger.warning("MLflow did not take %s: %s", what, reason)
 
     def _finish(self, status: str) -> None:

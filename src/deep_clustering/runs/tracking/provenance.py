@@ -133,7 +133,7 @@ def command_to_repeat(run_params: Mapping[str, Any], load_versions: Mapping[str,
         A shell command; options that the command line cannot carry are named in a comment behind it.
     """
     runtime_params = flatten(run_params.get("runtime_params") or {})
-    unsafe = {name for name, text in runtime_params.items() if text == REDACTED}
+    unsafe = {name for name, text in runtime_params.items() if REDACTED in text}
     names = ",".join(sorted(run_params.get("pipeline_names") or []))
     options = [f"--pipelines={names}"] if names else []
     if run_params.get("env"):

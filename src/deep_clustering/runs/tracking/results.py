@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
-from deep_clustering.redaction import redact_url
+from deep_clustering.redaction import redact_text
 from deep_clustering.runs.tracking.reading import RecordedRun
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def read_results(project_path: Path, run: RecordedRun) -> dict[str, Results]:
                 expected |= {f"{method}/assignments.npy"}
             for file in sorted(expected - files):
                 uri = client.get_run(run.run_id).info.artifact_uri
-                raise TrackingError(f"run {run.run_id}: its artifact {file} is gone from {redact_url(str(uri))}")
+                raise TrackingError(f"run {run.run_id}: its artifact {file} is gone from {redact_text(str(uri))}")
             result = _read_method(client, run.run_id, method, files, folder)
             if result.assignments is not None or result.metrics is not None:
                 results[method] = result

@@ -18,7 +18,7 @@ from deep_clustering.inference.mlflow_store import (
     store_uri,
     tracking_failures,
 )
-from deep_clustering.redaction import redact_url
+from deep_clustering.redaction import redact_text
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
     except tracking_failures() as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise TrackingError(
-            f"cannot open the tracking store {redact_url(uri)}: {redact_url(reason)}\n"
+            f"cannot open the tracking store {redact_text(uri)}: {redact_text(reason)}\n"
             "Repair it, name another in the environment variable MLFLOW_TRACKING_URI, or go on untracked, whenever "
             "it fails or always:\n"
             "    kedro run --params=tracking.on_error=warn\n"

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deep_clustering.redaction import REDACTED, redact_url
+from deep_clustering.redaction import REDACTED, redact_text
 from deep_clustering.runs.tracking import models
 from deep_clustering.runs.tracking.registry import Training, is_settled, register
 
@@ -31,7 +31,7 @@ class TrackedRun:
 
     def __init__(self, client: "MlflowClient", uri: str, experiment_id: str, run_id: str, name: str) -> None:
         """See `start_run`."""
-        self.uri = redact_url(uri)
+        self.uri = redact_text(uri)
         self.run_id = run_id
         self.name = name
         self._client = client

@@ -1,0 +1,131 @@
+"""What leaves the process as text: no credential, no order to a terminal, no formula."""
+
+import logging
+
+import pytest
+
+from deep_clustering.redaction import (
+    REDACTED,
+    csv_cell,
+    flatten,
+    guard_logs,
+    markdown_cell,
+    message,
+    one_line,
+    redact,
+    redact_text,
+)
+
+HUSH = "hush0123456789hush"
+
+SHAPES = [
+    f"https://me:{HUSH}@host/data",
+    f"https://{HUSH}@host/data",
+    f"mysql+pymysql://me:{HUSH}/with/slashes@host/mlflow",
+    f"postgresql://me:at@{HUSH}@host/mlflow",
+    f"redis://:{HUSH}@host",
+    f"/project/https:/me:{HUSH}/x@host/rows.npy",
+    f"https://host/rows.npy?password={HUSH}&seed=1",
+    f"https://host/rows.npy?sv=2024&sig={HUSH}%2B&se=1",
+    f"https://host/rows.npy?X-Amz-Signature={HUSH}",
+    f"https://host/rows.npy?key={HUSH}",
+    f"https://host/rows.npy;token={HUSH}",
+    f"Authorization: Bearer {HUSH}",
+    f"{{'Authorization': 'Basic {HUSH}'}}",
+    f"refused: bearer {HUSH}",
+    f"AccountName=me;AccountKey={HUSH}==;EndpointSuffix=core",
+    f"SharedAccessSignature={HUSH}",
+    f"Server=host;Uid=me;Pwd={HUSH};",
+    f'{{"password": "{HUSH} and more"}}',
+    f"api_key='{HUSH}'",
+    f"two: http://me:{HUSH}@a,http://you:{HUSH}@b",
+    f"ghp_{HUSH}ABCDEF",
+    f"hf_{HUSH}ABCDEF",
+    f"eyJ{HUSH}.{HUSH}.{HUSH}",
+]
+
+
+@pytest.mark.parametrize("text", SHAPES)
+@pytest.mark.parametrize("around", ["{}", "no file at {}", "mlflow.exceptions.RestException: '{}' (404)"])
+def test_no_credential_is_left_in_a_text(text, around):
+    hidden = redact_text(around.format(text))
+    assert HUSH not in hidden
+    assert REDACTED in hidden
+    assert redact_text(hidden) == hidden
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "models:/digits-dcan@champion",
+        "https://github.com/owner/repository@v1",
+        "/data/me@home/rows.npy",
+        "sqlite:////data/mlflow.db",
+        "http://127.0.0.1:5000/#/experiments/1/runs/2",
+        "--params=ingestion.source.key=images,features.max_tokens=3",
+        "unexpected token: got 'x', expected a key: one of a, b",
+        "C:/data/rows.npy",
+    ],
+)
+def test_other_texts_stay(text):
+    assert redact_text(text) == text
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("password", "db_passwd", "secret", "credentials", "auth", "authorization", "bearer", "sas", "pat", "pass"),
+        *("passphrase", "connection_string", "api_key", "access_token", "http.auth", "azure_sas", "github-pat"),
+    ],
+)
+def test_values_of_such_names_are_hidden(name):
+    assert flatten({"store": {name: HUSH}}) == {f"store.{name}": REDACTED}
+
+
+@pytest.mark.parametrize(
+    "name", ["path", "pattern", "token_pattern", "max_tokens", "author", "passes", "n_keys", "sash"]
+)
+def test_values_of_other_names_stay(name):
+    assert redact({name: "shown"}) == {name: "shown"}
+
+
+def test_a_message_gives_no_orders_and_forges_no_line():
+    name = "a\x1b[2Jb\r\n12:00:00 INFO    all is well\u202e.png"
+    assert message(f"no file at {name}") == ("no file at a\\x1b[2Jb\\r\n    12:00:00 INFO    all is well\\u202e.png")
+    assert one_line(name) == "a\\x1b[2Jb\\r\\n12:00:00 INFO    all is well\\u202e.png"
+    assert message("first\n    set in") == "first\n    set in"
+    assert one_line("größe 北京 \udcff") == "größe 北京 \\udcff"
+
+
+def test_records_are_guarded_whoever_logs(caplog):
+    before = logging.getLogRecordFactory()
+    try:
+        guard_logs()
+        guarded = logging.getLogRecordFactory()
+        guard_logs()
+        assert logging.getLogRecordFactory() is guarded
+        logging.getLogger("somebody").warning("no file at %s", f"https://me:{HUSH}@host/\x1b[2J")
+        try:
+            raise ValueError(f"password={HUSH}")
+        except ValueError:
+            logging.getLogger("somebody").exception("failed")
+    finally:
+        logging.setLogRecordFactory(before)
+    assert caplog.records[0].getMessage() == "no file at https://[redacted]@host/\\x1b[2J"
+    assert HUSH not in caplog.text
+    assert "Traceback" in caplog.text
+
+
+@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-cmd", "@x", "\tx", "\r=x", "\n=x"])
+def test_a_cell_is_no_formula(cell):
+    assert csv_cell(cell) == f"'{cell}"
+
+
+@pytest.mark.parametrize("cell", ["-1.5", "+2", "a=b", "", 3, None])
+def test_other_cells_stay(cell):
+    assert csv_cell(cell) == cell
+
+
+def test_a_cell_of_markdown_is_one_cell_and_no_html():
+    assert markdown_cell("a|b\nc<script>") == "a\\|b\\nc&lt;script>"
+    assert markdown_cell("p < 0.0001") == "p < 0.0001"
