@@ -1,4 +1,4 @@
-"""What leaves the process as text: what looks like a credential is hidden, and what steers a terminal is spelled out."""
+"""What leaves the process as text: what looks like a credential is hidden, what steers a terminal is spelled out."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ _AUTHORIZATION = re.compile(
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-# Tokens that are known by their own form: of GitHub, Hugging Face, OpenAI, Slack, AWS, and those of three parts of JSON.
+# Tokens that are known by their own form: of GitHub, Hugging Face, OpenAI, Slack, AWS, and JSON web tokens.
 _TOKEN = re.compile(
     r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
@@ -132,7 +132,7 @@ def markdown_cell(text: str) -> str:
 
 
 def csv_cell(cell: Any) -> Any:  # noqa: ANN401
-    """A cell of a CSV file that people open: a text that a spreadsheet would run as a formula begins with an apostrophe.
+    """A cell of a CSV file that people open: what a spreadsheet would run as a formula begins with an apostrophe.
 
     Args:
         cell: A text, or anything else, which stays as it is.

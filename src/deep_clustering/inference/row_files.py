@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.data.sources.array_files import SUFFIXES as ARRAYS
 from deep_clustering.data.sources.array_files import array_names, is_sparse_file, read_array
+from deep_clustering.data.sources.array_headers import Header
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.image_files import EXTENSIONS, find_images, printable, read_images
 from deep_clustering.data.sources.prepared import read_sparse
@@ -85,17 +86,19 @@ def _ends_like_an_image(path: Path) -> bool:
 def _file_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
     if path.suffix.lower() in ARRAYS:
         rows = _read_array(path, preparation)
-        check_shape(preparation, rows.shape)
         return (_array_piece(rows, start, n_rows) for start in range(0, rows.shape[0], n_rows))
     return _table_pieces(path, preparation, n_rows)
 
 
 def _read_array(path: Path, preparation: Preparation) -> Any:  # noqa: ANN401 - dense or CSR
+    def check(header: Header) -> None:
+        check_shape(preparation, header.shape)
+
     if is_sparse_file(path):
-        return read_sparse(path)[0]
+        return read_sparse(path, check)[0]
     # An archive of one array needs no name, whatever it was in training.
     key = preparation.reading.get("key") if len(array_names(path)) > 1 else None
-    return read_array(path, "rows", key, besides=preparation.reading.get("besides"))
+    return read_array(path, "rows", key, besides=preparation.reading.get("besides"), check=check)
 
 
 def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401

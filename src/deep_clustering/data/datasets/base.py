@@ -81,6 +81,7 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
 
         Raises:
             DatasetError: if it is missing, cut short, or of another format.
+            MemoryError: if there is no room for it, naming the file.
         """
         try:
             path = get_filepath_str(self._get_load_path(), self._protocol)
@@ -94,6 +95,8 @@ class AtomicDataset(AbstractVersionedDataset[Any, Any]):
             return self._read(path)
         except DatasetError:
             raise
+        except MemoryError as error:
+            raise MemoryError(f"{path}: no memory for {self.kind} ({error})") from error
         except self.reader_errors as error:
             raise DatasetError(
                 f"{path}: expected {self.kind}, got a file that cannot be read as one ({error}). It is cut short or "

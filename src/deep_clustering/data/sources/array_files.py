@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from deep_clustering.checks import check_labels
+from deep_clustering.data.sources.array_headers import Check, Header, check_header
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.number_tables import read_number_table, read_whole
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
@@ -42,7 +43,9 @@ _CHUNK = 4096
 _DAMAGED = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)
 
 
-def read_array(file: Path, what: str, key: str | None = None, besides: str | None = None) -> np.ndarray:
+def read_array(
+    file: Path, what: str, key: str | None = None, besides: str | None = None, check: Check | None = None
+) -> np.ndarray:
     """One array of a file.
 
     Args:
@@ -51,12 +54,14 @@ def read_array(file: Path, what: str, key: str | None = None, besides: str | Non
         key: Name of the array in an archive, or of the column of lists in a table; None takes the only one, or all
             columns of numbers.
         besides: Name of an array of the archive, or of a column, that is not meant.
+        check: What is expected of an array by its header, before it is unpacked; what it raises is passed on.
 
     Returns:
         The array; of a large `.npy` file a read-only memory map.
 
     Raises:
         FileNotFoundError: if there is no such file.
+        MemoryError: if there is no room for it, naming the file.
         ValueError: if it is damaged, of another kind, holds Python objects, or the name is not in it.
     """
     if plain_suffix(file) in TABLES and file.is_file():
@@ -70,10 +75,14 @@ def read_array(file: Path, what: str, key: str | None = None, besides: str | Non
             if not zipfile.is_zipfile(file):
                 raise ValueError("not an archive")
             with np.load(file, allow_pickle=False) as archive:
-                return _load(archive, _choose(archive, file, what, key, besides))
-        return _map_or_read(file)
+                key = _choose(archive, file, what, key, besides)
+                check_header(file, key, _passing_on(check))
+                return _load(archive, key)
+        return _map_or_read(file, _passing_on(check))
     except _WrongKeyError as error:
         raise ValueError(str(error)) from error
+    except MemoryError as error:
+        raise MemoryError(f"ingestion: {file}: no memory for the array of {what} ({error})") from error
     except _DAMAGED as error:
         raise ValueError(
             f"ingestion: {file}: expected {kind} of numbers, got a file cut short or of another kind ({_reason(error)})"
@@ -84,16 +93,31 @@ def _reason(error: Exception) -> str:
     text = str(error)
     if "Object arrays" in text or "Python objects" in text:
         return "an array of Python objects, which needs pickle; save text as array.astype(str), numbers as floats"
-    return "no header of an array" if "pickled" in text else text or type(error).__name__
+    return "no header of an array" if "pickled" in text or "magic string" in text else text or type(error).__name__
 
 
 class _WrongKeyError(Exception):
-    """The archive has no such array."""
+    """The archive has no such array, or another one than what is expected."""
 
 
-def _map_or_read(file: Path) -> np.ndarray:
+def _passing_on(check: Check | None) -> Check | None:
+    """The same check, whose message is not taken for one of a damaged file."""
+    if check is None:
+        return None
+
+    def checked(header: Header) -> None:
+        try:
+            check(header)
+        except ValueError as error:
+            raise _WrongKeyError(str(error)) from error
+
+    return checked
+
+
+def _map_or_read(file: Path, check: Check | None) -> np.ndarray:
     if zipfile.is_zipfile(file):
         raise ValueError("an archive; name it .npz")
+    check_header(file, None, check)
     return np.load(file, mmap_mode="r" if file.stat().st_size >= MAPPED_BYTES else None, allow_pickle=False)
 
 
@@ -241,39 +265,57 @@ def arrange(array: np.ndarray, layout: str) -> tuple[np.ndarray, str]:
     Raises:
         ValueError: if the shape has no such layout, or more than one.
     """
-    if array.dtype.kind not in "buif":
-        raise ValueError(f"ingestion: samples must be numbers, got {array.dtype} {array.shape}")
-    if layout == "auto":
-        layout = _guess_layout(array)
-    n_axes = {"vectors": 2, "nhw": 3}.get(layout, 4)
-    if array.ndim != n_axes and not (layout == "vectors" and array.ndim > 2):
-        raise ValueError(f"ingestion: layout {layout} needs samples with {n_axes} axes, got shape {array.shape}")
+    layout = check_layout(Header(array.shape, array.dtype), layout)
     if layout == "vectors":
         flat = array.reshape(len(array), int(np.prod(array.shape[1:])))
         return flat.astype(np.float32) if flat.dtype == np.uint8 else flat, layout
-    images = array[:, None] if layout == "nhw" else array.transpose(_AXES[layout])
-    if images.shape[1] not in (1, 3):
+    return array[:, None] if layout == "nhw" else array.transpose(_AXES[layout]), layout
+
+
+def check_layout(header: Header, layout: str) -> str:
+    """The layout of samples, found from their header alone.
+
+    Args:
+        header: Shape and type of the samples as they are stored.
+        layout: One of `LAYOUTS`.
+
+    Returns:
+        The layout; one that was auto is found.
+
+    Raises:
+        ValueError: if they are no numbers, or the shape has no such layout, or more than one.
+    """
+    shape = header.shape
+    if header.dtype.kind not in "buif":
+        raise ValueError(f"ingestion: samples must be numbers, got {header.dtype} {shape}")
+    if layout == "auto":
+        layout = _guess_layout(shape)
+    n_axes = {"vectors": 2, "nhw": 3}.get(layout, 4)
+    if len(shape) != n_axes and not (layout == "vectors" and len(shape) > 2):
+        raise ValueError(f"ingestion: layout {layout} needs samples with {n_axes} axes, got shape {shape}")
+    n_channels = shape[_AXES[layout][1]] if layout in _AXES else 1
+    if n_channels not in (1, 3):
         raise ValueError(
-            f"ingestion: layout {layout} of shape {array.shape} gives {images.shape[1]} channels; expected 1 or 3 "
+            f"ingestion: layout {layout} of shape {shape} gives {n_channels} channels; expected 1 or 3 "
             "(take three of them, or use layout: vectors)"
         )
-    return images, layout
+    return layout
 
 
-def _guess_layout(array: np.ndarray) -> str:
-    if array.ndim in (2, 3):
-        return "vectors" if array.ndim == 2 else "nhw"
-    if array.ndim != 4:
+def _guess_layout(shape: tuple[int, ...]) -> str:
+    if len(shape) in (2, 3):
+        return "vectors" if len(shape) == 2 else "nhw"
+    if len(shape) != 4:
         raise ValueError(
             "ingestion: samples must have shape (n, n_features), (n, height, width), (n, channels, height, width) or "
-            f"(n, height, width, channels), got {array.shape}"
-            f"{'; save array[:, None] if each number is a row' if array.ndim == 1 else ''}"
+            f"(n, height, width, channels), got {shape}"
+            f"{'; save array[:, None] if each number is a row' if len(shape) == 1 else ''}"
         )
-    first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+    first, last = shape[1] in (1, 3), shape[3] in (1, 3)
     if first == last:
         which = "both the second and the last axis" if first else "neither the second nor the last axis"
         raise ValueError(
-            f"ingestion: samples of shape {array.shape}: {which} could be 1 or 3 channels; set layout to nchw or nhwc"
+            f"ingestion: samples of shape {shape}: {which} could be 1 or 3 channels; set layout to nchw or nhwc"
         )
     return "nchw" if first else "nhwc"
 

@@ -13,6 +13,7 @@ from deep_clustering.data.sources.array_files import (
     Layout,
     arrange,
     check_finite,
+    check_layout,
     class_labels,
     read_array,
     read_labels,
@@ -65,7 +66,9 @@ class Arrays:
         if plain_suffix(file) in TABLES and file.is_file():
             raw, columns["columns"] = read_number_table(file, self.key, besides=stated)
         else:
-            raw = read_array(file, "samples", self.key, besides=stated)
+            raw = read_array(
+                file, "samples", self.key, besides=stated, check=lambda header: check_layout(header, self.layout)
+            )
         samples, layout = arrange(raw, self.layout)
         if samples.dtype not in (np.uint8, np.float32):
             samples = to_float32(samples)

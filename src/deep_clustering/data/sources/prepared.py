@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.sources.array_headers import Check, Header, check_sparse_header
 from deep_clustering.data.sources.tfidf import as_csr
 from deep_clustering.options import nearest_file
 
@@ -133,20 +134,30 @@ def _whole_numbers(values: np.ndarray | sparse.spmatrix, where: str) -> np.ndarr
     return flat.astype(np.int64)
 
 
-def read_sparse(path: Path) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:
+def read_sparse(path: Path, check: Check | None = None) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:
     """A CSR matrix kept as arrays.
 
     Args:
         path: A file of `scipy.sparse.save_npz`, or one with tfidf (or data), indices, indptr and shape.
+        check: What is expected of the matrix by its headers, before it is unpacked; what it raises is passed on.
 
     Returns:
         rows: shape (n_samples, n_features).
         others: the file's other arrays by name.
 
     Raises:
-        ValueError: if arrays are missing or do not make a matrix, or one would need pickle.
+        MemoryError: if there is no room for it, naming the file.
+        ValueError: if arrays are missing or do not make a matrix, it has many more rows than values, or one would need
+            pickle.
     """
     what = "a sparse matrix (.npz with data or tfidf, indices, indptr, shape)"
+    declared: list[Header] = []
+    try:
+        check_sparse_header(path, declared.append)
+    except (*_DAMAGED, zipfile.BadZipFile) as error:
+        raise ValueError(f"ingestion: {path}: expected {what}, got another file ({error})") from error
+    if check is not None:
+        check(declared[0])
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
@@ -159,4 +170,6 @@ def read_sparse(path: Path) -> tuple[sparse.csr_matrix, dict[str, np.ndarray]]:
         rows = check_sparse(sparse.csr_matrix(parts, shape=tuple(shape.tolist())))
     except (*_DAMAGED, AttributeError, zipfile.BadZipFile) as error:
         raise ValueError(f"ingestion: {path}: expected {what}, got another file ({error})") from error
+    except MemoryError as error:
+        raise MemoryError(f"ingestion: {path}: no memory for the sparse matrix of {declared[0].shape}") from error
     return as_csr(rows), arrays
