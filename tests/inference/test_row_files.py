@@ -1,5 +1,8 @@
 """New rows in files: every kind gives the same rows, and what is wrong is said before the first piece."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,7 +10,7 @@ from PIL import Image
 from scipy import sparse
 
 from deep_clustering.inference.raw_rows import as_samples
-from deep_clustering.inference.row_files import open_rows
+from deep_clustering.inference.row_files import check_input, open_rows
 from inference.test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
 
 IMAGES = np.random.default_rng(0).integers(0, 17, (7, 1, 2, 3), dtype=np.uint8)
@@ -138,3 +141,15 @@ def test_arrays_of_another_shape_are_refused_at_once(tmp_path, shape):
     np.save(tmp_path / "rows.npy", np.zeros(shape))
     with pytest.raises(ValueError, match=r"rows: got (shape|none)"):
         open_rows(tmp_path / "rows.npy", GREY, 3)
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "rows.csv", "rows.txt", "image.png"])
+def test_a_pipe_is_refused_unread(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: expected a folder or a file, got a pipe, socket or device"):
+        check_input(tmp_path / name)
+
+
+def test_a_device_is_refused_unread():
+    with pytest.raises(ValueError, match="/dev/zero: expected a folder or a file, got a pipe"):
+        check_input(Path("/dev/zero"))

@@ -69,10 +69,12 @@ def check_input(path: Path) -> None:
 
     Raises:
         FileNotFoundError: if there is nothing.
-        ValueError: if its ending is not known.
+        ValueError: if it is a pipe, socket or device, which may never end, or its ending is not known.
     """
     if not path.exists():
         raise FileNotFoundError(f"predict: no file or folder at {path}{nearest_file(path)}")
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"predict: {path}: expected a folder or a file, got a pipe, socket or device")
     if path.is_file() and plain_suffix(path) not in _KNOWN and not _ends_like_an_image(path):
         raise ValueError(
             f"predict: {path}: expected a folder of images, an image, or a file that ends in {', '.join(_KNOWN)}"

@@ -90,13 +90,15 @@ def look(request: Request) -> Look:
 
     Raises:
         FileNotFoundError: if the data is missing.
-        ValueError: if it cannot be clustered.
+        ValueError: if it cannot be clustered, or is a pipe, socket or device.
     """
     if request.images is not None:
         return _look_at_images(request, request.images)
     if request.text is not None:
         return _look_at_text(request, request.text)
     assert request.array is not None
+    if request.array.exists() and not (request.array.is_file() or request.array.is_dir()):
+        raise ValueError(f"new-data: {request.array}: expected a file, got a pipe, socket or device")
     if is_sparse_file(request.array):
         return _look_at_sparse(request, request.array)
     return _look_at_array(request, request.array)

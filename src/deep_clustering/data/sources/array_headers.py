@@ -107,7 +107,9 @@ def _read(stream: IO[bytes], size: int) -> Header:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, _, dtype = read(stream)
+    if dtype.hasobject:
+        raise ValueError("Object arrays cannot be loaded when allow_pickle=False")  # as numpy says it
     header = Header(shape, dtype)
-    if not dtype.hasobject and header.n_bytes > (held := size - stream.tell()):
+    if header.n_bytes > (held := size - stream.tell()):
         raise ValueError(f"its header says {dtype} {shape}, {header.n_bytes} bytes, and it holds {held}")
     return header
