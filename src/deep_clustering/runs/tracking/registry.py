@@ -27,6 +27,8 @@ CHAMPION = "champion"
 _DATA, _OPTIONS = "data.sha256.samples", "options.sha256"
 _SCORE_NAME, _SCORE = "score.name", "score.value"
 _SETTLED = "champion.settled"
+# How often the champion is compared again while other processes change it.
+_ROUNDS = 20
 # What must be equal of methods whose scores compare: clusters, views, and what else a score is defined by.
 _OF_SCORE = ("n_clusters", "views", "n_neighbours", "temperature", "beta", "spaces", "entropy_weight")
 # What may differ of the rows. The weights of a backbone are compared by their fingerprint and not by their place.
@@ -108,48 +110,61 @@ def _find_version(client: "MlflowClient", name: str, run_id: str, source: str) -
 
 
 def _settle_champion(client: "MlflowClient", name: str, version: str, training: Training) -> None:
-    champion = _champion(client, name)
-    if champion is not None and str(champion.version) == version:
-        return
-    if champion is None or is_better(training, champion.tags, f"{name} version {champion.version}"):
-        client.set_registered_model_alias(name, CHAMPION, version)
+    """Give the alias to the best of the champion, this version, and those that are registered at the same time.
+
+    The store has no operation that compares and sets, so this is repeated until nothing changes. Each process looks
+    again behind its last change, and at all that others may have set meanwhile: whoever is last sees all.
+    """
+    settled = {str(one.version) for one in _versions(client, name) if _SETTLED in one.tags}
+    direction = training.score[1] if training.score else "max"
+    chosen = ""
+    for _ in range(_ROUNDS):
+        holder = best = _champion(client, name)
+        for rival in _versions(client, name):
+            if str(rival.version) not in settled and (best is None or _is_better(rival, best, direction)):
+                best = rival
+        chosen = str(best.version) if best is not None else version
+        if holder is not None and str(holder.version) == chosen:
+            break
+        client.set_registered_model_alias(name, CHAMPION, chosen)
+    if chosen == version:
         logger.info("registered as %s version %s, the champion: models:/%s@%s", name, version, name, CHAMPION)
     else:
-        logger.info("registered as %s version %s; version %s stays champion", name, version, champion.version)
+        logger.info("registered as %s version %s; version %s stays champion", name, version, chosen)
 
 
-def is_better(training: Training, champion: Mapping[str, str], name: str) -> bool:
-    """Whether a training is to take the champion's place.
+def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
+    return sorted(client.search_model_versions(f"name = '{name}'"), key=lambda one: int(one.version))
 
-    Args:
-        training: The new training.
-        champion: Tags of the champion's version.
-        name: What to call the champion in the log.
 
-    Returns:
-        Whether its score is better; where scores do not compare True, which is logged, unless the training has none
-        and the champion has one.
+def _is_better(rival: "ModelVersion", champion: "ModelVersion", direction: str) -> bool:
+    """Whether a version is to take the champion's place.
+
+    Where scores do not compare the newest is, which is logged, unless it has no score and the champion has one.
     """
-    if training.score is None:
-        return _SCORE not in champion
-    score, direction, value = training.score
+    new, old = rival.tags, champion.tags
+    is_newer = int(rival.version) > int(champion.version)
+    if _SCORE not in new:
+        return is_newer and _SCORE not in old
     differs = next(
         (
             reason
             for reason, is_other in (
-                ("was fitted to other samples", champion.get(_DATA) != training.data_sha256),
-                ("has other rows, clusters or views", champion.get(_OPTIONS) != options_sha256(training)),
-                (f"has no {score} to compare with", champion.get(_SCORE_NAME) != score),
+                ("was fitted to other samples", old.get(_DATA) != new.get(_DATA)),
+                ("has other rows, clusters or views", old.get(_OPTIONS) != new.get(_OPTIONS)),
+                (f"has no {new[_SCORE_NAME]} to compare with", old.get(_SCORE_NAME) != new[_SCORE_NAME]),
             )
             if is_other
         ),
         None,
     )
-    if differs is not None:
-        logger.info("%s %s: scores do not compare, the newest takes the alias", name, differs)
-        return True
-    theirs = float(champion[_SCORE])
-    return value > theirs if direction == "max" else value < theirs
+    if differs is None:
+        ours, theirs = float(new[_SCORE]), float(old[_SCORE])
+        return ours > theirs if direction == "max" else ours < theirs
+    if is_newer:
+        where = f"{champion.name} version {champion.version}"
+        logger.info("%s %s: scores do not compare, the newest takes the alias", where, differs)
+    return is_newer
 
 
 def options_sha256(training: Training) -> str:
