@@ -17,6 +17,9 @@ from deep_clustering.methods import Model, cluster_names, label_free_score, load
 if TYPE_CHECKING:
     import pandas as pd
 
+# What the header of every version has.
+_NAMES = ("method", "options", "preparation", "threshold", "max_rows", "score")
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorOptions:
@@ -122,7 +125,7 @@ class Assigner:
             known of the row; `name` of the cluster, empty where it has none, if a person named any.
 
         Raises:
-            ValueError: if the rows are not what the method was fitted to.
+            ValueError: if the rows are not what the method was fitted to, or it gives no probabilities for them.
         """
         import pandas as pd
 
@@ -132,6 +135,9 @@ class Assigner:
         self.n_without_terms += int(np.count_nonzero(is_blank))
         features = finish_rows(preparation, seen)
         said = self._method.describe(features)
+        _check_result(
+            said.responsibilities[~is_blank], None if said.log_density is None else said.log_density[~is_blank]
+        )
         clusters, responsibilities, found = said.assignments, said.responsibilities, said.log_density
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
@@ -178,15 +184,20 @@ def from_bytes(content: bytes) -> Predictor:
 
     Raises:
         SafetensorError: if the file is damaged.
-        ValueError: if it is of another kind.
+        ValueError: if it is of another kind, has changed since it was written, or its numbers are not finite.
     """
     arrays, header = tensor_files.from_bytes(content)
+    wrong = next((name for name, array in arrays.items() if _is_not_finite(array)), None)
+    if wrong is not None:
+        raise ValueError(f"expected finite numbers, got NaN or infinity in its array '{wrong}'")
     if "predictor" not in header:
         raise ValueError("expected a predictor, got a safetensors file of something else")
-    plain = json.loads(header["predictor"])
+    plain = _plain(header["predictor"])
     parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "preparation": {}}
     for name, array in arrays.items():
         part, _, rest = name.partition("/")
+        if part not in parts:
+            raise ValueError(f"expected arrays of {' and '.join(parts)}, got '{name}'")
         parts[part][rest] = array
     return Predictor(
         Model(plain["method"], plain["options"], parts["model"], plain.get("clusters", {})),
@@ -196,3 +207,34 @@ def from_bytes(content: bytes) -> Predictor:
         None if plain["score"] is None else Score(*plain["score"]),
         plain.get("data_set"),
     )
+
+
+def _plain(text: str) -> dict[str, Any]:
+    """The part of a header that is JSON, with every name that a predictor has."""
+    try:
+        plain = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its header is nested too deep") from error
+    if not isinstance(plain, dict):
+        raise ValueError(f"expected names and values in its header, got {type(plain).__name__}")
+    if missing := [name for name in _NAMES if name not in plain]:
+        raise ValueError(f"its header has no {', '.join(missing)}: it is of another version or damaged")
+    for name in ("options", "preparation"):
+        if not isinstance(plain[name], dict):
+            raise ValueError(f"expected names and values as {name} of its header, got {type(plain[name]).__name__}")
+    return plain
+
+
+def _is_not_finite(array: np.ndarray) -> bool:
+    """Whether there is NaN or infinity; minus infinity is the logarithm of the weight of an empty cluster."""
+    return array.dtype.kind == "f" and bool((np.isnan(array) | np.isposinf(array)).any())
+
+
+def _check_result(responsibilities: np.ndarray, log_density: np.ndarray | None, is_blank: np.ndarray) -> None:
+    """Refuse what is no probability: the predictor is damaged, or the rows lie outside of all that it can compute."""
+    is_wrong = ~np.isfinite(responsibilities).all(axis=1)
+    if log_density is not None:
+        is_wrong |= np.isnan(log_density)
+    is_wrong &= ~is_blank  # nothing is asked of those
+    if is_wrong.any():
+        raise ValueError(f"the model gives NaN or infinity, first for row {int(np.flatnonzero(is_wrong)[0])}")

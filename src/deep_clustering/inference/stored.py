@@ -93,5 +93,5 @@ def _read(path: Path) -> Predictor:
         raise ValueError(f"predict: no predictor at {path}; expected {_EXPECTED}")
     try:
         return from_bytes(path.read_bytes())
-    except (SafetensorError, ValueError, KeyError) as error:
+    except (SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"predict: {path}: expected a predictor, got a file of another kind ({error})") from error

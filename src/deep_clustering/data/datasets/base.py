@@ -29,7 +29,7 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 # What a damaged file makes the readers of numpy, scipy, json, pandas and safetensors raise, besides their own classes.
-DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError)
+DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError, RecursionError)
 
 
 class AtomicDataset(AbstractVersionedDataset[Any, Any]):
