@@ -229,6 +229,19 @@ def test_the_table_fits_and_shows_each_method(several):
     assert lines[4].split() == ["kmeans", "0.812", "0.750", "-", "-1234.5~"]
 
 
+def test_a_killed_run_is_closed_by_the_command_that_sees_it_and_by_the_next_run(several):
+    project, ids = several
+    assert client_of(project).get_run(ids["died"]).info.status == "RUNNING"
+    shown = [json.loads(kedro(project, "runs", "--json", "--last=1").output)[0] for _ in range(2)]
+    assert [run["run_id"] for run in shown] == [ids["died"]] * 2
+    assert [run["status"] for run in shown] == ["died", "KILLED"]
+    client_of(project).update_run(ids["died"], "RUNNING")
+    living = add_run(project, "RUNNING", **{f"process__{k[8:]}": v for k, v in describe_process().items()})
+    add_run(project)
+    states = [client_of(project).get_run(run_id).info.status for run_id in (ids["died"], living)]
+    assert states == ["KILLED", "RUNNING"]
+
+
 @pytest.mark.parametrize(
     ("options", "shown"),
     [

@@ -464,7 +464,8 @@ def test_unreachable_server_is_one_clear_error_without_its_password(project, mon
     assert "hush" not in caught.value.message
 
 
-def test_store_that_fails_later_does_not_end_the_run(project, monkeypatch, caplog):
+@pytest.mark.parametrize("on_error", ["stop", "warn"])
+def test_store_that_fails_later_does_not_end_the_run_but_fails_the_command(project, monkeypatch, caplog, on_error):
     from mlflow import MlflowClient
     from mlflow.exceptions import MlflowException
 
@@ -472,10 +473,17 @@ def test_store_that_fails_later_does_not_end_the_run(project, monkeypatch, caplo
         raise MlflowException("disk full")
 
     monkeypatch.setattr(MlflowClient, "log_artifact", refuse)
-    run_kedro(project, toy_pipeline())
+    if on_error == "warn":
+        run_kedro(project, toy_pipeline(), with_tracking(on_error=on_error))
+    else:
+        with pytest.raises(TrackingError) as caught:
+            run_kedro(project, toy_pipeline())
+        assert "the run is done and its outputs are saved, but MLflow did not take toy." in caught.value.message
     (run,) = runs_of(project)
     assert run.info.status == "FINISHED"
     assert "MLflow did not take toy.report: MlflowException: disk full" in caplog.text
+    assert f"tracked in part as run {run.info.run_name}" in caplog.text
+    assert "tracked as run" not in caplog.text
 
 
 def test_an_experiment_is_one_of_models_unless_somebody_chose_another_kind(project):

@@ -135,10 +135,8 @@ class Assigner:
         self.n_without_terms += int(np.count_nonzero(is_blank))
         features = finish_rows(preparation, seen)
         said = self._method.describe(features)
-        _check_result(
-            said.responsibilities[~is_blank], None if said.log_density is None else said.log_density[~is_blank]
-        )
         clusters, responsibilities, found = said.assignments, said.responsibilities, said.log_density
+        _check_result(responsibilities, found, is_blank)
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
         table = pd.DataFrame(

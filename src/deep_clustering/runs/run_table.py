@@ -2,15 +2,18 @@
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
+from deep_clustering.inference.mlflow_store import TrackingError, open_store
 from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.reporting.text_tables import aligned, number
 from deep_clustering.runs.tracking.reading import RecordedRun, list_runs
+from deep_clustering.runs.tracking.store import close_dead
 
 SHOWN = ("acc", "nmi", "ari", "log_likelihood")
 
@@ -55,12 +58,22 @@ def show_runs(
         known = {run.data_set for run in list_runs(project_path)}
         if data_set not in known:
             raise click.ClickException(f"--data-set: no tracked run is on '{data_set}' ({closest(data_set, known)})")
+    _close_dead(project_path, runs)
     if as_json:
         return json.dumps([_as_json(run) for run in runs], indent=1)
     if not runs:
         return "no tracked run is like that"
     rows = [_HEAD, *(line for run in runs for line in _lines(run))]
     return "\n".join(aligned(rows, widths=_WIDTHS, right=_NUMBERS, gap=" "))
+
+
+def _close_dead(project_path: Path, runs: list[RecordedRun]) -> None:
+    """Note of the listed runs that died that they were killed, if the store lets us."""
+    dead = [run.run_id for run in runs if run.status == "died"]
+    if not dead:
+        return
+    with suppress(TrackingError), open_store(project_path) as client:
+        close_dead(client, sorted({client.get_run(run_id).info.experiment_id for run_id in dead}))
 
 
 def _filter(data_set: str | None, method: str | None, status: str | None) -> Callable[[RecordedRun], bool]:

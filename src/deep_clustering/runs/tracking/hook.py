@@ -21,7 +21,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -47,6 +47,7 @@ from deep_clustering.scores.cost import peak_memory
 logger = logging.getLogger(__name__)
 
 MAX_ERROR = 500
+_N_NAMED = 5
 
 # What is wrong with a file itself, and not with the disk it lies on.
 _LASTING = {errno.ENOENT, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EROFS}
@@ -69,7 +70,8 @@ class TrackingOptions:
     """Whether stored models become versions of a registered model, the best of them its champion."""
 
     on_error: Literal["stop", "warn"]
-    """What a store that cannot be opened does to the run: stop, before anything is computed, or warn."""
+    """What a store that cannot be opened does to the run: stop, before anything is computed, or warn. With
+    stop, one that fails later makes the command fail at its end."""
 
     parent: str | None = None
     """Id of the MLflow run that this one is a part of; a sweep sets it."""
@@ -90,6 +92,8 @@ class _Tracked:
     seconds: dict[str, float] = field(default_factory=dict)
     cards: set[str] = field(default_factory=set)
     error: BaseException | None = None
+    on_error: str = "stop"
+    lost: list[str] = field(default_factory=list)
 
     @property
     def run(self) -> TrackedRun:
@@ -101,7 +105,8 @@ class MLflowTracking:
     """Kedro hooks that record each run in MLflow; register an instance in `HOOKS` of settings.py.
 
     Before the first node an unusable store stops the run, or is warned of, as the option `on_error` says. Later
-    failures cost a warning, never a training.
+    failures never end a training: what the store did not take is said at the end, and with `on_error: stop` the command
+    fails then, when all outputs are saved.
     """
 
     def __init__(self) -> None:
@@ -162,6 +167,7 @@ class MLflowTracking:
             recorder=Recorder(run=run, data_set=data_set, log_model=options.log_model, register=options.register),
             catalog=catalog,
             previous_sigterm=_exit_on_sigterm(),
+            on_error=options.on_error,
         )
         atexit.register(self._finish, "KILLED")
         used = {"data_set": data_set, **records.used_parameters(pipeline, self._parameters)}
@@ -191,15 +197,27 @@ class MLflowTracking:
         """Record what the catalog entry's `metadata: {mlflow: ...}` asks for."""
         self._write(dataset_name, lambda tracked: _track(tracked, dataset_name, data, is_saved=True))
 
-    @hook_impl
-    def after_pipeline_run(self, run_result: Mapping[str, Any]) -> None:
-        """End the run as FINISHED, with the methods that a comparison went on without."""
+    @hook_impl(wrapper=True)
+    def after_pipeline_run(self, run_result: Mapping[str, Any]) -> Generator[None, Any, Any]:
+        """End the run as FINISHED, with the methods that a comparison went on without.
+
+        Raises:
+            TrackingError: when the other hooks are done, if the store did not take all and `on_error` is stop.
+        """
         messages = failures_of(run_result).messages
         if messages:
             tags = {f"failed.{name}": redact_text(text)[:MAX_ERROR] for name, text in messages.items()}
             tags["failed_methods"] = ", ".join(messages)
             self._write("the methods that failed", lambda tracked: tracked.run.log_tags(tags))
+        tracked = self._tracked
         self._finish("FINISHED")
+        said = yield
+        if tracked is not None and tracked.lost and tracked.on_error == "stop":
+            raise TrackingError(
+                f"the run is done and its outputs are saved, but MLflow did not take {_listed(tracked.lost)}; "
+                "to let such runs pass: --params=tracking.on_error=warn"
+            )
+        return said
 
     @hook_impl
     def on_pipeline_error(self, error: Exception) -> None:
@@ -256,6 +274,7 @@ class MLflowTracking:
             except tracking_failures() as error:
                 reason = redact_text(f"{type(error).__name__}: {error}".splitlines()[0])
                 logger.warning("MLflow did not take %s: %s", what, reason)
+                self._tracked.lost.append(what)
 
     def _finish(self, status: str) -> None:
         with self._lock:
@@ -268,13 +287,23 @@ class MLflowTracking:
         if tracked.previous_sigterm is not None:
             signal.signal(signal.SIGTERM, tracked.previous_sigterm)
         run = tracked.run
-        logger.info("tracked as run %s (%s)", run.name, run.run_id)
+        if tracked.lost:
+            logger.warning("tracked in part as run %s (%s), without %s", run.name, run.run_id, _listed(tracked.lost))
+        else:
+            logger.info("tracked as run %s (%s)", run.name, run.run_id)
         if run.is_served:
             logger.info("its page: %s", run.address)
         else:
             logger.info("in %s; `%s` shows it at %s", run.uri, self._show(run.uri), run.address)
         if status != "FINISHED" and tracked.seconds and _may_pass(tracked.error):
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
+
+
+def _listed(names: list[str]) -> str:
+    """Each name once, the first few of them."""
+    different = list(dict.fromkeys(names))
+    more = f" and {len(different) - _N_NAMED} more" if len(different) > _N_NAMED else ""
+    return ", ".join(different[:_N_NAMED]) + more
 
 
 def _may_pass(error: BaseException | None) -> bool:

@@ -3,7 +3,7 @@
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,10 +19,13 @@ from deep_clustering.inference.mlflow_store import (
     tracking_failures,
 )
 from deep_clustering.redaction import redact_text
+from deep_clustering.runs.tracking.process import state_of
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+
+logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 60.0
 
@@ -49,8 +52,8 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
     """
     uri = store_uri(project_path)
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else (project_path / "mlartifacts").as_uri()
-    logger = import_quietly()
-    logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
+    mlflow_logger = import_quietly()
+    mlflow_logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
     try:
         run = _open(uri, location, experiment, name)
         run.log_tags(tags)
@@ -64,7 +67,7 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
             "    kedro run --params=tracking.enabled=false"
         ) from error
     finally:
-        logger.setLevel(logging.WARNING)
+        mlflow_logger.setLevel(logging.WARNING)
     return run
 
 
@@ -108,8 +111,21 @@ def _open(uri: str, location: str | None, experiment: str, name: str) -> Tracked
     with _only_opener(uri):
         client = MlflowClient(tracking_uri=uri)
         experiment_id = _experiment_id(client, experiment, location)
+        close_dead(client, [experiment_id])
         run = client.create_run(experiment_id, run_name=name)
     return TrackedRun(client, uri, experiment_id, run.info.run_id, name)
+
+
+def close_dead(client: "MlflowClient", experiment_ids: Sequence[str]) -> None:
+    """Let no run of these experiments say that it runs when its process, of this host, is gone: it was killed.
+
+    Raises:
+        MlflowException: if the store fails.
+    """
+    for run in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
+        if "kedro.pipeline" in run.data.tags and state_of(run.info.status, run.data.tags) == "died":
+            client.update_run(run.info.run_id, "KILLED")  # when is not known
+            logger.info("run %s (%s) was killed; it is noted as such now", run.info.run_name, run.info.run_id)
 
 
 @contextmanager
