@@ -22,13 +22,14 @@ from omegaconf import OmegaConf
 
 from deep_clustering.options import closest
 from deep_clustering.pipelines.parameters import from_here, path_from_here, split_params
+from deep_clustering.pipelines.yaml_shape import misshapen
 from deep_clustering.redaction import csv_cell, guard_logs, message
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
 
 logger = logging.getLogger(__name__)
 
 # What a wrong input, file or machine raises; anything else is a defect and keeps its traceback.
-_EXPECTED = (ValueError, DatasetError, FloatingPointError, OSError, MissingConfigException, MemoryError)
+_EXPECTED = (ValueError, DatasetError, FloatingPointError, OSError, MissingConfigException, MemoryError, RecursionError)
 
 # Modules in whose name Kedro's runners log.
 _RUNNERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", ComparingRunner.__module__)
@@ -43,11 +44,13 @@ def cli() -> None:
 
 
 def _check_environment(env: str | None) -> None:
-    """Refuse an environment without a folder in conf."""
+    """Refuse an environment without a folder in conf, and files of another form than configuration has."""
     folder = Path("conf")
     if env and folder.is_dir() and not (folder / env).is_dir():
         known = {path.name for path in folder.iterdir() if path.is_dir()}
         raise click.ClickException(f"--env: no configuration in conf/{env} ({closest(env, known)})")
+    if problems := misshapen([folder / "base", folder / (env or "local")]):
+        raise click.ClickException(message("\n".join(problems)))
 
 
 def _check_runner(runner: str | None) -> None:

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from deep_clustering.data.sources import tables
 from deep_clustering.data.sources.tables import open_table
 
 WRITERS = {
@@ -51,3 +52,15 @@ def test_damage_behind_the_first_pieces_is_said_with_its_place(tmp_path):
     assert len(next(pieces)) + len(next(pieces)) == 4
     with pytest.raises(ValueError, match=r"predict: .*a\.csv: cannot be read behind row 3: .*line 6, saw 3"):
         next(pieces)
+
+
+@pytest.mark.parametrize("name", ["wide.csv", "wide.parquet", "wide.jsonl"])
+@pytest.mark.parametrize("n_rows", [None, 1])
+def test_more_columns_than_are_looked_at_are_refused(tmp_path, monkeypatch, name, n_rows):
+    monkeypatch.setattr(tables, "MOST_COLUMNS", 3)
+    wide = pd.DataFrame([[1, 2, 3, 4]], columns=list("abcd"))
+    write = {"csv": lambda p: wide.to_csv(p, index=False), "parquet": wide.to_parquet}
+    write["jsonl"] = lambda p: wide.to_json(p, orient="records", lines=True)
+    write[name.rpartition(".")[2]](tmp_path / name)
+    with pytest.raises(ValueError, match=rf"{name}: .*4 columns; expected at most 3: save the numbers as .npy"):
+        list(tables.open_table(tmp_path / name, "ingestion", text_column=None, n_rows=n_rows))

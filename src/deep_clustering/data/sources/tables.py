@@ -15,6 +15,9 @@ SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 _BLOCK = 1 << 20
 
+# Each column is looked at by itself: more of them take minutes, and are read at once as an array.
+MOST_COLUMNS = 50_000
+
 # What damaged tables make the readers of pandas and pyarrow raise, and damaged archives those of Python.
 _UNREADABLE = (*DAMAGED, TypeError, AttributeError, OverflowError)
 
@@ -64,7 +67,8 @@ def open_table(
         The pieces in order; at least one of a table that has a head, but an empty Parquet file may give none.
 
     Raises:
-        ValueError: if the file is damaged, of another kind or encoding, or has rows longer than its head.
+        ValueError: if the file is damaged, of another kind or encoding, has rows longer than its head, or more than
+            `MOST_COLUMNS` columns.
     """
     kind = plain_suffix(file)
     done = 0
@@ -91,6 +95,7 @@ def _parquet(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(file) as opened:
+        _check_width(len(opened.schema_arrow.names))
         if form.n_rows is None:
             yield opened.read().to_pandas()
         else:
@@ -104,10 +109,14 @@ def _json_lines(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     options: dict[str, Any] = {"lines": True, "dtype": False, "encoding": form.encoding}
     with open_bytes(file) as stream:
         if form.n_rows is None:
-            yield pd.read_json(stream, **options)
+            table = pd.read_json(stream, **options)
+            _check_width(len(table.columns))
+            yield table
         else:
             with pd.read_json(stream, chunksize=form.n_rows, **options) as reader:
-                yield from reader
+                for piece in reader:
+                    _check_width(len(piece.columns))
+                    yield piece
 
 
 def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
@@ -118,6 +127,7 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
         options["header"] = None
     with open_bytes(file) as stream:
         names = pd.read_csv(stream, nrows=0 if form.header else 1, **options).columns
+    _check_width(len(names))
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
     with open_bytes(file) as stream, pd.read_csv(stream, iterator=True, chunksize=form.n_rows, **options) as reader:
@@ -126,6 +136,11 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
                 raise ValueError(f"rows have more cells than the header; quote texts that hold {form.separator!r}")
             table.columns = [str(name) for name in table.columns]
             yield table
+
+
+def _check_width(n_columns: int) -> None:
+    if n_columns > MOST_COLUMNS:
+        raise ValueError(f"{n_columns} columns; expected at most {MOST_COLUMNS}: save the numbers as .npy")
 
 
 _PIECES = {".csv": _separated, ".tsv": _separated, ".parquet": _parquet, ".jsonl": _json_lines}
