@@ -110,7 +110,7 @@ def _run_here(options: dict[str, Any]) -> Any:  # noqa: ANN401
     try:
         return kedro_run.callback(**options)  # type: ignore[misc]
     except click.ClickException as error:  # of a hook
-        error.message = message(error.message)
+        _tell_safely(error)
         raise
     except _EXPECTED as error:
         logger.debug("the run failed", exc_info=True)
@@ -120,6 +120,10 @@ def _run_here(options: dict[str, Any]) -> Any:  # noqa: ANN401
 def _is_advice(record: logging.LogRecord) -> bool:
     """Leave out that a run whose first node fails is to be repeated as it was: the error says what helps."""
     return not record.getMessage().startswith("No nodes ran")
+
+
+def _tell_safely(error: click.ClickException) -> None:
+    vars(error)["message"] = message(error.message)  # its class declares it final; how it is shown is the class's too
 
 
 def _root_message(error: BaseException) -> str:
@@ -157,7 +161,7 @@ def _one_message(command: str) -> Iterator[Path]:
         with _in_project() as root:
             yield root
     except click.ClickException as error:
-        error.message = message(error.message)
+        _tell_safely(error)
         raise
     except _EXPECTED as error:
         logger.debug("%s failed", command, exc_info=True)

@@ -21,6 +21,13 @@ def test_files_of_another_form_are_named(tmp_path, text, said):
     assert misshapen([tmp_path, tmp_path / "none"]) == [f"{tmp_path / 'parameters.yml'}: {said}"]
 
 
+def test_files_of_either_ending_and_in_folders_below_are_seen(tmp_path):
+    (tmp_path / "below").mkdir()
+    for file in ("below/catalog.yml", "catalog.yaml"):
+        (tmp_path / file).write_text("- a\n")
+    assert len(misshapen([tmp_path])) == 2
+
+
 @pytest.mark.parametrize("text", ["", "a: {b: [1, {c: 2}]}", "a: [unclosed", "# nothing\n"])
 def test_what_kedro_reads_or_refuses_is_left_to_it(tmp_path, text):
     (tmp_path / "parameters.yml").write_text(text)

@@ -22,7 +22,7 @@ def misshapen(folders: Iterable[Path]) -> list[str]:
         A sentence for each file that is a list, is nested deeper than `MOST_LEVELS`, or repeats blocks by more than
         `MOST_ALIASES` aliases.
     """
-    files = (file for folder in folders for file in sorted(folder.glob("*.yml")))
+    files = (file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".yml", ".yaml"))
     return [f"{file}: {wrong}" for file in files if (wrong := _wrong_with(file))]
 
 
