@@ -6,6 +6,12 @@ BIN := $(VENV)/bin
 PIPELINE ?= dcan
 ENV ?= digits
 PARAMS ?=
+# The packages come in the releases that requirements/ pins; `make run LOCK=` takes the newest that pyproject.toml allows.
+LOCK ?= requirements
+# uv installs, if there is one: minutes become seconds. `make run UV=` does without it.
+UV ?= $(shell command -v uv 2>/dev/null)
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+
 # Processes that `make test` and `make quick` share the tests among.
 WORKERS ?= 2
 # Files stay whole, so that a fixture of a file is made once.
@@ -15,7 +21,7 @@ SHARED = $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-lo
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test quick lint types results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
+.PHONY: run test quick lint types lock results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -28,25 +34,28 @@ $(VENV)/python.ok:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/run.ok: $(VENV)/python.ok pyproject.toml
+# $(call install,FILE,EXTRA): what the lock pins, each file compared with its hash, then the project. Where a pinned file is
+# not to be had, by the ranges of pyproject.toml instead, which is said.
+define install
+@if [ -n "$(LOCK)" ] && $(INSTALL) --require-hashes -r $(LOCK)/$(1).txt; then \
+	$(INSTALL) --no-deps --editable .; \
+else \
+	if [ -n "$(LOCK)" ]; then echo "$(LOCK)/$(1).txt cannot be installed here, for the reason above; taking what pyproject.toml allows."; fi; \
+	$(INSTALL) --editable '.$(2)'; \
+fi
+@touch $@
+endef
+
+$(VENV)/run.ok: $(VENV)/python.ok pyproject.toml $(wildcard requirements/run.txt)
 	@echo "Installing the project into $(VENV); torch is large, this takes some minutes the first time."
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
-	@touch $@
+	$(call install,run,)
 
-$(VENV)/viz.ok: $(VENV)/run.ok
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[viz]'
-	@touch $@
+$(VENV)/test.ok: $(VENV)/run.ok $(wildcard requirements/test.txt)
+	$(call install,test,[dev])
 
-$(VENV)/docs.ok: $(VENV)/run.ok
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
-	@touch $@
-
-$(VENV)/audit.ok: $(VENV)/run.ok
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[audit]'
-	@touch $@
-
-$(VENV)/test.ok: $(VENV)/run.ok
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+# What these add has no part in results.
+$(VENV)/viz.ok $(VENV)/docs.ok $(VENV)/audit.ok: $(VENV)/%.ok: $(VENV)/run.ok
+	@$(INSTALL) --editable '.[$*]'
 	@touch $@
 
 run: $(VENV)/run.ok ## Set up, then cluster the embedded digits; PIPELINE=, ENV= and PARAMS= choose another run
@@ -69,6 +78,15 @@ lint: $(VENV)/test.ok ## Style of the code
 
 types: $(VENV)/test.ok ## Types of the code
 	@$(BIN)/mypy
+
+# One resolution for Python 3.11 to 3.13 on every system; what is pinned stays unless UPGRADE=--upgrade.
+COMPILE = pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header
+
+UPGRADE ?=
+lock: $(VENV)/python.ok ## Pin the packages anew after a change of pyproject.toml; UPGRADE=--upgrade takes newer releases
+	@$(if $(UV),,$(BIN)/python -m pip install --quiet --disable-pip-version-check uv)
+	@$(or $(UV),$(BIN)/uv) $(COMPILE) $(UPGRADE) --extra dev --output-file requirements/test.txt
+	@$(or $(UV),$(BIN)/uv) $(COMPILE) $(UPGRADE) --constraint requirements/test.txt --output-file requirements/run.txt
 
 RESULTS := docs/results/digits.csv
 

@@ -19,7 +19,7 @@ from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
-from deep_clustering.runs.tracking import provenance
+from deep_clustering.runs.tracking import pins, provenance
 from deep_clustering.runs.tracking.reading import RecordedRun
 from deep_clustering.runs.tracking.records import used_parameters
 
@@ -195,6 +195,17 @@ def changes_of_code(run: RecordedRun, project_path: Path) -> list[str]:
         lines.append(f"python: {run.python}, now {described['python.version']}")
     packages = json.loads(described["python.packages"])
     return [*lines, *describe_changes("package", _differing(run.packages, packages))]
+
+
+def describe_lock_of(run: RecordedRun, project_path: Path) -> str:
+    """A line on the lock of the packages then and now, and on what is installed beside it."""
+    then, now = run.tags.get(pins.SHA256), pins.describe_lock(project_path)
+    here = now.get(pins.SHA256)
+    if here is None:
+        return f"lock of the packages: {then[:12]}, now none" if then else "lock of the packages: none"
+    differs = "" if then == here else f"{then[:12] if then else 'none'}, now "
+    beside = "" if now[pins.BESIDE] == "none" else f"; installed beside it: {now[pins.BESIDE]}"
+    return f"lock of the packages: {differs}{here[:12]} (sha256 of {pins.LOCK}){beside}"
 
 
 def changed_params(run: RecordedRun, plan: Plan) -> dict[str, tuple[str, str]]:

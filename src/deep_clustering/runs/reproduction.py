@@ -120,6 +120,7 @@ def _say_plan(project_path: Path, run: RecordedRun, plan: repeating.Plan, say: C
     ]
     for change in changes or ["code, packages, parameters and machine are as they were"]:
         say(f"  {change}")
+    say(f"  {repeating.describe_lock_of(run, project_path)}")
 
 
 def _without_lost_folders(params: Mapping[str, Any], project_path: Path, say: Callable[[str], None]) -> dict[str, Any]:

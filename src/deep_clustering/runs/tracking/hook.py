@@ -39,6 +39,7 @@ from deep_clustering.redaction import flatten, redact, redact_text, to_text
 from deep_clustering.runs.comparing import failures_of
 from deep_clustering.runs.tracking import provenance, records
 from deep_clustering.runs.tracking.outputs import Output, Recorder
+from deep_clustering.runs.tracking.pins import describe_lock
 from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.store import start_run
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
@@ -261,6 +262,7 @@ class MLflowTracking:
             **({} if git["git.sha"] == provenance.UNKNOWN else {"mlflow.source.git.commit": git["git.sha"]}),
             **git,
             **provenance.describe_environment(),
+            **describe_lock(self._project_path),
             **describe_process(),
         }
 
