@@ -347,3 +347,20 @@ def export_clusters_command(**options: Any) -> None:  # noqa: ANN401
 
     with _one_message("export-clusters") as project_path:
         export_clusters(project_path, ExportRequest(**options), click.echo)
+
+
+@cli.command("serve")
+@click.argument("model")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; it asks for no password.")
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--workers", type=click.IntRange(1), default=1, show_default=True, help="Processes that answer.")
+@click.option(
+    "--max-bytes", type=click.IntRange(1), default=2**25, show_default=True, help="Most bytes of a request's body."
+)
+@click.option("--weights", type=_Typed(), help="Where a backbone's weights are, if not where they were.")
+def serve_command(model: str, **options: Any) -> None:  # noqa: ANN401
+    """Answer requests for clusters of rows over HTTP by MODEL, such as models:/digits-dcan@champion."""
+    from deep_clustering.inference.server import serve
+
+    with _one_message("serve") as project_path:
+        serve(project_path, model, **options)

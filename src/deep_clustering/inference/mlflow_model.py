@@ -4,13 +4,16 @@ The file is stored beside the predictor in each logged model, so it must not imp
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc import PythonModel, PythonModelContext
+
+if TYPE_CHECKING:
+    from deep_clustering.inference.predictor import Predictor
 
 
 class ClusteringModel(PythonModel):
@@ -22,12 +25,24 @@ class ClusteringModel(PythonModel):
         The model configuration may name `max_rows`, instead of the number stored, and `weights`, the place of the
         backbone's weights on this machine.
         """
-        from deep_clustering.inference.predictor import Assigner, from_bytes
+        from deep_clustering.inference.predictor import from_bytes
 
         predictor = from_bytes(Path(context.artifacts["predictor"]).read_bytes())
         config = context.model_config or {}
-        self._max_rows = int(config.get("max_rows", predictor.max_rows))
-        self._assigner = Assigner(predictor, config.get("weights"))
+        self._take(predictor, int(config.get("max_rows", predictor.max_rows)), config.get("weights"))
+
+    @classmethod
+    def of(cls, predictor: "Predictor", weights: str | None = None) -> "ClusteringModel":
+        """The model of a predictor that is read already."""
+        model = cls()
+        model._take(predictor, predictor.max_rows, weights)
+        return model
+
+    def _take(self, predictor: "Predictor", max_rows: int, weights: str | None) -> None:
+        from deep_clustering.inference.predictor import Assigner
+
+        self._max_rows = max_rows
+        self._assigner = Assigner(predictor, weights)
 
     def predict(
         self,

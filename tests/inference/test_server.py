@@ -1,0 +1,209 @@
+"""The server's bounds: what is too long, too deep, too slow or of another kind is refused, and the rest goes on."""
+
+import asyncio
+import json
+import socket
+import threading
+import time
+import urllib.error
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.datasets import load_digits
+
+from deep_clustering.data.preparation import prepare
+from deep_clustering.inference.predictor import Assigner, PredictorOptions, make_predictor, to_bytes
+from deep_clustering.inference.server import Bounded, Serving, make_app, serve
+from deep_clustering.methods import make_method, save_method
+
+RAW = load_digits().images[:60, None].astype(np.uint8)
+MAX_BYTES = 40_000
+JSON = [(b"content-type", b"application/json")]
+
+
+def ask(app, messages, headers=JSON, method="POST"):
+    """Status and content of an application's answer to a request that arrives in these messages."""
+    waiting, sent = list(messages), []
+
+    async def receive():
+        if not waiting:
+            await asyncio.Event().wait()
+        return waiting.pop(0)
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": method, "path": "/invocations", "headers": headers, "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    return (sent[0]["status"], sent[1]["body"]) if sent else None
+
+
+def pieces(body, n_bytes=1000):
+    """A body as the messages in which it arrives."""
+    parts = [body[start : start + n_bytes] for start in range(0, len(body), n_bytes)] or [b""]
+    messages = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    messages[-1]["more_body"] = False
+    return messages
+
+
+class Behind:
+    """The application behind the bounds: notes what it is given."""
+
+    def __init__(self):
+        self.bodies = []
+
+    async def __call__(self, scope, receive, send):
+        self.bodies.append((await receive())["body"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"done"})
+
+
+@pytest.fixture
+def behind():
+    return Behind()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1, 999, 1000, 2500])
+def test_a_body_within_the_limit_arrives_as_it_was_sent(behind, n_bytes):
+    body = bytes(range(256)) * 10
+    app = Bounded(behind, 2500, 5)
+    assert ask(app, pieces(body[:n_bytes])) == (200, b"done")
+    assert behind.bodies == [body[:n_bytes]]
+    assert app._held == 0
+
+
+@pytest.mark.parametrize("n_bytes", [2501, 20_000, 10**6])
+def test_a_longer_one_is_refused_and_never_held(behind, n_bytes):
+    app = Bounded(behind, 2500, 5)
+    status, content = ask(app, pieces(b" " * n_bytes))
+    assert status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+    assert "expected at most 2500: send the rows in several requests" in json.loads(content)["message"]
+    assert (behind.bodies, app._held) == ([], 0)
+
+
+def test_a_body_that_does_not_end_is_refused(behind):
+    status, content = ask(Bounded(behind, 2500, 0.01), pieces(b"1" * 1500)[:1])
+    assert (status, json.loads(content)["message"]) == (408, "the body took longer than 0.01 seconds")
+    assert behind.bodies == []
+
+
+def test_a_client_that_leaves_is_not_answered(behind):
+    app = Bounded(behind, 2500, 5)
+    assert ask(app, [*pieces(b"1" * 1500)[:1], {"type": "http.disconnect"}]) is None
+    assert (behind.bodies, app._held) == ([], 0)
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-type", b"application/x-parquet")], [(b"content-type", b"\xff;")]])
+def test_another_kind_is_refused(behind, headers):
+    status, content = ask(Bounded(behind, 2500, 5), pieces(b"1"), headers)
+    assert status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
+    assert "expected application/json or text/csv" in json.loads(content)["message"]
+
+
+def test_more_bodies_than_memory_is_meant_for_are_put_off(behind):
+    app = Bounded(behind, 2500, 5)
+    app._held = 16 * 2500
+    assert ask(app, pieces(b"1"))[0] == HTTPStatus.SERVICE_UNAVAILABLE
+    assert app._held == 16 * 2500
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_options, parameters):
+    split = np.full(60, 3, dtype=np.uint8)
+    card = {"name": "digits", "value_range": [0.0, 16.0], "sha256": {"samples": "0" * 64}}
+    rows, preparation = prepare(RAW, split, card, {"terms": [], "idf": None}, parameters["features"])
+    fitted = make_method(tiny_options("gmm")).fit(rows)
+    options = PredictorOptions(outlier_quantile=0.1, max_rows=50, data_set="numerals")
+    return make_predictor(save_method(fitted), preparation, fitted.history_, None, split, options)
+
+
+@pytest.fixture(scope="module")
+def address(predictor):
+    """Of the real server, in a thread of this process."""
+    import uvicorn
+
+    app = make_app(predictor, Serving(model="", max_bytes=MAX_BYTES))
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}/invocations"
+        server.should_exit = True
+        thread.join(30)
+
+
+def post(address, body, kind="application/json"):
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(address, content, {"Content-Type": kind} if kind else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.status, json.load(answer)
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+WRONG = {
+    "nested": (b'{"inputs": ' + b"[" * 15_000 + b"]" * 15_000 + b"}", 400, ""),
+    "nested objects": (b'{"a":' * 6000 + b"1" + b"}" * 6000, 400, ""),
+    "nested within limits of json": (b'{"inputs": ' + b"[" * 400 + b"]" * 400 + b"}", 400, ""),
+    "too long": (b" " * (MAX_BYTES + 1), 413, f"got {MAX_BYTES + 1} bytes; expected at most {MAX_BYTES}"),
+    "too many rows": ({"inputs": RAW[:51].reshape(51, 64).tolist()}, 400, "got 51; expected at most 50 at once"),
+    "no table": ({"dataframe_split": 5}, 400, ""),
+    "no records": ({"dataframe_records": "abc"}, 400, ""),
+    "a number": (b"1", 400, ""),
+    "no numbers": ({"inputs": {"a": {"b": [1]}}}, 400, ""),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_what_is_wrong_is_said_with_a_status_of_the_client(address, name):
+    body, expected, message = WRONG[name]
+    status, answer = post(address, body)
+    assert status == expected, answer
+    assert message in json.loads(answer)["message"]
+    assert "Traceback" not in answer
+
+
+def test_concurrent_answers_equal_those_of_the_predictor(address, predictor):
+    expected = Assigner(predictor).assign(RAW)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda start: post(address, {"inputs": RAW[start : start + 5].tolist()}), range(0, 55)))
+    for start, (status, answer) in enumerate(answers):
+        assert status == 200, answer
+        table = pd.DataFrame(answer["predictions"])
+        assert table["cluster"].tolist() == expected["cluster"][start : start + 5].tolist()
+        np.testing.assert_allclose(table["probability"], expected["probability"][start : start + 5], rtol=1e-3)
+
+
+def test_workers_read_a_copy_that_nobody_changes(predictor, tmp_path, monkeypatch):
+    import uvicorn
+
+    from deep_clustering.inference import server
+
+    file, seen = tmp_path / "predictor.safetensors", []
+    file.write_bytes(to_bytes(predictor))
+    monkeypatch.setenv("DEEP_CLUSTERING_SERVED", "")
+
+    def run(name, **options):
+        file.write_bytes(b"cut")
+        seen.append(SimpleNamespace(name=name, app=server.app(), **options))
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    serve(tmp_path, str(file), host="127.0.0.1", port=1234, workers=2, max_bytes=MAX_BYTES)
+    (ran,) = seen
+    assert (ran.workers, ran.port, ran.app._max_bytes) == (2, 1234, MAX_BYTES)
+    assert ran.name == "deep_clustering.inference.server:app"
+
+
+def test_what_is_no_predictor_is_refused_before_anything_is_served(tmp_path):
+    (tmp_path / "predictor.safetensors").write_bytes(b"cut")
+    with pytest.raises(ValueError, match="expected a predictor"):
+        serve(tmp_path, str(tmp_path / "predictor.safetensors"), host="127.0.0.1", port=1, workers=1, max_bytes=10)
