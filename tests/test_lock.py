@@ -29,7 +29,8 @@ MACHINES = [
 def read(name):
     """Requirements of a lock and the hashes of each."""
     lines = (ROOT / f"requirements/{name}.txt").read_text().replace("\\\n", " ").splitlines()
-    return [(Requirement(line.split(" --hash=")[0]), re.findall(r"--hash=sha256:([0-9a-f]{64})", line)) for line in lines]
+    hashes = re.compile(r" --hash=sha256:([0-9a-f]{64})")
+    return [(Requirement(hashes.split(line)[0]), hashes.findall(line)) for line in lines]
 
 
 def pins(name, machine):

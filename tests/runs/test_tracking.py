@@ -478,7 +478,8 @@ def test_store_that_fails_later_does_not_end_the_run_but_fails_the_command(proje
     else:
         with pytest.raises(TrackingError) as caught:
             run_kedro(project, toy_pipeline())
-        assert "the run is done and its outputs are saved, but MLflow did not take toy." in caught.value.message
+        assert "the run is done and its outputs are saved, but MLflow did not take " in caught.value.message
+        assert "toy.report" in caught.value.message
     (run,) = runs_of(project)
     assert run.info.status == "FINISHED"
     assert "MLflow did not take toy.report: MlflowException: disk full" in caplog.text

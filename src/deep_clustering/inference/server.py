@@ -100,7 +100,8 @@ def make_app(predictor: Predictor, chosen: Serving) -> App:
 
     from deep_clustering.inference.mlflow_model import ClusteringModel
 
-    answering = scoring_server.init(_Served(ClusteringModel.of(predictor, chosen.weights)))
+    served: Any = _Served(ClusteringModel.of(predictor, chosen.weights))
+    answering = scoring_server.init(served)
     for kind in _UNREADABLE:
         answering.add_exception_handler(kind, _unreadable)
     return Bounded(answering, chosen.max_bytes, chosen.max_seconds)
