@@ -66,7 +66,7 @@ def test_both_spellings_of_the_option_run_a_method(project, option, recwarn):
         (["--load-versions=features:2026"], "--load-versions: this run writes 'features' itself"),
         (
             ["--nodes=kmeans.fit", "--load-versions=features:2026"],
-            r"--load-versions: 'features' has no version 2026 \(known: \)\ninputs: 'neighbours' has no version in ",
+            r"--load-versions: 'features' has no version 2026 \(known: \)\n    inputs: 'neighbours' has no version in ",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_the_other_commands_in_a_sub_folder_are_those_of_the_project(project):
 def test_all_slips_of_the_parameters_are_named_at_once(project):
     slips = "--params=sed=3,kmeans.n_init=many,features.scaling=rang"
     lines = error_of(kedro_run(project, "--pipelines=kmeans", slips)).splitlines()
-    assert [re.split(r"[ :]", line)[0] for line in lines] == ["--params", "features", "kmeans"]
+    assert [re.split(r"[ :]", line.strip())[0] for line in lines] == ["--params", "features", "kmeans"]
 
 
 def test_a_version_is_chosen_by_its_name_and_the_nearest_one_is_offered(project):

@@ -12,6 +12,11 @@ from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.sweep.grid import refuse_repeated, root_of
 
+# More than anybody waits for, and few enough to be counted at once.
+_MOST_SEEDS = 100_000
+# Brackets within brackets that the reader of YAML is asked to follow.
+_DEEPEST = 50
+
 # What the sweep sets itself, and how to ask for it.
 _OWN = {
     "seed": "--seeds",
@@ -84,7 +89,7 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     """Parse seeds: numbers and ranges that include both ends, as in "0-4,7".
 
     Raises:
-        ValueError: if there is none, one twice, a range backwards, or something else than a number.
+        ValueError: if there is none, one twice, far too many, a range backwards, or something else than a number.
     """
     seeds: list[int] = []
     for part in split_outside(text):
@@ -96,6 +101,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
             raise ValueError(f"--seeds: the range {part} runs backwards; write {last}-{first}")
         if last >= 2**32:
             raise ValueError(f"--seeds: a seed must be at most {2**32 - 1}, got {last}")
+        if len(seeds) + last - first >= _MOST_SEEDS:
+            raise ValueError(f"--seeds: expected at most {_MOST_SEEDS} seeds, got {part}")
         seeds.extend(range(first, last + 1))
     if not seeds:
         raise ValueError("--seeds: expected at least one seed, got none")
