@@ -21,7 +21,7 @@ SHARED = $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-lo
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test quick lint types lock results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
+.PHONY: run test quick lint types lock fuzz results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -75,6 +75,9 @@ quick: $(VENV)/test.ok lint ## Set up, then lint and a minute of tests: some of 
 lint: $(VENV)/test.ok ## Style of the code
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+fuzz: $(VENV)/test.ok ## Feed every parser with FUZZ=2000 damaged inputs each that nobody has seen before
+	@FUZZ_EXAMPLES=$(or $(FUZZ),2000) $(BIN)/python -m pytest tests/test_fuzz.py
 
 types: $(VENV)/test.ok ## Types of the code
 	@$(BIN)/mypy

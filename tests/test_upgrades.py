@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from kedro.config import OmegaConfigLoader
 
+from deep_clustering import __version__
 from deep_clustering.inference.predictor import Assigner
 from deep_clustering.inference.stored import read_predictor
 from deep_clustering.pipelines.parameters import wrong_options
@@ -35,7 +36,9 @@ def test_a_checkpoint_is_refused_with_its_version_and_what_to_do(tmp_path):
     folder.mkdir(parents=True)
     shutil.copy(OLD / "epoch-000002.safetensors", folder)
     found = Checkpoints(CheckpointOptions(every=1, resume=True, folder=str(tmp_path)), "dcan")
-    with pytest.raises(ValueError, match=r"deep_clustering was '0\.3\.0', is '0\.2\.0'.*checkpoints\.resume=false"):
+    with pytest.raises(
+        ValueError, match=rf"deep_clustering was '0\.2\.0', is '{__version__}'.*checkpoints\.resume=false"
+    ):
         found.begin({"method": "dcan"})
 
 

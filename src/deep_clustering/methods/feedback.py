@@ -31,6 +31,8 @@ from deep_clustering.training.described import Described
 logger = logging.getLogger(__name__)
 
 _CHANGES, _PAIRS = ("cluster", "name", "merge_into", "split"), ("row_a", "row_b", "same")
+# Longer numbers than those of any row; Python refuses to read thousands of digits.
+_DIGITS = 19
 # Starts of the k-means that parts a cluster.
 _N_INIT = 20
 
@@ -89,6 +91,8 @@ def read_feedback(file: Path) -> Feedback:
             lines = [(reader.line_num, line) for line in reader if any(map(_has_text, line.values()))]
     except UnicodeDecodeError as error:
         raise ValueError(f"feedback: {file}: expected UTF-8 text, got other bytes ({error})") from error
+    except csv.Error as error:
+        raise ValueError(f"feedback: {file}: expected lines of a CSV file ({error})") from error
     if not lines:
         raise ValueError(f"feedback: {file}: expected a line for each change, got a header only")
     if known is _PAIRS:
@@ -132,8 +136,14 @@ class _Cells(NamedTuple):
         if not text:
             return None
         expected = f"{least} to {most}" if most is not None else f"at least {least}"
-        if not (text.isascii() and text.isdigit() and least <= int(text) and (most is None or int(text) <= most)):
-            raise self.wrong(column, f"got {text!r}, expected a whole number, {expected}")
+        if not (
+            text.isascii()
+            and text.isdigit()
+            and len(text) < _DIGITS
+            and least <= int(text)
+            and (most is None or int(text) <= most)
+        ):
+            raise self.wrong(column, f"got {text[:80]!r}, expected a whole number, {expected}")
         return int(text)
 
     def needed(self, column: str, most: int | None = None) -> int:

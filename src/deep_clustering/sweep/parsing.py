@@ -14,9 +14,6 @@ from deep_clustering.sweep.grid import refuse_repeated, root_of
 
 # More than anybody waits for, and few enough to be counted at once.
 _MOST_SEEDS = 100_000
-# Brackets within brackets that the reader of YAML is asked to follow.
-_DEEPEST = 50
-
 # What the sweep sets itself, and how to ask for it.
 _OWN = {
     "seed": "--seeds",
@@ -96,6 +93,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         match = re.fullmatch(r"(\d+)(?:\s*-\s*(\d+))?", part)
         if match is None:
             raise ValueError(f"--seeds: expected whole numbers and ranges such as 0-4,7, got '{part}'")
+        if max(map(len, match.groups(default=""))) > len(str(2**32)):
+            raise ValueError(f"--seeds: a seed must be at most {2**32 - 1}, got {part[:80]}")
         first, last = int(match[1]), int(match[2] or match[1])
         if last < first:
             raise ValueError(f"--seeds: the range {part} runs backwards; write {last}-{first}")
@@ -175,7 +174,7 @@ def _value(option: str, name: str, text: str) -> Any:  # noqa: ANN401 - any valu
         return float(text)  # YAML 1.1 takes 1e-3 for text
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a ValueError of a date such as 2024-13-45
         reason = str(error).splitlines()[0]
         raise ValueError(f"{option}: {name}: '{text}' is no value of YAML: {reason}") from error
 

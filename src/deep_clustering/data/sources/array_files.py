@@ -40,7 +40,8 @@ _EXACT_INTEGERS = 2**53
 _SPARSE = ({"indices.npy", "indptr.npy", "shape.npy"}, {"format.npy", "data.npy", "shape.npy"})
 
 _CHUNK = 4096
-_DAMAGED = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, NotImplementedError)
+# RuntimeError: an encrypted archive.
+_DAMAGED = (ValueError, EOFError, OSError, zipfile.BadZipFile, zlib.error, KeyError, RuntimeError)
 
 
 def read_array(
@@ -130,18 +131,23 @@ def _load(archive: np.lib.npyio.NpzFile, key: str) -> np.ndarray:
 
 def array_names(file: Path) -> list[str]:
     """Names of the arrays of an archive; none of a file that is no archive."""
-    if not zipfile.is_zipfile(file):
-        return []
-    with zipfile.ZipFile(file) as archive:
-        return sorted(name.removesuffix(".npy") for name in archive.namelist())
+    return sorted(name.removesuffix(".npy") for name in _members(file))
 
 
 def is_sparse_file(file: Path) -> bool:
     """Whether a file is a sparse matrix of scipy, which is an archive of arrays too."""
+    return _is_sparse(_members(file))
+
+
+def _members(file: Path) -> set[str]:
+    """Names of the files in an archive; none of what is no archive, or none that can be read: its reader says so."""
     if not zipfile.is_zipfile(file):
-        return False
-    with zipfile.ZipFile(file) as archive:
-        return _is_sparse(set(archive.namelist()))
+        return set()
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return set(archive.namelist())
+    except _DAMAGED:
+        return set()
 
 
 def _is_sparse(members: set[str]) -> bool:

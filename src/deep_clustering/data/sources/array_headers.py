@@ -2,6 +2,7 @@
 
 import math
 import os
+import tokenize
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -106,7 +107,10 @@ def _member(archive: zipfile.ZipFile, key: str) -> str:
 def _read(stream: IO[bytes], size: int) -> Header:
     version = np.lib.format.read_magic(stream)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
+    try:
+        shape, _, dtype = read(stream)
+    except (SyntaxError, tokenize.TokenError) as error:  # numpy reads a header as Python
+        raise ValueError(f"a header that is none of an array ({error})") from error
     if dtype.hasobject:
         raise ValueError("Object arrays cannot be loaded when allow_pickle=False")  # as numpy says it
     header = Header(shape, dtype)
