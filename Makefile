@@ -10,7 +10,8 @@ PARAMS ?=
 LOCK ?= requirements
 # uv installs, if there is one: minutes become seconds. `make run UV=` does without it.
 UV ?= $(shell command -v uv 2>/dev/null)
-INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(BIN)/python -m pip install --quiet --disable-pip-version-check)
+PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP))
 
 # Processes that `make test` and `make quick` share the tests among.
 WORKERS ?= 2
@@ -34,14 +35,15 @@ $(VENV)/python.ok:
 	@$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-# $(call install,FILE,EXTRA): what the lock pins, each file compared with its hash, then the project. Where a pinned file is
-# not to be had, by the ranges of pyproject.toml instead, which is said.
+# $(call install,FILE,EXTRA): what the lock pins, each file compared with its hash, then the project. Where uv gets no file,
+# such as from an index that only pip was told of, pip is asked; where a pinned file is not to be had, the ranges of
+# pyproject.toml decide, which is said.
 define install
-@if [ -n "$(LOCK)" ] && $(INSTALL) --require-hashes -r $(LOCK)/$(1).txt; then \
-	$(INSTALL) --no-deps --editable .; \
+@if [ -n "$(LOCK)" ] && { $(INSTALL) --require-hashes -r $(LOCK)/$(1).txt $(if $(UV),|| $(PIP) --require-hashes -r $(LOCK)/$(1).txt); }; then \
+	$(PIP) --no-deps --editable .; \
 else \
 	if [ -n "$(LOCK)" ]; then echo "$(LOCK)/$(1).txt cannot be installed here, for the reason above; taking what pyproject.toml allows."; fi; \
-	$(INSTALL) --editable '.$(2)'; \
+	$(INSTALL) --editable '.$(2)'$(if $(UV), || $(PIP) --editable '.$(2)'); \
 fi
 @touch $@
 endef
@@ -55,7 +57,7 @@ $(VENV)/test.ok: $(VENV)/run.ok $(wildcard requirements/test.txt)
 
 # What these add has no part in results.
 $(VENV)/viz.ok $(VENV)/docs.ok $(VENV)/audit.ok: $(VENV)/%.ok: $(VENV)/run.ok
-	@$(INSTALL) --editable '.[$*]'
+	@$(INSTALL) --editable '.[$*]'$(if $(UV), || $(PIP) --editable '.[$*]')
 	@touch $@
 
 run: $(VENV)/run.ok ## Set up, then cluster the embedded digits; PIPELINE=, ENV= and PARAMS= choose another run
