@@ -276,7 +276,8 @@ class MLflowTracking:
             except tracking_failures() as error:
                 reason = redact_text(f"{type(error).__name__}: {error}".splitlines()[0])
                 logger.warning("MLflow did not take %s: %s", what, reason)
-                self._tracked.lost.append(what)
+                if not isinstance(error, records.ElsewhereError):
+                    self._tracked.lost.append(what)
 
     def _finish(self, status: str) -> None:
         with self._lock:

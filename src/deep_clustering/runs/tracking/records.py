@@ -52,14 +52,24 @@ def check_kinds(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
             raise ValueError(f"catalog: {name}: mlflow is '{kind}', which needs a data set kept in a file")
 
 
+class ElsewhereError(OSError):
+    """An entry lies in a store of its own, from which nothing is copied to MLflow; no failure of MLflow's."""
+
+
 def file_path(catalog: CatalogProtocol, name: str, *, is_saved: bool = True) -> Path:
-    """Local file of the version just saved, or else of the one in use."""
+    """Local file of the version just saved, or else of the one in use.
+
+    Raises:
+        ElsewhereError: if the entry is kept on another file system.
+        FileNotFoundError: if the file is not there.
+    """
     dataset: Any = catalog.get(name)
     version = dataset.resolve_save_version() if is_saved else dataset.resolve_load_version()
     # Kedro offers no public way to a version's path; its own save path refuses one that exists.
     path = Path(dataset._filepath if version is None else dataset._get_versioned_path(version))
     if not path.exists():
-        raise FileNotFoundError(f"{path}: only local files are copied to MLflow")
+        kind = FileNotFoundError if getattr(dataset, "_protocol", "file") == "file" else ElsewhereError
+        raise kind(f"{path}: only local files are copied to MLflow")
     return path
 
 
