@@ -625,7 +625,13 @@ BAD_OPTIONS = {
         ({"record_every": 0}, "record_every must be at least 1, got 0"),
         ({"epochs": 3}, "unknown option 'epochs'"),
     ],
-    "autoencoder": [*AUTOENCODER_OPTIONS, ({"pull": -0.1}, "pull must be at least 0, got -0.1")],
+    "autoencoder": [
+        *AUTOENCODER_OPTIONS,
+        ({"pull": -0.1}, "pull must be at least 0, got -0.1"),
+        ({"neighbour_weight": -0.1}, "neighbour_weight must be at least 0, got -0.1"),
+        ({"near": 0}, "near must be at least 1, got 0"),
+        ({"temperature": 0.0}, "temperature must be above 0, got 0"),
+    ],
     "dec": AUTOENCODER_OPTIONS,
     "idec": [*AUTOENCODER_OPTIONS, ({"clustering_weight": -1.0}, "clustering_weight must be at least 0, got -1")],
     "dcn": [

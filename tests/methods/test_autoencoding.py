@@ -7,7 +7,7 @@ from scipy.stats import t as student
 from sklearn.cluster import MiniBatchKMeans
 
 from deep_clustering.methods import make_method
-from deep_clustering.methods.autoencoder import cluster_means, pull_loss
+from deep_clustering.methods.autoencoder import cluster_means, near_rows, pull_loss, soft_neighbour_loss
 from deep_clustering.methods.autoencoding import reconstruction_error, squared_distances
 from deep_clustering.methods.dcn import moved_centroids
 from deep_clustering.methods.dec import divergence, log_soft_assignments, target_distribution
@@ -68,6 +68,31 @@ def test_distances_are_numbers_also_where_squares_overflow(rng):
     expected = [[((z - m) ** 2).sum() for m in centroids] for z in latent]
     np.testing.assert_allclose(squared_distances(*map(torch.from_numpy, (latent, centroids))), expected, rtol=1e-9)
     assert torch.isfinite(squared_distances(torch.full((2, D), 1e30), torch.zeros(K, D))).all()
+
+
+def test_the_soft_nearest_neighbour_loss_is_that_of_its_definition(rng):
+    rows, latent = rng.normal(size=(N, 2, 3)), rng.normal(size=(N, D))
+    flat = rows.reshape(N, -1)
+    squares = np.array([[((a - b) ** 2).sum() for b in latent] for a in latent])
+    temperature = 0.3 * squares.sum() / (N * (N - 1))
+    expected = 0.0
+    for i in range(N):
+        others = [j for j in range(N) if j != i]
+        near = sorted(others, key=lambda j: ((flat[i] - flat[j]) ** 2).sum())[:4]
+        similar = {j: np.exp(-squares[i, j] / temperature) for j in others}
+        expected -= np.log(sum(similar[j] for j in near) / sum(similar.values())) / N
+    is_near = near_rows(torch.from_numpy(rows), 4)
+    np.testing.assert_allclose(soft_neighbour_loss(torch.from_numpy(latent), is_near, 0.3), expected, rtol=1e-9)
+    np.testing.assert_allclose(soft_neighbour_loss(torch.from_numpy(1e3 * latent), is_near, 0.3), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("latent", [torch.zeros(4, 2), torch.full((4, 2), 1e30), torch.eye(4) * 1e30])
+def test_the_soft_nearest_neighbour_loss_is_finite_where_latents_are_equal_or_far(latent):
+    latent.requires_grad_()
+    loss = soft_neighbour_loss(latent, near_rows(torch.zeros(4, 3), 9), 0.1)
+    loss.backward()
+    assert loss.item() == 0  # all others are near
+    assert torch.isfinite(latent.grad).all()
 
 
 def test_the_losses_of_the_autoencoder_are_means_over_rows(rng):
@@ -136,3 +161,9 @@ def test_well_separated_groups_are_found(tiny_options, blobs, blob_labels, metho
     options = tiny_options(method, "vectors", n_clusters=3, epochs=60, batch_size=40, latent_dim=3, n_init=5)
     found = make_method(options).fit(blobs).predict(blobs)
     assert accuracy(contingency(found, blob_labels, 3, 3)) == 1
+
+
+def test_an_autoencoder_keeps_near_rows_near_if_asked_to(blobs, tiny_options):
+    options = tiny_options("autoencoder", "vectors", n_clusters=3, neighbour_weight=1.0, epochs=6)
+    history = make_method(options).fit(blobs).history_
+    assert history["neighbours"][-1] < history["neighbours"][0]
