@@ -16,6 +16,8 @@ from deep_clustering.reporting.figures import PALETTE, draw_certainty_map, encod
 from deep_clustering.reporting.hover import arrange_sheet, pick_shown, shrink
 from deep_clustering.reporting.members import select_members
 from deep_clustering.reporting.page import write_report
+from deep_clustering.reporting.panels import map_panels
+from deep_clustering.reporting.projection import draw_points
 from deep_clustering.reporting.terms import describe_clusters, describe_rows, top_terms
 from reporting.test_reporting import ATTACK, certainty_from, one_hot, scores_of
 
@@ -93,6 +95,25 @@ def documents():
     return sparse.csr_matrix(np.array(rows, dtype=np.float32)), ["cat", "dog", "never", ATTACK]
 
 
+@pytest.mark.parametrize("most", [10, 49])
+def test_of_many_rows_a_draw_without_repetition_is_on_the_map(most):
+    drawn = draw_points(50, most, seed=0)
+    assert len(np.unique(drawn)) == most
+    assert (np.diff(drawn) > 0).all()
+    assert set(drawn) <= set(range(50))
+    np.testing.assert_array_equal(draw_points(most, most, seed=0), np.arange(most))
+
+
+def test_the_page_says_what_share_is_on_the_map():
+    """Rows without a place are in no picture."""
+    there = np.isin(np.arange(40), [1, 4, 9, 16])
+    points = np.where(there[:, None], np.stack([np.arange(40.0), np.arange(40.0) % 3], axis=1), np.nan)
+    map_ = {"coordinates": points, "assignments": np.arange(40) % 2, "certainty": np.ones(40), "labels": -np.ones(40)}
+    panel = map_panels(map_, [-1, -1], {})[0]
+    assert "Of 40 samples 4, drawn at random, are on the map." in panel.caption
+    assert "Map of 4 samples" in panel.alt
+
+
 class TestShown:
     def test_a_seeded_draw_without_repetition_in_order(self):
         shown = pick_shown(np.zeros((50, 3)), terms=(), n_shown=20, seed=1)
@@ -101,6 +122,11 @@ class TestShown:
         assert (np.diff(shown["shown"]) > 0).all()
         again = pick_shown(np.zeros((50, 3)), terms=(), n_shown=20, seed=1)
         np.testing.assert_array_equal(again["shown"], shown["shown"])
+
+    def test_only_rows_on_the_map_are_shown(self):
+        among = np.array([3, 20, 41])
+        shown = pick_shown(np.zeros((50, 3)), terms=(), n_shown=20, seed=1, among=among)
+        np.testing.assert_array_equal(shown["shown"], among)
 
     def test_small_images_stay_as_they_are(self):
         images = grey_images()

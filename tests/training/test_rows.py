@@ -260,6 +260,20 @@ def test_apply_keeps_no_graph(features):
     assert results.shape == (50, 3)
 
 
+def test_what_is_said_of_many_rows_lies_on_disk(features, monkeypatch):
+    """Of 50 rows 200 bytes are in memory and 400 are not."""
+    monkeypatch.setattr(batching, "_MOST_IN_MEMORY", 399)
+
+    def describe(batch):
+        flat = batch.flatten(1)
+        joint = flat[:, :2]
+        return joint.argmax(dim=1).int(), flat[:, :1], flat[:, :2], flat[:, 0], joint
+
+    said = batching.describe_in_chunks(describe, Rows(features, CPU))
+    assert [isinstance(part, np.memmap) for part in said] == [False, False, True, False, True]
+    np.testing.assert_array_equal(said.latent, features.reshape(50, -1)[:, :2])
+
+
 # Devices
 
 

@@ -15,7 +15,14 @@ THUMBNAIL_SIDE = 32
 SHOWN_TERMS = 6
 
 
-def pick_shown(samples: Any, *, terms: Sequence[str], n_shown: int, seed: int) -> dict[str, np.ndarray]:  # noqa: ANN401
+def pick_shown(
+    samples: Any,  # noqa: ANN401
+    *,
+    terms: Sequence[str],
+    n_shown: int,
+    seed: int,
+    among: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
     """Draw the samples that answer to the pointer, with what they show.
 
     Args:
@@ -23,13 +30,14 @@ def pick_shown(samples: Any, *, terms: Sequence[str], n_shown: int, seed: int) -
         terms: Term of each column of documents; empty for other data.
         n_shown: How many samples at most, 0 for none.
         seed: Seed of the draw.
+        among: Rows that are on the map, in ascending order, int64; None: all.
 
     Returns:
         "shown", their rows in ascending order, (n,) int64; of images "thumbnails", uint8 (n, C, h, w); of documents
         "terms", text (n,).
     """
-    n_samples = samples.shape[0]
-    rows = np.sort(np.random.default_rng(seed).permutation(n_samples)[:n_shown]).astype(np.int64)
+    among = np.arange(samples.shape[0]) if among is None else among
+    rows = np.sort(among[np.random.default_rng(seed).permutation(len(among))[:n_shown]]).astype(np.int64)
     drawn = {"shown": rows}
     if isinstance(samples, np.ndarray) and samples.ndim == 4 and samples.shape[1] in (1, 3):
         drawn["thumbnails"] = shrink(samples[rows], THUMBNAIL_SIDE)
@@ -95,7 +103,12 @@ def describe_shown(
         sheet, columns = arrange_sheet(map_["thumbnails"])
         points |= {"width": map_["thumbnails"].shape[3], "height": map_["thumbnails"].shape[2], "columns": columns}
         sprite = encode_image(sheet, value_range=card["value_range"])
-    return {"points": points, "sprite": sprite, "n": len(rows), "n_all": len(map_["labels"])}
+    return {"points": points, "sprite": sprite, "n": len(rows), "n_all": int(is_on_map(map_).sum())}
+
+
+def is_on_map(map_: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Which rows have a place on the map, shape (n,), bool; all of them where they are not many."""
+    return np.isfinite(map_["coordinates"]).all(axis=1)
 
 
 def arrange_sheet(thumbnails: np.ndarray) -> tuple[np.ndarray, int]:

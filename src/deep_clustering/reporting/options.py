@@ -15,6 +15,8 @@ class ReportingOptions:
 
     map_points: Annotated[int, Ge(10)]
     """Rows that t-SNE places itself; the others go beside their nearest ones."""
+    most_points: Annotated[int, Ge(10)]
+    """Rows on the maps; of more, a seeded draw."""
     hover_points: Annotated[int, Ge(0), Le(10_000)]
     """Samples that answer to the pointer on the maps, a seeded draw; 0 for none."""
     members: Annotated[int, Ge(1), Le(100)]

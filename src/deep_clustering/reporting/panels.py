@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from deep_clustering.methods.pair_bound import bound
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.certainty_figures import draw_reliability, draw_selection
+from deep_clustering.reporting.hover import is_on_map
 from deep_clustering.reporting.texts import describe_curve, format_number
 
 SUPERVISED = ("acc", "nmi", "ari")
@@ -227,13 +228,16 @@ def _against_classes(difference: int, n_classes: int) -> str:
 
 def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> list[Panel]:
     """The plane by cluster, by class when classes are known, and by certainty; each knows where its data lie."""
-    points, clusters, labels = map_["coordinates"], map_["assignments"], map_["labels"]
+    there = is_on_map(map_)
+    points, clusters, labels = map_["coordinates"][there], map_["assignments"][there], map_["labels"][there]
     if not len(points):
         return []
     paint = {cluster: figures.PALETTE[cluster % len(figures.PALETTE)] for cluster in range(len(matched))}
     caption = (
         "Each dot is a sample; a number marks the middle of its cluster. Distances between islands carry no meaning."
     )
+    if len(points) < len(there):
+        caption += f" Of {len(there):,} samples {len(points):,}, drawn at random, are on the map."
     if len(matched) > len(figures.PALETTE):
         caption += " Colours repeat after ten clusters: read the numbers."
     figure = figures.draw_map(points, clusters, colours=paint, names={k: str(k) for k in paint})
@@ -250,7 +254,7 @@ def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mappin
         )
         alt = "The same map coloured by true class."
         panels.append(_map_panel("By true class", figure, alt, caption))
-    figure = figures.draw_certainty_map(points, map_["certainty"])
+    figure = figures.draw_certainty_map(points, map_["certainty"][there])
     caption = "Blue dots are the least certain assignments: expect them where clusters meet, not inside them."
     alt = "The same map shaded by certainty of the assignment."
     panels.append(_map_panel("By certainty", figure, alt, caption))

@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from deep_clustering.reporting import figures
+from deep_clustering.reporting.hover import is_on_map
 from deep_clustering.reporting.page import class_names, fixed_noise, matched_classes
 from deep_clustering.reporting.panels import curves_of
 from deep_clustering.reporting.texts import describe_curve, describe_metric
@@ -77,7 +78,8 @@ def draw_comparison(table: pd.DataFrame) -> Figure:
 
 
 def _draw_maps(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> Figure:
-    points, clusters, labels = map_["coordinates"], map_["assignments"], map_["labels"]
+    there = is_on_map(map_)
+    points, clusters, labels = map_["coordinates"][there], map_["assignments"][there], map_["labels"][there]
     if not len(points):
         return _draw_note("no rows to draw")
     colours = {cluster: figures.PALETTE[cluster % len(figures.PALETTE)] for cluster in range(len(matched))}

@@ -42,6 +42,22 @@ def project_latent(latent: np.ndarray, *, seed: int, max_points: int = 5000) -> 
         return _embed_and_place(axes, seed=seed, max_points=max_points)
 
 
+def draw_points(n_samples: int, most: int, *, seed: int) -> np.ndarray:
+    """Rows that are on a map.
+
+    Args:
+        n_samples: How many there are.
+        most: How many are shown at most.
+        seed: Of the draw.
+
+    Returns:
+        Their numbers in ascending order, shape (min(n_samples, most),), int64; all of them unless there are more.
+    """
+    if n_samples <= most:
+        return np.arange(n_samples)
+    return np.sort(np.random.default_rng(seed).choice(n_samples, most, replace=False))
+
+
 def _principal_axes(latent: np.ndarray, *, seed: int) -> np.ndarray:
     """Scores on the leading principal axes, (n_samples, 2..50) float32, largest absolute value about 1."""
     n_samples = len(latent)

@@ -69,7 +69,9 @@ def score_clustering(
     }
     candidates = _candidates(history, labels[(split & FITTED) > 0], n_clusters, data_card)
     is_assigned = (split & ASSIGNED) > 0
-    assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"][is_assigned]
+    assignments, labels, latent = assignments[is_assigned], labels[is_assigned], representation["latent"]
+    if not is_assigned.all():  # else no copy of what may be a map
+        latent = latent[is_assigned]
     counts = metrics.occupancy(assignments, n_clusters)
     there = np.delete(counts, representation.get("retired", []))  # a number whose cluster is gone is no empty cluster
     values = _label_free(assignments, latent, history, there, evaluation)

@@ -123,6 +123,24 @@ def test_an_array_is_mapped_above_a_size(tmp_path):
         assert_same(np.array(loaded), array)
 
 
+def test_named_arrays_are_mapped_above_a_size(tmp_path):
+    """A header of 128 bytes and 400 of numbers, or 4,000 of them."""
+    arrays = {"small": np.arange(100, dtype=np.float32), "large": np.arange(1000, dtype=np.float32).reshape(50, 20)}
+    arrays["columns"] = np.asfortranarray(arrays["large"])
+    at(tmp_path, NpzDataset).save(arrays)
+    loaded = at(tmp_path, NpzDataset, mmap_above=1000).load()
+    assert [name for name, array in loaded.items() if isinstance(array, np.memmap)] == ["large", "columns"]
+    assert not loaded["large"].flags.writeable
+    assert_same({name: np.array(array) for name, array in loaded.items()}, arrays)
+
+
+def test_a_mapped_array_of_python_objects_is_refused(tmp_path):
+    with open(tmp_path / "value.bin", "wb") as file:
+        np.savez(file, bad=np.array([object()] * 100))
+    with damaged(tmp_path / "value.bin", NpzDataset):
+        at(tmp_path, NpzDataset, mmap_above=0).load()
+
+
 @pytest.mark.parametrize("limit", [-1, True])
 def test_a_size_above_which_arrays_are_mapped_is_bytes(tmp_path, limit):
     with pytest.raises(ValueError, match=rf"value.bin: mmap_above expected bytes, at least 0, got {limit}"):

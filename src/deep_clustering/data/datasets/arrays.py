@@ -1,15 +1,20 @@
 """Arrays as they are in memory: one, named ones, and sparse matrices."""
 
 import os
+import struct
 import zipfile
 import zlib
-from typing import IO, Any
+from pathlib import Path
+from typing import IO, Any, Literal
 
 import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.datasets.base import DAMAGED, FileDataset, TablePreview, if_saved
 
+# Where the local header of an archive's member says how long the name and what follows it are.
+_NAME_LENGTHS = 26
+_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 # Name of the array in the file of a matrix that is not sparse.
 _DENSE = "dense"
 
@@ -31,9 +36,7 @@ class NumpyDataset(FileDataset):
             ValueError: if `mmap_above` is not a number of bytes.
         """
         super().__init__(**file)
-        if mmap_above is not None and (isinstance(mmap_above, bool) or mmap_above < 0):
-            raise ValueError(f"{self._filepath}: mmap_above expected bytes, at least 0, got {mmap_above!r}")
-        self._mmap, self._mmap_above = mmap, mmap_above
+        self._mmap, self._mmap_above = mmap, _bytes(mmap_above, self._filepath)
 
     def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
         array = np.asanyarray(data)
@@ -58,10 +61,23 @@ class NumpyDataset(FileDataset):
 
 
 class NpzDataset(FileDataset):
-    """A dictionary of named arrays as `.npz`."""
+    """A dictionary of named arrays as `.npz`; those above a size are loaded as read-only memory maps."""
 
     kind = "named arrays (.npz)"
-    reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error)
+    reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error, struct.error)
+
+    def __init__(self, *, mmap_above: int | None = None, **file: Any) -> None:  # noqa: ANN401
+        """See the base class.
+
+        Args:
+            mmap_above: Map arrays of more bytes than this, of a local file; None: read all.
+            **file: Of the base class.
+
+        Raises:
+            ValueError: if `mmap_above` is not a number of bytes.
+        """
+        super().__init__(**file)
+        self._mmap_above = _bytes(mmap_above, self._filepath)
 
     def _encode(self, data: dict[str, np.ndarray], file: IO[bytes]) -> None:
         arrays = {name: np.asanyarray(value) for name, value in data.items()}
@@ -74,8 +90,25 @@ class NpzDataset(FileDataset):
                     np.lib.format.write_array(member, array, allow_pickle=False)
 
     def _decode(self, file: IO[bytes]) -> dict[str, np.ndarray]:
+        return self._arrays(file, None)
+
+    def _read(self, path: str) -> dict[str, np.ndarray]:
+        if self._mmap_above is None or not self._is_local():
+            return super()._read(path)
+        with Path(path).open("rb") as file:
+            return self._arrays(file, path)
+
+    def _arrays(self, file: IO[bytes], path: str | None) -> dict[str, np.ndarray]:
+        """All arrays of an archive, large ones as maps of the path if there is one."""
         with np.load(file, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+            return {name: self._array(archive, name, path) for name in archive.files}
+
+    def _array(self, archive: Any, name: str, path: str | None) -> np.ndarray:  # noqa: ANN401
+        member = archive.zip.getinfo(f"{name}.npy")
+        is_plain = member.compress_type == zipfile.ZIP_STORED
+        if path is None or not is_plain or member.file_size <= (self._mmap_above or 0):
+            return archive[name]
+        return _map_member(path, member)
 
     @if_saved
     def preview(self) -> TablePreview:
@@ -116,6 +149,26 @@ class SparseDataset(FileDataset):
             return _table([_summary("matrix", matrix)])
         density = matrix.nnz / max(1, matrix.shape[0] * matrix.shape[1])
         return _table([{**_summary("stored values", matrix.data), "shape": str(matrix.shape), "density": density}])
+
+
+def _map_member(path: str, member: zipfile.ZipInfo) -> np.ndarray:
+    """An array that lies in an archive as it is in memory, as a read-only map."""
+    with Path(path).open("rb") as file:
+        file.seek(member.header_offset + _NAME_LENGTHS)
+        n_name, n_extra = struct.unpack("<HH", file.read(4))
+        file.seek(n_name + n_extra, os.SEEK_CUR)
+        read = _HEADERS[np.lib.format.read_magic(file)]
+        shape, is_fortran, dtype = read(file)
+        if dtype.hasobject:
+            raise ValueError(f"{member.filename} holds Python objects, expected numbers or fixed-width text")
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        return np.memmap(path, dtype, mode="r", offset=file.tell(), shape=shape, order=order)
+
+
+def _bytes(limit: Any, where: Any) -> int | None:  # noqa: ANN401
+    if limit is not None and (isinstance(limit, bool) or limit < 0):
+        raise ValueError(f"{where}: mmap_above expected bytes, at least 0, got {limit!r}")
+    return limit
 
 
 def _refuse_objects(array: np.ndarray, name: str) -> None:

@@ -25,21 +25,24 @@ def project(
         reporting: Options of the reporting.
 
     Returns:
-        "coordinates" (n, 2), "assignments", "certainty" and "labels" (n,); "shown", and "thumbnails" or "terms" of
-        the samples that answer to the pointer.
+        "coordinates" (n, 2), NaN of rows that are not on the map; "assignments", "certainty" and "labels" (n,);
+        "shown", and "thumbnails" or "terms" of the samples that answer to the pointer.
     """
     from deep_clustering.reporting.hover import pick_shown
     from deep_clustering.reporting.options import make_reporting
-    from deep_clustering.reporting.projection import project_latent
+    from deep_clustering.reporting.projection import draw_points, project_latent
     from deep_clustering.scores.certainty import certainty_of
 
     options = make_reporting(reporting)
+    drawn = draw_points(len(assignments), options.most_points, seed=0)
+    coordinates = np.full((len(assignments), 2), np.nan, dtype=np.float32)
+    coordinates[drawn] = project_latent(representation["latent"][drawn], seed=0, max_points=options.map_points)
     return {
-        "coordinates": project_latent(representation["latent"], seed=0, max_points=options.map_points),
+        "coordinates": coordinates,
         "assignments": assignments,
         "certainty": certainty_of(assignments, representation).certainty,
         "labels": labels,
-        **pick_shown(samples, terms=vocabulary["terms"], n_shown=options.hover_points, seed=0),
+        **pick_shown(samples, terms=vocabulary["terms"], n_shown=options.hover_points, seed=0, among=drawn),
     }
 
 
