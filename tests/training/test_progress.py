@@ -178,3 +178,15 @@ def test_bytes_are_shown_with_a_prefix(monkeypatch):
         count(3_000_000)
     assert "download of a: 100%" in terminal.getvalue()
     assert "3.00M/3.00M" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("n_steps", "said"), [(999, []), (1000, ["fit: 500 rows/s, about 20 s an epoch"])])
+def test_the_time_of_a_long_epoch_is_said_after_its_first_steps(monkeypatch, caplog, n_steps, said):
+    """A step of 10 rows takes .02 seconds."""
+    caplog.set_level("INFO")
+    clock = iter([0.0, 2.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    count = progress.speed_of_steps("fit", n_steps, 10)
+    for _ in range(150):
+        count()
+    assert caplog.messages == said

@@ -11,6 +11,7 @@ from torch import Tensor
 from deep_clustering.training.checkpoints import Checkpoints, fingerprint, identify
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data, Plan, Training, train
+from deep_clustering.training.needs import check_memory, free_memory, needs_of_fit
 from deep_clustering.training.networks import Encoder
 from deep_clustering.training.precision import full_single_precision, training_precision
 from deep_clustering.training.progress import phase, whole
@@ -107,9 +108,10 @@ def fit(
         What was noted.
 
     Raises:
-        ValueError: if a checkpoint is of another training.
+        ValueError: if a checkpoint is of another training, or the fit has not memory enough.
         FloatingPointError: if the training stops being finite.
     """
+    _check_memory(model, features, neighbours)
     with whole(model.restarts * (model.epochs_before + model.epochs)):
         if model.restarts == 1:
             return _fit_once(model, features, neighbours, weights, checkpoints, ends_early=False)
@@ -123,6 +125,18 @@ def fit(
         )
     model.set_arrays(best.arrays)
     return best.history
+
+
+def _check_memory(model: Trainable, features: np.ndarray, neighbours: np.ndarray | None) -> None:
+    """Say what a fit of many rows needs, and refuse one that the machine has not; raises ValueError."""
+    needs = needs_of_fit(
+        features,
+        n_neighbours=0 if neighbours is None else neighbours.shape[1],
+        n_outputs=model.n_outputs,
+        n_snapshots=2 + (model.epochs - 1) // model.record_every,
+        device=model.device_,
+    )
+    check_memory(model.name, features.shape[0], needs, free_memory())
 
 
 def _fit_restart(

@@ -13,7 +13,7 @@ from deep_clustering.training.compilation import Compiled, compile_if_it_pays, i
 from deep_clustering.training.history import History
 from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
-from deep_clustering.training.progress import epochs, skip_epochs
+from deep_clustering.training.progress import epochs, skip_epochs, speed_of_steps
 from deep_clustering.training.rows import Batch, Rows, apply_in_chunks, n_batches
 from deep_clustering.training.views import View
 
@@ -238,8 +238,12 @@ def _run_epoch(
     for network in training.networks.values():
         network.train()
     steps.begin_epoch(training.stage(history.n_epochs), held)
+    n_rows = min(plan.batch_size, len(data.rows))
+    count = speed_of_steps(plan.name, data.n_steps(plan.batch_size, 1), n_rows) if not history.n_epochs else None
     for batch in data.rows.batches(plan.batch_size, data.generator):
         history.add(steps(batch))
+        if count is not None:
+            count()
         for schedule in training.schedules.values():
             schedule.step()
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 logger = logging.getLogger(__name__)
 
 _SECONDS_BETWEEN_LINES = 5.0
+# Steps by which the time of an epoch is estimated, where it has many.
+_FIRST_STEPS, _MANY_STEPS = 100, 1000
 # Without the time that is left of a bar: the text behind it has that of the whole.
 _BAR_OF_EPOCHS = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
 
@@ -158,6 +160,29 @@ class _Lines:
             left = max(self._total - self._done, 0) / max(speed, 1e-9)
             logger.info("%s: %s", self._label, self._text(Reading(self._done, self._total, speed, left)))
             self._shown = now
+
+
+def speed_of_steps(label: str, n_steps: int, n_rows: int) -> Callable[[], None]:
+    """Say how long an epoch of many steps will take, once some steps are done.
+
+    Args:
+        label: What is running.
+        n_steps: Steps of an epoch.
+        n_rows: Rows of a step.
+
+    Returns:
+        Function to be called behind each step; of an epoch with fewer than 1,000 steps nothing is said.
+    """
+    started, done = time.monotonic(), 0
+
+    def count() -> None:
+        nonlocal done
+        done += 1
+        if done == _FIRST_STEPS and n_steps >= _MANY_STEPS:
+            each = max(time.monotonic() - started, 1e-9) / done
+            logger.info("%s: %.0f rows/s, about %.0f s an epoch", label, n_rows / each, n_steps * each)
+
+    return count
 
 
 def epochs(n_epochs: int, label: str, status: Callable[[], str], first: int = 0) -> Iterator[int]:
