@@ -106,5 +106,5 @@ def test_another_system_says_nothing(monkeypatch):
 def test_a_fit_without_memory_is_refused_before_it_begins(tiny_options, blobs, monkeypatch):
     monkeypatch.setattr(needs, "_WORTH_SAYING", 0)
     monkeypatch.setattr(fitting, "free_memory", lambda: 100)
-    with pytest.raises(ValueError, match="neural_mixture: .* rows need at least .* for a copy of the rows"):
+    with pytest.raises(ValueError, match=r"neural_mixture: .* rows need at least .* for a copy of the rows"):
         make_method(tiny_options("neural_mixture", "vectors", n_clusters=3)).fit(blobs)
