@@ -21,6 +21,7 @@ from deep_clustering.methods import (
     lsdc,
     n2d,
     neural_mixture,
+    online_mixture,
     temi,
     turtle,
     vade,
@@ -122,6 +123,7 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("n2d", n2d, "U", 5),
         ("dac", dac, "G", 4),
         ("lsdc", lsdc, "L", 4),
+        ("online_mixture", online_mixture, "O", 4),
     ],
 )
 def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, module, letter, n_deviations):
@@ -153,6 +155,7 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         ("n2d", n2d),
         ("dac", dac),
         ("lsdc", lsdc),
+        ("online_mixture", online_mixture),
     ],
 )
 def test_the_equations_that_open_a_method_are_typeset(site, page, module):

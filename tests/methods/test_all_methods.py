@@ -25,7 +25,7 @@ VIEWED = (*DEEP, "dac", "lsdc")  # with views of the configuration
 LITERATURE = (*AUTOENCODERS, "imsat", *VIEWED[2:])  # what both are compared with
 NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
 TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
-DENSITIES = (*DEEP, "vade")
+DENSITIES = (*DEEP, "vade", "online_mixture")
 ROWS = ("images", "vectors")
 # Methods of which one kind of rows is enough: what they do with the other is their base class's, and tested there.
 ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors") | {"dac": "images"}
@@ -669,6 +669,14 @@ BAD_OPTIONS = {
         ({"neighbours": 0}, "neighbours must be at least 1, got 0"),
         ({"consistency_weight": -1.0}, "consistency_weight must be at least 0, got -1"),
         ({"ramp": 2}, "ramp must be at least 0 and at most 1, got 2"),
+    ],
+    "online_mixture": [
+        ({"components_per_cluster": 0}, "components_per_cluster must be at least 1, got 0"),
+        ({"pca_dim": -1}, "pca_dim must be at least 0, got -1"),
+        ({"novelty": 0.0}, "novelty must be above 0, got 0"),
+        ({"memory": 0.0}, "memory must be above 0 and at most 1, got 0"),
+        ({"passes": 0}, "passes must be at least 1, got 0"),
+        ({"prior_rows": 0.0}, "prior_rows must be above 0, got 0"),
     ],
     "kmeans": [({"n_init": 0}, "n_init must be at least 1, got 0")],
     "gmm": [
