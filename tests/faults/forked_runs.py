@@ -1,11 +1,13 @@
 """Commands of the project in children of a process that has the libraries loaded, and their death at a chosen moment.
 
 A run takes seconds, of which most are imports; a fork after them makes many kills affordable. A line of JSON on
-standard input, `{"root": ..., "words": [...], "seconds": ..., "step": ..., "file": ...}`, starts a child, and a line of
-JSON says how it ended. The child is killed after so many seconds, when it comes to its so manieth step of writing, or
-at the first step behind the one that gives a file this name.
+standard input, `{"root": ..., "words": [...], "seconds": ..., "step": ..., "file": ..., "fault": ...}`, starts a child,
+and a line of JSON says how it ended. The child is killed after so many seconds, when it comes to its so manieth step of
+writing, or at the first step behind the one that gives a file this name. With a fault, EIO or ENOSPC, it is not killed:
+the step fails with this error, once, or, as of a disk that is full, it and all later ones but removals do.
 """
 
+import errno
 import gc
 import json
 import os
@@ -63,8 +65,9 @@ def run_once():
 class Steps:
     """Counts what this process does to files: opening to write, half a write, naming, removing, making folders."""
 
-    def __init__(self, last, file):
+    def __init__(self, last, file, fault):
         self.last, self.n_done = last, 0
+        self.fault, self.is_full = fault, False
         self.file, self.has_appeared = file, False
 
     def watch(self):
@@ -84,17 +87,22 @@ class Steps:
 
     def see(self, event, arguments):
         if event in EVENTS or (event == "open" and isinstance(arguments[2], int) and arguments[2] & WRITES):
-            self.count()
+            self.count(frees=event == "os.remove")
         if event in NAMINGS and Path(os.fsdecode(arguments[1])).name == self.file:
             self.has_appeared = True
 
-    def count(self):
+    def count(self, *, frees=False):
         self.n_done += 1
-        if self.n_done == self.last or self.has_appeared:
+        is_due = self.n_done == self.last or self.has_appeared
+        if is_due and self.fault is None:
             os.kill(os.getpid(), signal.SIGKILL)
+        self.is_full |= is_due and self.fault == "ENOSPC"
+        if (is_due and self.fault) or (self.is_full and not frees):
+            number = getattr(errno, self.fault)
+            raise OSError(number, os.strerror(number))
 
 
-def run_in_child(root, words, step, file, report):
+def run_in_child(root, words, step, file, fault, report):
     """Run the command and end the process; its output goes to a file beside the project."""
     log = os.open(root.parent / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -105,7 +113,7 @@ def run_in_child(root, words, step, file, report):
     from deep_clustering.cli import cli
 
     bootstrap_project(root)
-    steps = Steps(step, file)
+    steps = Steps(step, file, fault)
     steps.watch()
     code = 0
     try:
@@ -116,13 +124,13 @@ def run_in_child(root, words, step, file, report):
     os._exit(code)
 
 
-def start(root, words, seconds=None, step=None, file=None):
+def start(root, words, seconds=None, step=None, file=None, fault=None):
     """Run a command in a child; returns its exit code, -9 if it was killed, its seconds and its steps."""
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        run_in_child(Path(root), words, step, file, writing)
+        run_in_child(Path(root), words, step, file, fault, writing)
     os.close(writing)
     if seconds is not None:
         time.sleep(seconds)
