@@ -106,7 +106,7 @@ def row_log_likelihood(rows: Tensor, decoded: Tensor, likelihood: str, noise: fl
     flat = rows.flatten(1)
     if likelihood == "bernoulli":
         return -F.binary_cross_entropy_with_logits(decoded, flat, reduction="none").sum(dim=1)
-    scale = torch.as_tensor(noise, dtype=flat.dtype, device=flat.device)
+    scale = noise.to(flat) if isinstance(noise, Tensor) else flat.new_full((), noise)
     squares = ((flat - decoded) / scale).square()
     return -(squares + math.log(2 * math.pi) + 2 * scale.log()).sum(dim=1) / 2
 
