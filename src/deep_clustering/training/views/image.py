@@ -43,7 +43,8 @@ class _ImageView(OwnView):
         """(channels, size, size)."""
         if len(row_shape) != 3:
             raise ValueError(
-                f"{self.kind} views need images of shape (channels, height, width), got rows of {row_shape}"
+                f"{self.kind} views need images of shape (channels, height, width), got rows of {row_shape}; vectors "
+                "take views of kind neighbours, dropout or noise"
             )
         return (row_shape[0], self.size, self.size) if self.size else row_shape
 
