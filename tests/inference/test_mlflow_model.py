@@ -94,7 +94,7 @@ def server(trained):
 
 
 def _wait_for(port, process, log):
-    for _ in range(600):
+    for _ in range(3000):  # a busy machine takes minutes to load the libraries
         assert process.poll() is None, log.read_text()
         with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/ping", timeout=5):
             return
