@@ -118,12 +118,14 @@ def test_names_of_clusters_do_not_matter_to_the_agreement():
 
 
 def data_of(rows: np.ndarray) -> Data:
+    generator = torch.Generator()
     return Data(
         rows=Rows(rows, CPU),
         view=make_view({"kind": "noise", "scale": 1.0}),
         neighbours=None,
         view_shape=rows.shape[1:],
-        generator=torch.Generator(),
+        generator=generator,
+        draws=generator,
     )
 
 

@@ -34,6 +34,7 @@ from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimis
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.streams import stream
+from deep_clustering.training.workers import current
 
 
 class Mixture(Protocol):
@@ -148,7 +149,8 @@ class MixtureTraining:
         """One E-step and M-step on the views of a batch."""
         model = self._model
         outputs, of_representation = model.learning_(views, small, self.precision)
-        densities = self._densities(outputs, 2 * len(outputs) // len(views))
+        n_views, workers = 2 * len(outputs) // len(views), current()
+        densities = self._densities(workers.gather(outputs, n_views), n_views)
         (density_a, density_b), log_pi = densities[:2], model.log_mixing_weights_
         log_joint = reduce(add, densities)
         log_responsibilities, of_pairs = e_step(log_joint.detach(), log_pi, model.noise_)
@@ -166,7 +168,9 @@ class MixtureTraining:
             loss = m_step_loss(log_held, log_joint, log_pi)
         optimiser = self.optimisers["encoder"]
         optimiser.zero_grad(set_to_none=True)
-        (loss.sum() + self._prior() + sum(of_representation.values())).backward()
+        # The loss is of the whole batch with each worker, and so its gradients are of the share; the prior is not.
+        (loss.sum() + self._prior() / workers.n + sum(of_representation.values())).backward()
+        workers.sum_gradients(parameter for group in optimiser.param_groups for parameter in group["params"])
         optimiser.step()
         if model.mixing != "uniform":
             momentum, floor = model.mixing_momentum, model.mixing_floor
@@ -199,7 +203,8 @@ class MixtureTraining:
         parts = [views] if small is None else [views, small]
         with autocast(self.precision, views.device):
             outputs = torch.cat([self._teacher(part) for part in parts])
-        return reduce(add, self._densities(outputs, 2 * len(outputs) // len(views)))
+        n_views = 2 * len(outputs) // len(views)
+        return reduce(add, self._densities(current().gather(outputs, n_views), n_views))
 
     def _prior(self) -> Tensor | float:
         """Negative log prior of all heads' weights up to a constant, in nats (N18)."""

@@ -143,6 +143,7 @@ class NeuralMixture(Describing):
     name: ClassVar = "neural_mixture"
     label_free_score: ClassVar = ("log_likelihood", "max")
     shown: ClassVar = ("log_likelihood", "agreement")
+    trains_in_parallel: ClassVar = True
     dropped: ClassVar[dict[str, str]] = {"calibration": "dropped in 0.3.0; leave it out, it did not help"}
 
     n_clusters: Annotated[int, Ge(2)] | dict[str, int]

@@ -192,6 +192,7 @@ def option_schemas() -> dict[str, type]:
     from deep_clustering.scores.evaluation import EvaluationOptions
     from deep_clustering.scores.recommendation import RecommendationOptions
     from deep_clustering.training.checkpoints import CheckpointOptions
+    from deep_clustering.training.parallel import ParallelOptions
 
     return {
         "ingestion": IngestionOptions,
@@ -200,6 +201,7 @@ def option_schemas() -> dict[str, type]:
         "trunk_neighbours": NeighbourOptions,
         "checkpoints": CheckpointOptions,
         "clusters": ClusterOptions,
+        "parallel": ParallelOptions,
         "predictor": PredictorOptions,
         "predict": PredictOptions,
         "evaluation": EvaluationOptions,

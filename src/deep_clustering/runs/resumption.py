@@ -146,9 +146,8 @@ def _refuse_mixture(run: RecordedRun, plan: repeating.Plan, finished: Pipeline) 
 def _is_place(name: str) -> bool:
     """Whether a parameter says only where something is computed or kept, or in what pieces."""
     block, _, option = name.partition(".")
-    return (
-        block == "checkpoints" or option in ("device", "cache", "folder") or name in ("device", "features.batch_size")
-    )
+    is_of_work = block in ("checkpoints", "parallel") or name in ("device", "features.batch_size")
+    return is_of_work or option in ("device", "cache", "folder")
 
 
 def _say_plan(

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
 from annotated_types import Ge
@@ -71,7 +71,12 @@ class Checkpoints:
         reason to refuse it.
         """
         resume = "auto" if self._is_continued and self._options.resume else self._options.resume
-        return Checkpoints(replace(self._options, resume=resume), f"{self._name}/{name}")
+        return type(self)(replace(self._options, resume=resume), f"{self._name}/{name}")
+
+    @classmethod
+    def like(cls, other: "Checkpoints") -> Self:
+        """The same checkpoints as of this kind."""
+        return cls(other._options, other._name)
 
     def begin(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """State to continue from, or None to begin anew.

@@ -19,6 +19,7 @@ from deep_clustering.training.restarts import Trained, best_of_restarts
 from deep_clustering.training.rows import Rows
 from deep_clustering.training.streams import derived_seed, seeded
 from deep_clustering.training.views import View, neighbour_table
+from deep_clustering.training.workers import current, share_norms
 
 
 class Trainable(Protocol):
@@ -169,6 +170,7 @@ def _fit_once(
     """One training; `ends_early` lets a failure end it."""
     with seeded(model.seed, model.device_):
         model.build(features.shape[1:])
+        share_norms(getattr(model, "networks_", {}))
         data = make_data(model, features, neighbours, weights)
         plan = Plan(
             name=model.name,
@@ -195,12 +197,14 @@ def make_data(
 ) -> Data:
     """Rows on the device of a model, with its views and a generator of its seed."""
     rows = Rows(features, model.device_, weights)
+    generator = torch.Generator(model.device_).manual_seed(model.seed)
     return Data(
         rows=rows,
         view=model.view,
         neighbours=neighbour_table(neighbours, len(rows), rows.place),
         view_shape=model.view.output_shape(tuple(features.shape[1:])),
-        generator=torch.Generator(model.device_).manual_seed(model.seed),
+        generator=generator,
+        draws=generator if current().n == 1 else torch.Generator(model.device_),
     )
 
 

@@ -15,7 +15,9 @@ from deep_clustering.training.optimisers import Schedule, restore_optimiser
 from deep_clustering.training.precision import full_single_precision, training_precision
 from deep_clustering.training.progress import epochs, skip_epochs, speed_of_steps
 from deep_clustering.training.rows import Batch, Rows, apply_in_chunks, n_batches
+from deep_clustering.training.streams import stream
 from deep_clustering.training.views import View
+from deep_clustering.training.workers import current
 
 # Rows at a time of which fresh views are drawn behind a training.
 _FRESH_ROWS = 1024
@@ -35,6 +37,8 @@ class Data:
     """Shape of one viewed row."""
     generator: torch.Generator
     """Source of shuffles, views and draws."""
+    draws: torch.Generator
+    """Source of the views of a batch: the same, but for one of several workers."""
 
     def n_steps(self, size: int, epochs_: int) -> int:
         """Steps of so many epochs."""
@@ -42,11 +46,11 @@ class Data:
 
     def pairs(self, place: Tensor) -> Tensor:
         """Views of each row of a batch, those of a kind behind one another, (n_views batch, ...); see `Batch.place`."""
-        return self.view.pair(self.rows, place, self.neighbours, self.generator)
+        return self.view.pair(self.rows, place, self.neighbours, self.draws)
 
     def small(self, place: Tensor) -> Tensor | None:
         """Further views of each row of a batch, see `View.small`."""
-        return self.view.small(self.rows, place, self.generator)
+        return self.view.small(self.rows, place, self.draws)
 
     def fresh_pairs(self, generator: torch.Generator) -> Iterator[Tensor]:
         """Views of every row from a stream of their own, in pieces."""
@@ -224,10 +228,11 @@ def _steps(training: Training, data: Data) -> CapturedSteps:
     """What runs the steps of a training."""
 
     def step(batch: Batch, held: Tensor | None) -> dict[str, Tensor]:
-        views = data.pairs(batch.place)
+        place = current().share(batch.place)
+        views = data.pairs(place)
         if not data.view.n_small:
             return training.step(views, batch.index, held)
-        return training.step(views, batch.index, held, small=data.small(batch.place))  # type: ignore[call-arg]
+        return training.step(views, batch.index, held, small=data.small(place))  # type: ignore[call-arg]
 
     return CapturedSteps(step, training, data.generator, rows_are_near=data.rows.place == data.rows.device)
 
@@ -238,6 +243,9 @@ def _run_epoch(
     for network in training.networks.values():
         network.train()
     steps.begin_epoch(training.stage(history.n_epochs), held)
+    if current().n > 1:  # each has its own views, in each epoch from the beginning of a stream
+        purpose, seed = f"views of worker {current().rank}", data.generator.initial_seed()
+        data.draws.set_state(stream(seed, purpose, data.draws.device, history.n_epochs).get_state())
     n_rows = min(plan.batch_size, len(data.rows))
     count = speed_of_steps(plan.name, data.n_steps(plan.batch_size, 1), n_rows) if not history.n_epochs else None
     for batch in data.rows.batches(plan.batch_size, data.generator):

@@ -1,6 +1,7 @@
 """Nodes of the training pipeline."""
 
 import logging
+from functools import partial
 from textwrap import wrap
 from typing import Any
 
@@ -27,6 +28,7 @@ def fit(
     options: dict[str, Any],
     checkpoints: dict[str, Any],
     clusters: dict[str, Any],
+    parallel: dict[str, Any],
     certain_rows: np.ndarray | None = None,
     trunk: Model | None = None,
 ) -> tuple[Model, dict[str, np.ndarray]]:
@@ -41,6 +43,7 @@ def fit(
         options: `method`, a key of `METHODS`, and every hyper-parameter of it.
         checkpoints: Options, see `deep_clustering.training.checkpoints.CheckpointOptions`.
         clusters: Options, see `deep_clustering.pipelines.training.clusters.ClusterOptions`.
+        parallel: Options, see `deep_clustering.training.parallel.ParallelOptions`.
         certain_rows: For a start of kind given: cluster of each sample, -1 for those that are not chosen, shape
             (n_samples,). None for every other start.
         trunk: With them, what made the rows in which those clusters were found.
@@ -57,6 +60,7 @@ def fit(
     from deep_clustering.pipelines.training.clusters import ClusterOptions, correct_former, settle_numbers
     from deep_clustering.scores.cost import measure_cost
     from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints, fingerprint
+    from deep_clustering.training.parallel import ParallelOptions, fit_alone, fit_together
 
     estimator, chosen = make_method(options), build(ClusterOptions, clusters, "clusters")
     rows, keys = select_fitted(features, split), select_fitted(row_keys, split)
@@ -68,7 +72,9 @@ def fit(
             more = {}
             if certain_rows is not None and trunk is not None:
                 more = {"given": Given(select_fitted(certain_rows, split), trunk.arrays)}
-            history = estimator.fit(rows, neighbours, kept, weights if is_weighted else None, **more).history_
+            n_workers = build(ParallelOptions, parallel, "parallel").workers
+            fit_ = fit_alone if n_workers == 1 else partial(fit_together, n_workers)
+            history = fit_(estimator, rows, neighbours, kept, weights if is_weighted else None, **more).history_
         else:
             settled = correct_former(chosen, estimator, options["method"], features, split, keys)
             history = no_history() | {"under_feedback": np.array(settled.feedback)}

@@ -20,7 +20,7 @@ def create_pipeline(name: str, on: str = "", given: str = "") -> Pipeline:
         `<name>_assignments`. With `given` also the node `<name>.choose_certain`.
     """
     inputs = ["features", "split", "neighbours", "row_keys", "row_weights"]
-    parameters = ["params:options", "params:checkpoints", "params:clusters"]
+    parameters = ["params:options", "params:checkpoints", "params:clusters", "params:parallel"]
     said = ["assignments", "representation"]
     tables = ["assignments_csv", "assignments_parquet"]
     shown = [*said, "cluster_names", "row_ids", "predictor", "features"]
@@ -54,6 +54,7 @@ def create_pipeline(name: str, on: str = "", given: str = "") -> Pipeline:
             "params:options": f"params:{name}",
             "params:checkpoints": "params:checkpoints",
             "params:clusters": "params:clusters",
+            "params:parallel": "params:parallel",
             "params:predictor": "params:predictor",
             "params:space": f"params:{on}_neighbours" if on else "params:neighbours",
         },
