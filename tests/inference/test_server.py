@@ -14,11 +14,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from mlflow.exceptions import MlflowException
 from sklearn.datasets import load_digits
 
 from deep_clustering.data.preparation import prepare
 from deep_clustering.inference.predictor import Assigner, PredictorOptions, make_predictor, to_bytes
-from deep_clustering.inference.server import Bounded, Serving, make_app, serve
+from deep_clustering.inference.server import Bounded, Serving, _Served, make_app, serve
 from deep_clustering.methods import make_method, save_method
 
 RAW = load_digits().images[:60, None].astype(np.uint8)
@@ -159,6 +160,7 @@ WRONG = {
     "no table": ({"dataframe_split": 5}, 400, ""),
     "no records": ({"dataframe_records": "abc"}, 400, ""),
     "a number": (b"1", 400, ""),
+    "no number of any type": ({"inputs": [[10**400] * 64]}, 400, "not numbers"),
     "no numbers": ({"inputs": {"a": {"b": [1]}}}, 400, ""),
 }
 
@@ -170,6 +172,19 @@ def test_what_is_wrong_is_said_with_a_status_of_the_client(address, name):
     assert status == expected, answer
     assert message in json.loads(answer)["message"]
     assert "Traceback" not in answer
+
+
+def test_a_model_that_fails_tells_the_client_neither_rows_nor_files():
+    def fail(*_):
+        raise RuntimeError(f"{__file__} has 4711")
+
+    served = _Served(SimpleNamespace(predict=fail))
+    with pytest.raises(MlflowException) as failed:
+        served.predict([[4711]])
+    said = failed.value.serialize_as_json()
+    assert "log of the server" in said
+    assert "4711" not in said
+    assert __file__ not in said
 
 
 def test_concurrent_answers_equal_those_of_the_predictor(address, predictor):

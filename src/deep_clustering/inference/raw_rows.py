@@ -158,7 +158,7 @@ def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
         values = np.asarray(rows)
         if values.dtype.kind not in "buif":
             values = values.astype(np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"rows: not numbers ({error}); expected {expected_rows(preparation)}") from error
     if values.dtype.kind == "f":
         width = max(1, values.size // max(1, len(values))) if values.ndim else 1

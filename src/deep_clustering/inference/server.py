@@ -117,7 +117,16 @@ class _Served:
         self._model = model
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        return self._model.predict(None, data, params)
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return self._model.predict(None, data, params)
+        except MlflowException:
+            raise
+        except Exception as error:
+            # MLflow would put the rows and the stack, with files of this machine, into the answer.
+            logger.exception("a request failed")
+            raise MlflowException("the model failed on these rows; the log of the server says how") from error
 
 
 async def _unreadable(_: Any, error: Exception) -> Any:  # noqa: ANN401
