@@ -108,6 +108,19 @@ def test_a_stream_of_another_width_is_refused_and_changes_nothing(tiny_options, 
         np.testing.assert_array_equal(array, before[name])
 
 
+def test_a_first_batch_without_rows_for_its_axes_is_refused(tiny_options, stream):
+    estimator = make_method(tiny_options("online_mixture", "vectors", n_clusters=2, pca_dim=3))
+    rows = stream(0, 1)[0]
+    with pytest.raises(ValueError, match=r"has 3 rows, expected more than pca_dim \(3\)"):
+        estimator.partial_fit(rows[:3])
+    assert estimator.partial_fit(rows[:4]).axes_.shape == (4, 3)
+
+
+def test_rows_are_not_described_before_a_fit(tiny_options, stream):
+    with pytest.raises(ValueError, match="not fitted"):
+        make_method(tiny_options("online_mixture", "vectors", n_clusters=2)).predict(stream(0)[0])
+
+
 def test_a_first_batch_of_one_row_and_equal_rows_is_no_end(tiny_options, stream):
     estimator = make_method(tiny_options("online_mixture", "vectors", n_clusters=2, pca_dim=0))
     estimator.partial_fit(np.ones((1, 4), dtype=np.float32)).partial_fit(np.ones((5, 4), dtype=np.float32))

@@ -173,10 +173,17 @@ class OnlineMixture(Describing):
             The estimator, which describes rows from then on.
 
         Raises:
-            ValueError: if the rows have another width than those before, or are not finite.
+            ValueError: if the rows have another width than those before, are not finite, or are too few in the first
+                batch, whose axes stay.
         """
         check_rows(features, self.name)
         if self.n_features_ is None:
+            n_rows, width = features.shape[0], int(np.prod(features.shape[1:]))
+            if n_rows <= self.pca_dim < width:
+                raise ValueError(
+                    f"{self.name}: the first batch has {n_rows} rows, expected more than pca_dim ({self.pca_dim}): the "
+                    "axes that are found in it stay"
+                )
             self._begin(features)
         points = self._project(features)
         self._learn(points, np.ones(len(points)))
@@ -197,6 +204,8 @@ class OnlineMixture(Describing):
     def _project(self, features: np.ndarray | sparse.csr_matrix) -> np.ndarray:
         """Rows in the space of the mixture, shape (n, n_dims), float64."""
         check_rows(features, self.name)
+        if self.n_features_ is None:
+            raise ValueError(f"{self.name}: not fitted: call fit or partial_fit first")
         flat = dense_rows(features)
         if flat.shape[1] != self.n_features_:
             raise ValueError(f"{self.name}: each row must have {self.n_features_} values, got {flat.shape[1]}")
