@@ -271,10 +271,10 @@ class OnlineMixture(Describing):
     def clusters(self) -> np.ndarray:
         """Cluster of each component by (7), shape (n_components,), int64."""
         _, means, variances = self.moments()
-        counts, squares = self.counts_.copy(), variances + means**2
+        counts, squares, floor = self.counts_.copy(), variances + means**2, variances.min()
         groups = [[place] for place in range(len(counts))]
         while len(groups) > self.n_clusters:
-            first, second = cheapest_pair(merge_costs(counts, means, squares - means**2))
+            first, second = cheapest_pair(merge_costs(counts, means, np.maximum(squares - means**2, floor)))
             share = counts[first] / (counts[first] + counts[second])
             for part in (means, squares):
                 part[first] = share * part[first] + (1 - share) * part[second]

@@ -132,7 +132,7 @@ def _check_memory(model: Trainable, features: np.ndarray, neighbours: np.ndarray
     """Say what a fit of many rows needs, and refuse one that the machine has not; raises ValueError."""
     needs = needs_of_fit(
         features,
-        n_neighbours=0 if neighbours is None else neighbours.shape[1],
+        n_neighbours=0 if neighbours is None else sum(neighbours.shape[1:2]),  # no columns are refused with the rows
         n_outputs=model.n_outputs,
         n_snapshots=2 + (model.epochs - 1) // model.record_every,
         device=model.device_,
