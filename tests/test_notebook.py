@@ -23,9 +23,9 @@ def code_cells(notebook):
 
 
 def printed(notebook) -> str:
-    """Everything that the cells show as text."""
+    """Everything that the cells show as text, a line of which may come in several outputs."""
     outputs = [output for cell in code_cells(notebook) for output in cell.outputs]
-    return "\n".join(output.get("text") or output.get("data", {}).get("text/plain", "") for output in outputs)
+    return "".join(output.get("text") or f"{output.get('data', {}).get('text/plain', '')}\n" for output in outputs)
 
 
 def test_it_is_committed_without_outputs():

@@ -30,7 +30,7 @@ PICTURES = (
 )
 COLOURS = 64
 MARGIN = 20
-WAIT_SECONDS = 30
+WAIT_SECONDS = 90
 SETTINGS = {"theme": "light", "showFeatureHints": False, "visible": {"sidebar": False, "miniMap": False}}
 HIDDEN = (
     ".pipeline-global-toolbar, .pipeline-sidebar, .pipeline-toolbar, .pipeline-minimap, .update-reminder-version-tag"
