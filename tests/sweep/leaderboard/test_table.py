@@ -285,6 +285,7 @@ PUBLISHED = {
     ("docs/results/index.md", "digits"): None,
     ("docs/methods/index.md", "compared_digits"): None,
     ("docs/experiments/nmm-em.md", "digits_readings"): "neural_mixture@objective=consistency",
+    ("docs/experiments/nmm-em.md", "cifar10_small"): None,
     ("docs/experiments/nmm-em.md", "mnist_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments/sweeps.md", "text_and_features"): None,
     ("docs/experiments/features-and-texts.md", "features_and_texts"): None,
