@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from deep_clustering.methods.pair_mixture import log_mean_exp, log_relative_density, sigmoid_relevance
+from deep_clustering.training.needs import MOST_OUTPUTS
 from deep_clustering.training.rows import joined
 
 # Scores of all rows that are in memory at once, 134 MB of each view; of more they come in pieces.
-MOST_AT_ONCE = 2**25
+MOST_AT_ONCE = MOST_OUTPUTS
 
 Scores = Callable[[], Iterator[Tensor]]
 """Scores of all rows in order, in pieces of shape (n, ..., n_clusters); the same at every call."""

@@ -4,8 +4,8 @@ Song, Liu, Huang, Wang and Tan, "Auto-encoder based data clustering", CIARP 2013
 ABC and starts from. With `pretraining: 1.0` there is no pull: an autoencoder, then k-means on its latents.
 
 As an option, the soft nearest neighbour loss of Frosst, Papernot and Hinton, "Analyzing and improving representations
-with the soft nearest neighbor loss", ICML 2019, arXiv 1902.01889, without the labels that it takes there: rows that are
-near are to stay nearer in latent space than others are.
+with the soft nearest neighbor loss", ICML 2019, arXiv 1902.01889, without the classes that it takes there: rows that
+are near are to stay nearer in latent space than others are.
 
 Symbols
     f(x), z     encoder and latent                     encoder, latent                (n, latent_dim)
@@ -36,7 +36,7 @@ Deviations from the paper, or choices where it is silent
        class, in each hidden layer
     A6 T of (5) is a share of the mean squared distance of the batch's latents, so that their unit does not matter; the
        paper learns it                                                                                  temperature
-    A7 (5) is on from the first epoch and is made small; the paper, beside a classifier of the labels, makes it large
+    A7 (5) is on from the first epoch and is made small; the paper, beside a classifier of the classes, makes it large
 """
 
 from dataclasses import dataclass

@@ -79,13 +79,13 @@ def score_clustering(
     for warning in warnings:
         logger.warning("collapse: %s (occupancy %s)", warning, there.tolist())
     contingency, table, n_classes = None, None, None
-    if (labels >= 0).any():
+    if (known := labels >= 0).any():
         n_classes = int(data_card["n_classes"])
-        confidence = _confidence(representation)
-        of_rows = None if confidence is None else confidence[is_assigned]
-        labelled, table = _against_labels(assignments, labels, of_rows, n_clusters, n_classes)
+        pairs, confidence = (assignments[known], labels[known]), _confidence(representation)
+        of_pairs = None if confidence is None else confidence[is_assigned][known]
+        labelled, table = _against_labels(*pairs, of_pairs, n_clusters, n_classes)
         values = labelled | values | _oracle_gap(candidates)
-        contingency = _contingency(assignments[labels >= 0], labels[labels >= 0], n_clusters, data_card)
+        contingency = _contingency(*pairs, n_clusters, data_card)
     selection = describe_selection(history, n_clusters, n_classes)
     if selection:
         values |= selection_metrics(selection)
@@ -110,13 +110,12 @@ def score_clustering(
 def _against_labels(
     assignments: np.ndarray, labels: np.ndarray, confidence: np.ndarray | None, n_clusters: int, n_classes: int
 ) -> tuple[dict[str, float], metrics.Reliability | None]:
-    """Scores of the rows whose class is known, and the reliability of their certainties if there are any."""
-    known = labels >= 0
-    scores = metrics.labelled_scores(assignments[known], labels[known], n_clusters, n_classes)
+    """Scores of rows whose class is known, and the reliability of their certainties if there are any."""
+    scores = metrics.labelled_scores(assignments, labels, n_clusters, n_classes)
     if confidence is None:
         return scores, None
-    is_right = metrics.is_matched(assignments[known], labels[known], n_clusters, n_classes)
-    table = metrics.reliability(confidence[known], is_right, _CONFIDENCE_BINS)
+    is_right = metrics.is_matched(assignments, labels, n_clusters, n_classes)
+    table = metrics.reliability(confidence, is_right, _CONFIDENCE_BINS)
     return scores | {"ece": metrics.expected_calibration_error(table)}, table
 
 

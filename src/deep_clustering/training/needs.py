@@ -14,8 +14,9 @@ logger = logging.getLogger(__name__)
 
 # What needs less, in bytes, is not worth a line.
 _WORTH_SAYING = 2**28
-# Outputs of a network for all rows that are held at once, as far as every method holds them.
-_MOST_OUTPUTS = 2**25
+# Outputs of a network for all rows that are held at once, as far as every method holds them; `methods.all_rows` takes no
+# more.
+MOST_OUTPUTS = 2**25
 _INDEX_BYTES, _OUTPUT_BYTES, _CLUSTER_BYTES = 8, 4, 2
 _MEMORY_INFO, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
@@ -58,7 +59,7 @@ def needs_of_fit(
     if on_host:
         table = n_samples * n_neighbours * _INDEX_BYTES
         needs.append(Need(what="near rows", n_bytes=table, remedy="lower neighbours.k"))
-        outputs = min(n_samples * n_outputs, _MOST_OUTPUTS) * _OUTPUT_BYTES
+        outputs = min(n_samples * n_outputs, MOST_OUTPUTS) * _OUTPUT_BYTES
         needs.append(Need(what="outputs of the network", n_bytes=outputs))
     needs.append(Need(what="the order of an epoch", n_bytes=2 * n_samples * _INDEX_BYTES))
     # Once as they are taken, once as they are put together.
