@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 # What needs less, in bytes, is not worth a line.
 _WORTH_SAYING = 2**28
-# Outputs of a network for all rows that are held at once, as far as every method holds them; `methods.all_rows` takes no
+# Outputs of a network for all rows that are held at once, as far as every method holds them; `methods.all_rows` has no
 # more.
 MOST_OUTPUTS = 2**25
 _INDEX_BYTES, _OUTPUT_BYTES, _CLUSTER_BYTES = 8, 4, 2
