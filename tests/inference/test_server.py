@@ -143,7 +143,10 @@ def address(predictor):
 
 def post(address, body, kind="application/json"):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    request = urllib.request.Request(address, content, {"Content-Type": kind} if kind else {})
+    return fetch(urllib.request.Request(address, content, {"Content-Type": kind} if kind else {}))
+
+
+def fetch(request):
     try:
         with urllib.request.urlopen(request, timeout=60) as answer:
             return answer.status, json.load(answer)
@@ -172,6 +175,19 @@ def test_what_is_wrong_is_said_with_a_status_of_the_client(address, name):
     assert status == expected, answer
     assert message in json.loads(answer)["message"]
     assert "Traceback" not in answer
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("POST", "/invocation", "NOT_FOUND"), ("GET", "/", "NOT_FOUND"), ("GET", "/invocations", "METHOD_NOT_ALLOWED")],
+)
+def test_a_path_or_method_that_is_not_there_is_answered_in_the_same_form(address, method, path, status):
+    body = b"{}" if method == "POST" else None
+    url = address.removesuffix("/invocations") + path
+    code, answer = fetch(urllib.request.Request(url, body, {"Content-Type": "application/json"}, method=method))
+    expected = "POST /invocations, GET /ping, GET /health or GET /version"
+    assert json.loads(answer) == {"error_code": status, "message": f"got {method} {path}; expected {expected}"}
+    assert code == HTTPStatus[status]
 
 
 def test_a_model_that_fails_tells_the_client_neither_rows_nor_files():
@@ -220,5 +236,5 @@ def test_workers_read_a_copy_that_nobody_changes(predictor, tmp_path, monkeypatc
 
 def test_what_is_no_predictor_is_refused_before_anything_is_served(tmp_path):
     (tmp_path / "predictor.safetensors").write_bytes(b"cut")
-    with pytest.raises(ValueError, match="expected a predictor"):
+    with pytest.raises(ValueError, match=r"^/.*predictor\.safetensors: expected a predictor"):
         serve(tmp_path, str(tmp_path / "predictor.safetensors"), host="127.0.0.1", port=1, workers=1, max_bytes=10)

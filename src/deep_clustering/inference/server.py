@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _CHOSEN = "DEEP_CLUSTERING_SERVED"
 _KINDS = (b"application/json", b"text/csv")
+_ANSWERED = "POST /invocations, GET /ping, GET /health or GET /version"
 
 # What the readers of MLflow, json and pandas raise for content that is not of the form they expect.
 _UNREADABLE = (RecursionError, ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, MemoryError)
@@ -97,6 +98,7 @@ def make_app(predictor: Predictor, chosen: Serving) -> App:
         MLflow's application, which answers /invocations, /ping and /version, behind `Bounded`.
     """
     from mlflow.pyfunc import scoring_server
+    from starlette.exceptions import HTTPException
 
     from deep_clustering.inference.mlflow_model import ClusteringModel
 
@@ -104,6 +106,7 @@ def make_app(predictor: Predictor, chosen: Serving) -> App:
     answering = scoring_server.init(served)
     for kind in _UNREADABLE:
         answering.add_exception_handler(kind, _unreadable)
+    answering.add_exception_handler(HTTPException, _not_here)
     return Bounded(answering, chosen.max_bytes, chosen.max_seconds)
 
 
@@ -135,6 +138,14 @@ async def _unreadable(_: Any, error: Exception) -> Any:  # noqa: ANN401
     reason = "it is nested too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
     status, content = _said(HTTPStatus.BAD_REQUEST, f"the request cannot be read: {reason}")
     return Response(content, status_code=status, media_type="application/json")
+
+
+async def _not_here(request: Any, error: Any) -> Any:  # noqa: ANN401
+    from fastapi.responses import Response
+
+    message = f"got {request.method} {request.url.path[:80]}; expected {_ANSWERED}"
+    status, content = _said(HTTPStatus(error.status_code), message)
+    return Response(content, status_code=status, headers=error.headers, media_type="application/json")
 
 
 class _RefusedError(Exception):

@@ -54,7 +54,7 @@ def _registered(client: "MlflowClient", model: str) -> tuple[str, str]:
     reference = model.removeprefix(_REGISTERED)
     name, separator, which = reference.rpartition("@" if "@" in reference else "/")
     if not (separator and name):
-        raise TrackingError(f"predict: got '{model}'; expected {_REGISTERED}<name>@<alias> or <name>/<version>")
+        raise TrackingError(f"model: got '{model}'; expected {_REGISTERED}<name>@<alias> or <name>/<version>")
     try:
         registered = client.get_registered_model(name)
     except MlflowException as error:
@@ -62,17 +62,17 @@ def _registered(client: "MlflowClient", model: str) -> tuple[str, str]:
             raise
         known = [other.name for other in client.search_registered_models()]
         found = closest(name, known) if known else "none is registered yet"
-        raise TrackingError(f"predict: no registered model '{name}' ({found})") from error
+        raise TrackingError(f"no registered model '{name}' ({found})") from error
     if separator == "/":
         versions = [str(version.version) for version in client.search_model_versions(f"name = '{name}'")]
         if which not in versions:
-            raise TrackingError(f"predict: {name} has no version {which} ({closest(which, versions)})")
+            raise TrackingError(f"{name} has no version {which} ({closest(which, versions)})")
         number = which
     else:
         aliases = registered.aliases
         if which not in aliases:
             found = closest(which, aliases) if aliases else "it has none"
-            raise TrackingError(f"predict: {name} has no alias '{which}' ({found})")
+            raise TrackingError(f"{name} has no alias '{which}' ({found})")
         number = str(aliases[which])
     return f"{_REGISTERED}{name}/{number}", client.get_model_version_download_uri(name, number)
 
@@ -84,14 +84,14 @@ def _of_run(client: "MlflowClient", model: str) -> tuple[str, str]:
     places = {one.name: one.artifact_location for one in logged}
     if name not in places:
         found = closest(name, places) if places else "it has none"
-        raise TrackingError(f"predict: run {run_id} has no model '{name}' ({found})")
+        raise TrackingError(f"run {run_id} has no model '{name}' ({found})")
     return model, places[name]
 
 
 def _read(path: Path) -> Predictor:
     if not path.is_file():
-        raise ValueError(f"predict: no predictor at {path}; expected {_EXPECTED}")
+        raise ValueError(f"no predictor at {path}; expected {_EXPECTED}")
     try:
         return from_bytes(path.read_bytes())
     except (SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"predict: {path}: expected a predictor, got a file of another kind ({error})") from error
+        raise ValueError(f"{path}: expected a predictor, got a file of another kind ({error})") from error
