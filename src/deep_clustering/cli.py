@@ -349,6 +349,31 @@ def export_clusters_command(**options: Any) -> None:  # noqa: ANN401
         export_clusters(project_path, ExportRequest(**options), click.echo)
 
 
+@cli.command("predict")
+@click.argument("model", type=_Typed())
+@click.argument("rows", type=_Typed())
+@click.option(
+    "--to",
+    required=True,
+    type=_Typed(path_type=Path),
+    help="Folder of the Parquet files; called again, it goes on with them.",
+)
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes that assign.")
+@click.option("--shard-rows", type=int, default=2**17, show_default=True, help="Rows of a Parquet file.")
+@click.option("--params", default="", callback=_read_params, help="How the rows are read: predict.column=body,...")
+def predict_command(model: str, rows: str, to: Path, params: Any, **options: Any) -> None:  # noqa: ANN401
+    """Assign any number of ROWS, a file or folder, to the clusters of MODEL, such as models:/digits-dcan@champion."""
+    from deep_clustering.inference.bulk import BulkOptions, predict_in_bulk
+
+    with _one_message("predict"):
+        block = {**_read_parameters(Path("conf"), "local")["predict"], "model": model, "input": rows}
+        if unknown := [name for name in params or {} if name != "predict"]:
+            raise ValueError(f"predict: --params: unknown option '{unknown[0]}'; expected predict.<option>=value")
+        block |= (params or {}).get("predict", {})
+        made = predict_in_bulk(block, BulkOptions(folder=to, **options))
+    click.echo(f"{made['rows']} rows, {made['skipped']} of them skipped, in {len(made['shards'])} files in {to}")
+
+
 @cli.command("serve")
 @click.argument("model")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; it asks for no password.")

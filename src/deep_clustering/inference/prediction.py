@@ -183,7 +183,7 @@ def _assigned(pieces: Iterable[Piece], assigner: Assigner, where: str) -> "Itera
     with meter("predict", "row", 0, lambda reading: f"{reading.done} rows, {reading.speed:.0f} rows/s") as count:
         for piece in pieces:
             try:
-                table = _assign_piece(piece, assigner)
+                table = assign_piece(piece, assigner)
             except ValueError as error:
                 raise ValueError(f"predict: {where}, from row {n_rows} on: {error}") from error
             yield table
@@ -191,8 +191,20 @@ def _assigned(pieces: Iterable[Piece], assigner: Assigner, where: str) -> "Itera
             count(len(table))
 
 
-def _assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
-    """All rows of a piece, in order: those that could be read with their clusters, the others with the reason."""
+def assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
+    """Assign a piece.
+
+    Args:
+        piece: Some rows.
+        assigner: The model.
+
+    Returns:
+        All rows in order, as `predict_rows` has them: those that could be read with their clusters, the others with the
+        reason.
+
+    Raises:
+        ValueError: if the rows are not what the model was fitted to.
+    """
     import pandas as pd
 
     places = [place for place in range(len(piece.ids)) if place not in piece.skipped]

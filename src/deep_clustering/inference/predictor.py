@@ -1,5 +1,6 @@
 """A fitted method with everything between raw rows and their clusters, in one file without pickle."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -156,7 +157,25 @@ class Assigner:
 
 def to_bytes(predictor: Predictor) -> bytes:
     """A predictor as a safetensors file, with everything but its arrays as JSON in the header."""
-    plain = {
+    return tensor_files.to_bytes(_arrays_of(predictor), {"predictor": json.dumps(_plain_of(predictor))})
+
+
+def sha256_of(predictor: Predictor) -> str:
+    """sha256 of all that a predictor is, in hexadecimal; the order of names in its file says nothing."""
+    digest = hashlib.sha256(json.dumps(_plain_of(predictor), sort_keys=True).encode())
+    for name, array in sorted(_arrays_of(predictor).items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _arrays_of(predictor: Predictor) -> dict[str, np.ndarray]:
+    arrays = {f"model/{name}": array for name, array in predictor.model.arrays.items()}
+    return arrays | {f"preparation/{name}": array for name, array in predictor.preparation.arrays.items()}
+
+
+def _plain_of(predictor: Predictor) -> dict[str, Any]:
+    return {
         "method": predictor.model.method,
         "options": predictor.model.options,
         "clusters": dict(predictor.model.clusters),
@@ -166,9 +185,6 @@ def to_bytes(predictor: Predictor) -> bytes:
         "score": predictor.score,
         "data_set": predictor.data_set,
     }
-    arrays = {f"model/{name}": array for name, array in predictor.model.arrays.items()}
-    arrays |= {f"preparation/{name}": array for name, array in predictor.preparation.arrays.items()}
-    return tensor_files.to_bytes(arrays, {"predictor": json.dumps(plain)})
 
 
 def from_bytes(content: bytes) -> Predictor:

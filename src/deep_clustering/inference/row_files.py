@@ -1,7 +1,8 @@
 """New rows in files and folders, in pieces: what is wrong with them as a whole is said before the first piece."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,8 +37,20 @@ class Piece(NamedTuple):
     """Places in `ids` of the others, with the reason."""
 
 
+class Unread(NamedTuple):
+    """Some of the rows, which nobody has asked for yet."""
+
+    n_rows: int
+    read: Callable[[], Piece]
+
+
 def open_rows(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
-    """Look at new rows, and give them piece by piece.
+    """Look at new rows, and give them piece by piece, see `open_unread`."""
+    return (piece.read() for piece in open_unread(path, preparation, n_rows))
+
+
+def open_unread(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Unread]:
+    """Look at new rows, and give them in pieces, of which those of images and arrays cost nothing until they are read.
 
     Args:
         path: A `.npy` or `.npz` array, a sparse `.npz` of scipy, a table `.csv`, `.tsv`, `.parquet` or `.jsonl`, an
@@ -46,7 +59,7 @@ def open_rows(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Pie
         n_rows: Most rows in a piece.
 
     Returns:
-        The pieces in order. Images are decoded when their piece is asked for.
+        The pieces in order. Behind the last one it is said which of the images that were read could not be decoded.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -85,7 +98,7 @@ def _ends_like_an_image(path: Path) -> bool:
     return path.suffix.lower() in _IMAGES
 
 
-def _file_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+def _file_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Unread]:
     if path.suffix.lower() in ARRAYS:
         rows = _read_array(path, preparation)
         return (_array_piece(rows, start, n_rows) for start in range(0, rows.shape[0], n_rows))
@@ -103,12 +116,12 @@ def _read_array(path: Path, preparation: Preparation) -> Any:  # noqa: ANN401 - 
     return read_array(path, "rows", key, besides=preparation.reading.get("besides"), check=check)
 
 
-def _array_piece(rows: Any, start: int, n_rows: int) -> Piece:  # noqa: ANN401
-    piece = rows[start : start + n_rows]
-    return Piece(range(start, start + piece.shape[0]), piece, {})
+def _array_piece(rows: Any, start: int, n_rows: int) -> Unread:  # noqa: ANN401
+    stop = min(start + n_rows, rows.shape[0])
+    return Unread(stop - start, lambda: Piece(range(start, stop), rows[start:stop], {}))
 
 
-def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterator[Unread]:
     extensions = preparation.reading.get("extensions", EXTENSIONS)
     if is_image(preparation):
         found = find_images(root, extensions)
@@ -125,10 +138,15 @@ def _folder_pieces(root: Path, preparation: Preparation, n_rows: int) -> Iterato
     return chain.from_iterable(_named(root, file, preparation, n_rows) for file in files)
 
 
-def _named(root: Path, file: str, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+def _named(root: Path, file: str, preparation: Preparation, n_rows: int) -> Iterator[Unread]:
     """Pieces of one file of several, whose name goes before the number of each row."""
-    for piece in _file_pieces(root / file, preparation, n_rows):
-        yield piece._replace(ids=[f"{printable(file)}:{row}" for row in piece.ids])
+
+    def named(unread: Unread) -> Piece:
+        piece = unread.read()
+        return piece._replace(ids=[f"{printable(file)}:{row}" for row in piece.ids])
+
+    for unread in _file_pieces(root / file, preparation, n_rows):
+        yield Unread(unread.n_rows, partial(named, unread))
 
 
 def _refuse_images(path: Path, preparation: Preparation) -> None:
@@ -138,13 +156,13 @@ def _refuse_images(path: Path, preparation: Preparation) -> None:
         raise ValueError(f"predict: {path} is {kind}; expected {expected_rows(preparation)}")
 
 
-def _decoded(root: Path, files: Mapping[str, str | None], preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+def _decoded(root: Path, files: Mapping[str, str | None], preparation: Preparation, n_rows: int) -> Iterator[Unread]:
     """Images of these files, in the order of their paths; with a reason those that are known to be unreadable."""
     channels, height, width = preparation.row_shape
     unreadable: dict[str, str] = {}
     paths = sorted(files)
-    for start in range(0, len(paths), n_rows):
-        asked = paths[start : start + n_rows]
+
+    def read(asked: Sequence[str]) -> Piece:
         images, _, damaged = read_images(
             root,
             [file for file in asked if files[file] is None],
@@ -155,8 +173,12 @@ def _decoded(root: Path, files: Mapping[str, str | None], preparation: Preparati
         )
         names = [printable(file) for file in asked]
         damaged |= {file: reason for file in asked if (reason := files[file]) is not None}
-        unreadable |= damaged
-        yield Piece(names, images, {place: damaged[name] for place, name in enumerate(names) if name in damaged})
+        unreadable.update(damaged)
+        return Piece(names, images, {place: damaged[name] for place, name in enumerate(names) if name in damaged})
+
+    for start in range(0, len(paths), n_rows):
+        asked = paths[start : start + n_rows]
+        yield Unread(len(asked), partial(read, asked))
     _report(root, unreadable, len(paths), preparation.reading.get("on_error") == "refuse")
 
 
@@ -172,12 +194,13 @@ def _report(root: Path, unreadable: Mapping[str, str], n_files: int, is_refused:
     logger.warning("%s; they get no cluster", message)
 
 
-def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Piece]:
+def _table_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[Unread]:
     return _numbered(open_row_table(path, preparation, n_rows))
 
 
-def _numbered(pieces: Iterable[TablePiece]) -> Iterator[Piece]:
+def _numbered(pieces: Iterable[TablePiece]) -> Iterator[Unread]:
     start = 0
     for piece in pieces:
-        yield Piece(range(start, start + piece.n_rows), piece.rows, piece.skipped)
-        start += piece.n_rows
+        stop = start + piece.n_rows
+        yield Unread(piece.n_rows, partial(Piece, range(start, stop), piece.rows, piece.skipped))
+        start = stop
