@@ -207,21 +207,26 @@ def assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
     """
     import pandas as pd
 
-    places = [place for place in range(len(piece.ids)) if place not in piece.skipped]
+    n_rows = len(piece.ids)
     table = pd.DataFrame(
         {
-            "id": list(piece.ids),
-            "cluster": np.full(len(piece.ids), NO_CLUSTER, dtype=np.int64),
+            "id": np.asarray(piece.ids) if isinstance(piece.ids, range) else list(piece.ids),
+            "cluster": np.full(n_rows, NO_CLUSTER, dtype=np.int64),
             "probability": np.nan,
             "log_density": np.nan,
             "is_outlier": False,
-            "skipped": pd.array([piece.skipped.get(place) for place in range(len(piece.ids))], dtype="string"),
+            "skipped": pd.Series(dict(piece.skipped), dtype="string").reindex(range(n_rows)).array,
         }
     )
-    if places:
-        found = assigner.assign(piece.rows)
-        for column in found.columns:  # that of the names is there only if somebody gave some
-            values = table[column].to_numpy(copy=True) if column in table else np.full(len(table), None, dtype=object)
-            values[places] = found[column]
-            table[column] = values
+    if len(piece.skipped) == n_rows:
+        return table
+    found = assigner.assign(piece.rows)
+    places = [place for place in range(n_rows) if place not in piece.skipped] if piece.skipped else []
+    for column in found.columns:  # that of the names is there only if somebody gave some
+        if not piece.skipped:
+            table[column] = found[column]
+            continue
+        values = table[column].to_numpy(copy=True) if column in table else np.full(n_rows, None, dtype=object)
+        values[places] = found[column]
+        table[column] = values
     return table
