@@ -184,6 +184,7 @@ def _image_source(name: str, path: str, shape: tuple[int, int], channels: int, l
         "labels": labels,
         "on_error": "skip",
         "extensions": list(image_files.EXTENSIONS),
+        "cache": f"data/03_primary/{name}/cache",
     }
 
 

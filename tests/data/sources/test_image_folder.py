@@ -210,7 +210,7 @@ def test_too_many_pixels_are_a_reason_and_no_crash(tmp_path, monkeypatch):
 
 def test_threads_keep_the_order_of_files_and_name_those_that_fail(tmp_path, monkeypatch):
     monkeypatch.setattr(image_files, "_FILES", 3)
-    monkeypatch.setattr(image_files, "_cores", lambda: 4)
+    monkeypatch.setattr(image_files, "cores", lambda: 4)
     files = [f"{place:02d}.png" for place in range(40)]
     for place, file in enumerate(files):
         if place % 7 == 3:

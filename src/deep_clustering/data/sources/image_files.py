@@ -125,19 +125,12 @@ def read_images(
     unreadable: dict[str, str] = {}
 
     def read_some(places: range) -> list[tuple[int, str]]:
-        """Put files into their places; those that cannot be decoded, with the reason."""
-        failed = []
-        for place in places:
-            try:
-                images[place] = decode(root / files[place], shape=shape, channels=channels, fit=fit, ranges=ranges)
-            except ValueError as error:
-                failed.append((place, str(error)))
-        return failed
+        return decode_into(images, places, root, files, fit, ranges)
 
     raster_formats()  # what it loads is loaded once
     parts = [range(start, min(start + _FILES, len(files))) for start in range(0, len(files), _FILES)]
     # Decoding lets go of Python's lock; warnings are of the whole process, so that threads may not set them.
-    with _bombs_are_errors(), ThreadPoolExecutor(_cores()) as pool, _progress(len(files)) as count:
+    with bombs_are_errors(), ThreadPoolExecutor(cores()) as pool, _progress(len(files)) as count:
         for part, failed in zip(parts, pool.map(read_some, parts), strict=True):
             unreadable |= {files[place]: reason for place, reason in failed}
             count(len(part))
@@ -149,7 +142,35 @@ def read_images(
     return images[: len(kept)], [files[place] for place in kept], reasons
 
 
-def _cores() -> int:
+def decode_into(
+    images: np.ndarray, places: range, root: Path, files: Sequence[str], fit: str, ranges: GreyRanges | None
+) -> list[tuple[int, str]]:
+    """Decode some files into their places; warnings are the caller's.
+
+    Args:
+        images: Room for all files, shape (n, channels, height, width), uint8.
+        places: Of the files that are decoded.
+        root: Folder of the files.
+        files: Paths of all relative to it.
+        fit: One of `Fit`.
+        ranges: See `read_images`.
+
+    Returns:
+        Places of those that cannot be decoded, with the reason.
+    """
+    failed = []
+    _, channels, height, width = images.shape
+    for place in places:
+        try:
+            images[place] = decode(
+                root / files[place], shape=(height, width), channels=channels, fit=fit, ranges=ranges
+            )
+        except ValueError as error:
+            failed.append((place, str(error)))
+    return failed
+
+
+def cores() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -169,7 +190,7 @@ def _progress(n_files: int) -> Iterator[Callable[[int], object]]:
 
 
 @contextmanager
-def _bombs_are_errors() -> Iterator[None]:
+def bombs_are_errors() -> Iterator[None]:
     """Refuse images of more pixels than are safe, and say nothing else of files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -2,13 +2,14 @@
 
 import logging
 from bisect import bisect
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from deep_clustering.data.sources import image_files
+from deep_clustering.data.sources import image_files, image_shards
 from deep_clustering.data.sources.array_files import (
     Layout,
     arrange,
@@ -124,6 +125,8 @@ class ImageFolder:
     """What to do about files that cannot be read: skip or refuse."""
     extensions: list[str]
     """Endings of the names of images, in small letters without the dot."""
+    cache: str | None = None
+    """Folder where what was decoded of 10,000 images or more is kept, so that a killed run goes on; null keeps none."""
 
     def __post_init__(self) -> None:
         for side in self.shape:
@@ -148,9 +151,7 @@ class ImageFolder:
                 + (f", got {len(found.others)} other files ({_some(found.others)})" if found.others else "")
             )
         ranges = find_ranges(root, found.images)
-        samples, files, unreadable = image_files.read_images(
-            root, found.images, shape=self.shape, channels=self.channels, fit=self.fit, ranges=ranges
-        )
+        samples, files, unreadable = self._read(root, found.images, ranges)
         unreadable = found.unreadable | unreadable
         self._report(root, len(files), unreadable)
         labels, class_names = self._classes(root, files)
@@ -177,6 +178,14 @@ class ImageFolder:
             for index, (file, reason) in enumerate(sorted(unreadable.items()))
         ]
         return Samples(samples, labels, both(len(samples)), [], about, ids=names, skipped=skipped)
+
+    def _read(
+        self, root: Path, files: list[str], ranges: Mapping[str, list[float]]
+    ) -> tuple[np.ndarray, list[str], dict[str, str]]:
+        how: dict[str, Any] = {"shape": self.shape, "channels": self.channels, "fit": self.fit, "ranges": ranges}
+        if self.cache is None or len(files) < image_shards.LEAST_FILES:
+            return image_files.read_images(root, files, **how)
+        return image_shards.read_in_shards(image_shards.Folder(root, files, **how), Path(self.cache))
 
     def _report(self, root: Path, n_read: int, unreadable: dict[str, str]) -> None:
         if not unreadable:
