@@ -42,6 +42,7 @@ SMALL = {
     "max_iterations": 20,
     "perplexity": 10.0,
     "decoder": [16],
+    "projection": [8, 4],
 }
 # The same for options that mean something else, or nothing, in other methods.
 SMALL_OF = {

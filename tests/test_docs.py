@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from deep_clustering.methods import (
     autoencoder,
+    cc,
     dac,
     dcan,
     dcgmm,
@@ -123,6 +124,7 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("n2d", n2d, "U", 5),
         ("dac", dac, "G", 4),
         ("lsdc", lsdc, "L", 4),
+        ("cc", cc, "K", 3),
         ("online_mixture", online_mixture, "O", 4),
     ],
 )
@@ -155,6 +157,7 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         ("n2d", n2d),
         ("dac", dac),
         ("lsdc", lsdc),
+        ("cc", cc),
         ("online_mixture", online_mixture),
     ],
 )

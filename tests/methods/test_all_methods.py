@@ -21,14 +21,14 @@ from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
 AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm", "n2d")
-VIEWED = (*DEEP, "dac", "lsdc")  # with views of the configuration
+VIEWED = (*DEEP, "dac", "lsdc", "cc")  # with views of the configuration
 LITERATURE = (*AUTOENCODERS, "imsat", *VIEWED[2:])  # what both are compared with
 NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
 TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
 DENSITIES = (*DEEP, "vade", "online_mixture")
 ROWS = ("images", "vectors")
 # Methods of which one kind of rows is enough: what they do with the other is their base class's, and tested there.
-ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors") | {"dac": "images"}
+ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors") | dict.fromkeys(("dac", "lsdc"), "images")
 
 
 class Case(NamedTuple):
@@ -665,10 +665,15 @@ BAD_OPTIONS = {
         ({"growth": 0.0}, "growth must be above 0 and at most 1, got 0"),
     ],
     "lsdc": [
-        *VIEWED_OPTIONS,
         ({"neighbours": 0}, "neighbours must be at least 1, got 0"),
         ({"consistency_weight": -1.0}, "consistency_weight must be at least 0, got -1"),
         ({"ramp": 2}, "ramp must be at least 0 and at most 1, got 2"),
+    ],
+    "cc": [
+        *VIEWED_OPTIONS,
+        ({"projection": []}, "projection"),
+        ({"row_temperature": 0.0}, "row_temperature must be at least 0.01, got 0"),
+        ({"column_temperature": 0.0}, "column_temperature must be at least 0.01, got 0"),
     ],
     "online_mixture": [
         ({"components_per_cluster": 0}, "components_per_cluster must be at least 1, got 0"),

@@ -1,10 +1,11 @@
-"""LSD-C and DAC, which learn from two views, against their papers' equations, written once more by pairs."""
+"""CC, LSD-C and DAC, which learn from two views, against their papers' equations, written once more by pairs."""
 
 import numpy as np
 import pytest
 import torch
 
 from deep_clustering.methods import make_method
+from deep_clustering.methods.cc import column_contrast
 from deep_clustering.methods.dac import chosen_pair_loss, label_features, thresholds
 from deep_clustering.methods.lsdc import consistency, near_pairs, pair_loss
 from deep_clustering.scores.metrics import accuracy, contingency
@@ -20,6 +21,20 @@ def rng():
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:
     return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+# CC
+
+
+def test_columns_are_contrasted_as_in_the_paper(rng):
+    p, other = rng.dirichlet(np.ones(K), size=N), rng.dirichlet(np.ones(K), size=N)
+    columns = [*p.T, *other.T]
+    expected = 0.0
+    for k, column in enumerate(columns):
+        terms = [np.exp(cosine(column, one) / 0.7) for place, one in enumerate(columns) if place != k]
+        expected -= np.log(np.exp(cosine(column, columns[(k + K) % (2 * K)]) / 0.7) / sum(terms)) / (2 * K)
+    found = column_contrast(torch.from_numpy(np.concatenate([p, other])), 0.7)
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 # LSD-C
@@ -94,7 +109,7 @@ def test_the_loss_is_the_mean_over_known_pairs(rng):
     assert float(chosen_pair_loss(*arguments[:2], torch.zeros(N, N))) == 0
 
 
-@pytest.mark.parametrize("method", ["lsdc", "dac"])
+@pytest.mark.parametrize("method", ["cc", "lsdc", "dac"])
 def test_well_separated_groups_are_found(tiny_options, blobs, blob_labels, method):
     options = tiny_options(method, "vectors", n_clusters=3, epochs=15, batch_size=60, learning_rate=0.01)
     found = make_method(options).fit(blobs).predict(blobs)

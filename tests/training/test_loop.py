@@ -9,6 +9,7 @@ import torch
 
 from deep_clustering.methods import (
     autoencoder,
+    cc,
     dac,
     dcgmm,
     dcn,
@@ -86,10 +87,13 @@ TRAININGS = {
         method: (method, {"n_clusters": 3, "batch_size": 60})
         for method in ("autoencoder", "dec", "idec", "dcn", "vade")
     },
-    **{method: (method, {"n_clusters": 3, "batch_size": 60}) for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc")},
+    **{
+        method: (method, {"n_clusters": 3, "batch_size": 60})
+        for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc", "cc")
+    },
 }
 MODULES = {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
-MODULES |= {"temi": temi, "turtle": turtle, "dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc}
+MODULES |= {"temi": temi, "turtle": turtle, "dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc, "cc": cc}
 CLASSES = {name: module._Training for name, module in MODULES.items()}
 CLASSES |= {"neural_mixture": MixtureTraining, "dcan": GameTraining}
 

@@ -38,6 +38,7 @@ METHODS = {
     "n2d": "deep_clustering.methods.n2d:N2D",
     "dac": "deep_clustering.methods.dac:DAC",
     "lsdc": "deep_clustering.methods.lsdc:LSDC",
+    "cc": "deep_clustering.methods.cc:CC",
     "online_mixture": "deep_clustering.methods.online_mixture:OnlineMixture",
     "kmeans": "deep_clustering.methods.baselines:KMeansClusterer",
     "gmm": "deep_clustering.methods.baselines:GaussianMixtureClusterer",
