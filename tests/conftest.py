@@ -43,6 +43,7 @@ SMALL = {
     "perplexity": 10.0,
     "decoder": [16],
     "projection": [8, 4],
+    "discriminators": [8],
 }
 # The same for options that mean something else, or nothing, in other methods.
 SMALL_OF = {

@@ -10,6 +10,7 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 from deep_clustering.methods import (
+    aae,
     autoencoder,
     cc,
     dac,
@@ -125,6 +126,7 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("dac", dac, "G", 4),
         ("lsdc", lsdc, "L", 4),
         ("cc", cc, "K", 3),
+        ("aae", aae, "B", 5),
         ("online_mixture", online_mixture, "O", 4),
     ],
 )
@@ -158,6 +160,7 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         ("dac", dac),
         ("lsdc", lsdc),
         ("cc", cc),
+        ("aae", aae),
         ("online_mixture", online_mixture),
     ],
 )

@@ -22,7 +22,7 @@ from deep_clustering.scores.metrics import accuracy, contingency
 DEEP = ("dcan", "neural_mixture")
 AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm", "n2d")
 VIEWED = (*DEEP, "dac", "lsdc", "cc")  # with views of the configuration
-LITERATURE = (*AUTOENCODERS, "imsat", *VIEWED[2:])  # what both are compared with
+LITERATURE = (*AUTOENCODERS, "imsat", "aae", *VIEWED[2:])  # what both are compared with
 NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
 TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
 DENSITIES = (*DEEP, "vade", "online_mixture")
@@ -674,6 +674,13 @@ BAD_OPTIONS = {
         ({"projection": []}, "projection"),
         ({"row_temperature": 0.0}, "row_temperature must be at least 0.01, got 0"),
         ({"column_temperature": 0.0}, "column_temperature must be at least 0.01, got 0"),
+    ],
+    "aae": [
+        ({"style_dim": 0}, "style_dim must be at least 1, got 0"),
+        ({"decoder": [0]}, "decoder must be at least 1, got 0"),
+        ({"discriminators": [0]}, "discriminators must be at least 1, got 0"),
+        ({"adversarial_learning_rate": 11.0}, "adversarial_learning_rate must be .*at most 10, got 11"),
+        ({"noise": -0.1}, "noise must be at least 0, got -0.1"),
     ],
     "online_mixture": [
         ({"components_per_cluster": 0}, "components_per_cluster must be at least 1, got 0"),

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from deep_clustering.methods import dcan_training, estimator, make_method, mixture_training, temi, turtle
+from deep_clustering.methods import aae, dcan_training, estimator, make_method, mixture_training, temi, turtle
 from deep_clustering.training import capture
 from deep_clustering.training.capture import CapturedSteps
 from deep_clustering.training.loop import Data
@@ -51,7 +51,7 @@ TRAININGS = [
     ("temi", {"frozen_epochs": 2}),
     ("temi", {"frozen_epochs": 0}),
     ("turtle", {"steps": 24}),
-    *((method, {"learning_rate": 1e-4}) for method in (*PRETRAINED, "imsat", "dac", "lsdc", "cc")),
+    *((method, {"learning_rate": 1e-4}) for method in (*PRETRAINED, "imsat", "dac", "lsdc", "cc", "aae")),
     ("imsat", {"perturbation": "random"}),
     ("vade", {"likelihood": "gaussian"}),
 ]
@@ -181,7 +181,7 @@ def test_what_is_recorded_neither_waits_nor_has_shapes_that_depend_on_values(
             return MovingAdamW(parameters, lr=torch.tensor(rate), **options)
         return torch.optim.SGD(parameters, lr=rate, momentum=0.9)
 
-    for module in (mixture_training, dcan_training, estimator, temi, turtle):
+    for module in (mixture_training, dcan_training, estimator, aae, temi, turtle):
         monkeypatch.setattr(module, "make_optimiser", on_device)
     fit(tiny_options, method, changes, digits)
     found = recorder.waits.found

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from deep_clustering.methods import (
+    aae,
     autoencoder,
     cc,
     dac,
@@ -89,11 +90,11 @@ TRAININGS = {
     },
     **{
         method: (method, {"n_clusters": 3, "batch_size": 60})
-        for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc", "cc")
+        for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc", "cc", "aae")
     },
 }
 MODULES = {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
-MODULES |= {"temi": temi, "turtle": turtle, "dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc, "cc": cc}
+MODULES |= {"temi": temi, "turtle": turtle, "dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc, "cc": cc, "aae": aae}
 CLASSES = {name: module._Training for name, module in MODULES.items()}
 CLASSES |= {"neural_mixture": MixtureTraining, "dcan": GameTraining}
 

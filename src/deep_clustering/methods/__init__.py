@@ -39,6 +39,7 @@ METHODS = {
     "dac": "deep_clustering.methods.dac:DAC",
     "lsdc": "deep_clustering.methods.lsdc:LSDC",
     "cc": "deep_clustering.methods.cc:CC",
+    "aae": "deep_clustering.methods.aae:AAE",
     "online_mixture": "deep_clustering.methods.online_mixture:OnlineMixture",
     "kmeans": "deep_clustering.methods.baselines:KMeansClusterer",
     "gmm": "deep_clustering.methods.baselines:GaussianMixtureClusterer",

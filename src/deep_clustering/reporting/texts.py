@@ -162,6 +162,12 @@ METRICS = {
         "information that they have of the rows; lower is better, and runs of one setting are compared by it.",
         False,
     ),
+    "aae_loss": MetricText(
+        "AAE's reconstruction",
+        "How far rows are from what the decoder makes of their cluster and style, in the last epoch; lower is better, "
+        "and runs of one setting are compared by it.",
+        False,
+    ),
     "elbo": MetricText(
         "Bound of the likelihood",
         "VaDE's lower bound of the mean log-likelihood of a row, in nats, at the mean of its latent; higher is better, "
