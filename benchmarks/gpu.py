@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -30,16 +30,19 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "src"))
 
 from deep_clustering.methods import make_method  # noqa: E402
+from deep_clustering.methods.starts import Given, most_certain  # noqa: E402
+from deep_clustering.methods.trunk import make_trunk  # noqa: E402
+from deep_clustering.scores.certainty import log_odds  # noqa: E402
 from deep_clustering.scores.metrics import labelled_scores  # noqa: E402
 from deep_clustering.training.capture import CapturedSteps  # noqa: E402
 from deep_clustering.training.compilation import in_use  # noqa: E402
 from deep_clustering.training.fitting import make_data  # noqa: E402
 from deep_clustering.training.precision import full_single_precision, wait_for  # noqa: E402
-from deep_clustering.training.rows import Rows, apply_in_chunks  # noqa: E402
 from deep_clustering.training.streams import seeded  # noqa: E402
 
 BLOCKS = 5
 NEIGHBOURS = 20
+HEADS = "neural_mixture_on_trunk"
 # What a compiler raises that is missing or does not know an operator.
 REFUSALS = (RuntimeError, OSError, ImportError)
 
@@ -212,14 +215,13 @@ class uncaptured:  # noqa: N801 - reads as a statement
 class Bench:
     """A training in the middle, whose steps can be timed."""
 
-    def __init__(self, made: dict[str, Any], images: np.ndarray, device: torch.device) -> None:
-        estimator: Any = make_method(made)
+    def __init__(self, estimator: Any, precision: str, images: np.ndarray, device: torch.device) -> None:  # noqa: ANN401
         estimator.device_ = device
         with seeded(0, device):
             estimator.build(images.shape[1:])
             self.data = make_data(estimator, images, None)
             self.training = estimator.training(self.data)
-            self.training.precision = made["precision"]
+            self.training.precision = precision
             self.training.begin(None)
         for network in self.training.networks.values():
             network.train()
@@ -275,7 +277,7 @@ def times_of(
     made: dict[str, Any], images: np.ndarray, device: torch.device, n_steps: int, peak: float, compiles: bool
 ) -> dict[str, Any]:
     """Figures of one case; compiling takes half a minute, which only a large network is worth."""
-    bench = Bench(made, images, device)
+    bench = Bench(make_method(made), made["precision"], images, device)
     operations = operations_of(bench)
 
     def eager(batch: Any) -> None:  # noqa: ANN401
@@ -310,7 +312,7 @@ def operations_of(bench: Bench) -> int:
 
 def times_compiled(made: dict[str, Any], images: np.ndarray, device: torch.device, n_steps: int) -> dict[str, Any]:
     """The same with the network compiled."""
-    bench, began = Bench(made, images, device), time.perf_counter()
+    bench, began = Bench(make_method(made), made["precision"], images, device), time.perf_counter()
     try:
         with in_use(bench.training.network, torch.compile(bench.training.network.forward)):
             steps = bench.captured()
@@ -355,7 +357,8 @@ def mnist(report: Report, device: torch.device, data: dict[str, np.ndarray], sec
             if before - began + longest > seconds:
                 return
             made = options("mnist", method, device=str(device), seed=seed, start={"kind": "none"}, **changes)
-            fitted = watched_fit(made | {"record_every": made["epochs"]}, images, seconds / 2, lambda *_: None)
+            estimator = make_method(made | {"record_every": made["epochs"]})
+            fitted = watched_fit(estimator, images, seconds / 2, lambda *_: None)
             found = scores(fitted.predict(images), labels) if fitted else {"acc": None}
             took = time.perf_counter() - before
             longest = max(longest, took)
@@ -365,92 +368,88 @@ def mnist(report: Report, device: torch.device, data: dict[str, np.ndarray], sec
 def cifar10(
     report: Report, device: torch.device, data: dict[str, np.ndarray], seconds: float, seed: int, small: bool
 ) -> None:
-    """The recipe cifar10_gpu in a number of seconds, with ACC and 20-NN accuracy on the way."""
+    """The two stages of cifar10_gpu in a number of seconds, with the trunk's 20-NN accuracy on the way."""
     images, labels, is_test = prepared(data)
     changes: dict[str, Any] = {"device": str(device), "seed": seed}
     if small:
-        changes |= {"batch_size": 32, "precision": "fp32", "auxiliary_clusters": 0}
-        changes["encoder"] = {"blocks": [1, 1], "width": 4}
-    made = options("cifar10_gpu", "neural_mixture", **changes)
-    epoch = seconds_of_an_epoch(made, images, device)
-    # The trial of the compiler, looks at the rows on the way, and the choice of a head take about a minute of it.
-    n_epochs = 2 if small else int(np.clip((seconds - 60) / epoch, 1, 1000))
-    made |= {"epochs": n_epochs, "record_every": max(1, n_epochs // 5)}
-    report.add("cifar10", seed=seed, seconds_of_an_epoch=round(epoch, 3), epochs=n_epochs, rows=len(images))
+        changes |= {"batch_size": 32, "precision": "fp32", "epochs": 2, "encoder": {"blocks": [1, 1], "width": 4}}
+    made, again = (options("cifar10_gpu", name, **changes) for name in ("trunk", "self_labelled"))
+    epoch = seconds_of_an_epoch(make_trunk(made), images, device)
+    if not small:
+        # Trials of the compiler, neighbours, heads and looks on the way take about a minute of it.
+        made["epochs"] = int(np.clip((seconds - 60) / epoch - again["epochs"], 1, 1000))
+    report.add("cifar10", seed=seed, seconds_of_an_epoch=round(epoch, 3), epochs=made["epochs"], rows=len(images))
     began = time.perf_counter()
 
-    def look(training: Any, epoch: int, assignments: torch.Tensor) -> None:  # noqa: ANN401
-        if not epoch:
-            return
-        features = training._data.apply(training.networks["encoder"][:-1]).flatten(1)
-        knn = neighbour_accuracy(features, labels, is_test)
-        found = scores(assignments.cpu().numpy(), labels)
-        at = round(time.perf_counter() - began, 1)
-        report.add("cifar10", seed=seed, epoch=epoch, seconds=at, knn=round(knn, 4), **found)
+    def say(stage: str, **figures: Any) -> None:  # noqa: ANN401
+        report.add("cifar10", seed=seed, stage=stage, seconds=round(time.perf_counter() - began, 1), **figures)
 
-    fitted = watched_fit(made, images, 1.15 * seconds, look)
-    if fitted is None:
-        report.add("cifar10", seed=seed, ended="out of time")
+    def look(training: Any, done: int) -> None:  # noqa: ANN401
+        if done % max(1, made["epochs"] // 4) == 0 and done < made["epochs"]:
+            embedded = training._data.apply(training.networks["encoder"].eval())
+            say("learning", epoch=done, knn=round(neighbour_accuracy(embedded, labels, is_test), 4))
+
+    trunk = watched_fit(make_trunk(made), images, 1.15 * seconds, look)
+    if trunk is None:
+        say("ended, out of time")
         return
-    candidates = fitted.history_["candidate_assignments"]
-    assignments = fitted.predict(images)
-    report.add(
-        "cifar10",
-        seed=seed,
-        seconds=round(time.perf_counter() - began, 1),
-        **scores(assignments, labels),
-        acc_of_test_rows=scores(assignments[is_test], labels[is_test])["acc"],
-        acc_of_heads=[scores(rows.astype(np.int64), labels)["acc"] for rows in candidates],
-        log_likelihoods=[round(float(score), 4) for score in fitted.history_["candidate_scores"]],
-        share_of_bound=round(float(fitted.history_["final_log_likelihood_share"]), 4),
-    )
-    trunk = fitted.encoder_[:-1].eval()
-    features = apply_in_chunks(lambda rows: trunk(fitted.view.plain(rows)).flatten(1), Rows(images, device))
-    report.add("cifar10", seed=seed, knn=round(neighbour_accuracy(features, labels, is_test), 4))
-    heads_afterwards(report, features, labels, small)
+    features = torch.from_numpy(trunk.embed(images)).to(device)
+    say("learned", knn=round(neighbour_accuracy(features, labels, is_test), 4))
+    found = on_trunk(say, features, labels, is_test, {"device": str(device), "seed": seed}, small)
+    given = Given(most_certain(found.assignments, found.log_odds, again["start"]["core"]), trunk.get_arrays())
+    labelled = make_method(again).fit(images, given=given).predict(images)
+    say("self_labelled", **scores(labelled, labels), acc_of_test_rows=scores(labelled[is_test], labels[is_test])["acc"])
 
 
-def heads_afterwards(report: Report, features: torch.Tensor, labels: np.ndarray, small: bool) -> None:
-    """Heads of NMM-EM on the finished trunk, with nearest rows as views: the second of two stages."""
+class Found(NamedTuple):
+    """Clusters of rows, and how much likelier each is than the next."""
+
+    assignments: np.ndarray
+    log_odds: np.ndarray
+
+
+def on_trunk(
+    say: Callable[..., None],
+    features: torch.Tensor,
+    labels: np.ndarray,
+    is_test: np.ndarray,
+    changes: dict[str, Any],
+    small: bool,
+) -> Found:
+    """K-means on the embeddings of a trunk, and heads of NMM-EM with nearest rows as views."""
     unit = F.normalize(features - features.mean(dim=0), dim=1)
     k = min(NEIGHBOURS, len(unit) - 1)
     nearest = torch.cat([(part @ unit.T).topk(k + 1, dim=1).indices[:, 1:] for part in unit.split(2000)]).cpu().numpy()
     rows = unit.cpu().numpy()
-    changes: dict[str, Any] = {"device": str(unit.device)} | ({"epochs": 2, "batch_size": 32} if small else {})
-    began = time.perf_counter()
-    heads = make_method(options("cifar10_mobilenet", "neural_mixture", **changes)).fit(rows, nearest)
-    report.add(
-        "heads_afterwards",
-        purity_of_neighbours=round(float((labels[nearest] == labels[:, None]).mean()), 4),
-        seconds=round(time.perf_counter() - began, 1),
-        **scores(heads.predict(rows), labels),
+    say("neighbours", purity=round(float((labels[nearest] == labels[:, None]).mean()), 4))
+    few = {"seed": changes["seed"], "n_init": 5}
+    say(
+        "kmeans",
+        **scores(make_method(options("cifar10_gpu", "kmeans_on_trunk", **few)).fit(rows).predict(rows), labels),
     )
+    changes = changes | ({"epochs": 2, "batch_size": 32} if small else {})
+    said = make_method(options("cifar10_gpu", HEADS, **changes)).fit(rows, nearest).describe(rows)
+    own = said.assignments
+    say(HEADS, **scores(own, labels), acc_of_test_rows=scores(own[is_test], labels[is_test])["acc"])
+    return Found(own, log_odds(own, said.log_responsibilities))
 
 
-def watched_fit(
-    made: dict[str, Any], images: np.ndarray, seconds: float, look: Callable[[Any, int, torch.Tensor], None]
-) -> Any:  # noqa: ANN401
-    """A fit that is given up behind its seconds (then None), with a look at each snapshot on the way."""
-    estimator: Any = make_method(made)
-    make, deadline, epochs = estimator.training, time.perf_counter() + seconds, [0]
+def watched_fit(estimator: Any, images: np.ndarray, seconds: float, look: Callable[[Any, int], None]) -> Any:  # noqa: ANN401
+    """A fit that is given up behind its seconds (then None), with a look at the training behind each epoch."""
+    make, deadline = estimator.training, time.perf_counter() + seconds
 
     def watched(data: Any) -> Any:  # noqa: ANN401
         training = make(data)
-        close, assign = training.close_epoch, training.assign
+        close = training.close_epoch
 
         def close_epoch(epoch: int) -> Any:  # noqa: ANN401
-            epochs[0] = epoch
             wait_for(data.rows.device)
             if time.perf_counter() > deadline:
                 raise TimeIsUp
+            look(training, epoch)
             return close(epoch)
 
-        def assigned() -> torch.Tensor:
-            found = assign()
-            look(training, epochs[0], found)
-            return found
-
-        training.close_epoch, training.assign = close_epoch, assigned
+        training.close_epoch = close_epoch
         return training
 
     estimator.training = watched
@@ -460,18 +459,18 @@ def watched_fit(
         return None
 
 
-def seconds_of_an_epoch(made: dict[str, Any], images: np.ndarray, device: torch.device) -> float:
+def seconds_of_an_epoch(estimator: Any, images: np.ndarray, device: torch.device) -> float:  # noqa: ANN401
     """By captured steps on the rows themselves, on CUDA with the network compiled if that works."""
     on_cuda = device.type == "cuda"
     with full_single_precision(device):
-        bench = Bench(made | {"precision": "bf16" if on_cuda else "fp32"}, images, device)
+        bench = Bench(estimator, "bf16" if on_cuda else "fp32", images, device)
         try:
             with in_use(bench.training.network, torch.compile(bench.training.network.forward) if on_cuda else None):
                 steps = bench.captured()
         except REFUSALS:
             steps = bench.captured()
         one = milliseconds(lambda: bench.advance(steps), 20 if on_cuda else 1, device)
-    return 1e-3 * one * bench.data.n_steps(made["batch_size"], 1)
+    return 1e-3 * one * bench.data.n_steps(estimator.batch_size, 1)
 
 
 def prepared(data: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -11,15 +11,17 @@ from deep_clustering.training.representations.base import Representation
 class WithProjector(nn.Module):
     """An encoder and a projector on the same trunk, in one pass; all of their layers stay those that were given."""
 
-    def __init__(self, encoder: nn.Sequential, projector: nn.Module) -> None:
-        """The encoder ends in a layer of its own, which the projector stands beside."""
+    def __init__(self, encoder: nn.Sequential, projector: nn.Module, target: Averaged | None) -> None:
+        """The encoder ends in a layer of its own, which the projector stands beside; a target is of both or is None."""
         super().__init__()
-        self.trunk, self.last, self.projector = encoder[:-1], encoder[-1], projector
+        self.trunk, self.last, self.projector, self.target = encoder[:-1], encoder[-1], projector, target
 
-    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of the encoder and projections, each of shape (n, ...)."""
+    def forward(self, views: Tensor) -> tuple[Tensor, ...]:
+        """Outputs of the encoder, projections, and those of the target if there is one, each of shape (n, ...)."""
         latent = self.trunk(views)
-        return self.last(latent), self.projector(latent)
+        outputs = self.last(latent), self.projector(latent)
+        # In the same pass, so that one compiled network is all of it.
+        return outputs if self.target is None else (*outputs, self.target(views))
 
 
 class Learning:
@@ -43,10 +45,10 @@ class Learning:
         if not representation.share:
             return
         projector = self.networks["projector"] = representation.projector(n_latent).to(device)
-        self.network = WithProjector(encoder, projector)
         if representation.target_momentum:
             averaged = nn.Sequential(encoder[:-1], representation.averaged_part(projector))
             self._target = self.networks["target"] = Averaged(averaged, representation.target_momentum)
+        self.network = WithProjector(encoder, projector, self._target)
 
     def __call__(self, views: Tensor, small: Tensor | None, precision: str) -> tuple[Tensor, dict[str, Tensor]]:
         """Pass all views of a batch through the networks.
@@ -64,11 +66,11 @@ class Learning:
         with autocast(precision, views.device):
             if not self._representation.share:
                 return _joined([self.network(part) for part in parts]), {}
-            outputs, projections = map(_joined, zip(*(self.network(part) for part in parts), strict=True))
-            targets = None
             if self._target is not None:
                 self._target.follow()
-                targets = _joined([self._target(part) for part in parts])
+            of_parts = zip(*(self.network(part) for part in parts), strict=True)
+            outputs, projections, *of_target = map(_joined, of_parts)
+        targets = of_target[0] if of_target else None
         n_views = 2 * len(outputs) // len(views)
         loss = loss_of_views(self._representation, projections, targets, n_views)
         return outputs, {"representation_loss": self._representation.share * loss}
