@@ -1,5 +1,6 @@
 """The first page: its table, its figures, its links, its Python, and what is said to be cited."""
 
+import json
 import re
 from pathlib import Path
 
@@ -121,9 +122,28 @@ def test_every_score_of_the_documentation_has_runs_or_is_marked(page):
     text = re.sub(r"^(```|\$\$).*?^\1$", "", text, flags=re.DOTALL | re.MULTILINE)
     blocks = re.sub(r"`[^`\n]+`|\$[^$]+\$", "", text).split("\n\n")
     shown = [block for block in blocks if SCORE.search(block) and not block.startswith("    ")]
-    assert [block for block in shown if not MARK.search(block) and ".csv)" not in block] == []
+    assert [block for block in shown if not MARK.search(block) and not re.search(r"\.(csv|json)\)", block)] == []
     if any(MARK.search(block) for block in shown):
         assert re.search(r"[†‡].*not? (?:runs? )?on file|[†‡].*\(\[both\]", " ".join(text.split()))
+
+
+def test_the_tables_of_the_gpu_are_those_of_its_run():
+    run = json.loads((ROOT / "docs/results/gpu.json").read_text())
+    page = (ROOT / "docs/hardware.md").read_text(encoding="utf-8")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    rows = {name.strip("`"): cells for name, *cells in table}
+    for line in run["cifar10"][1:]:
+        for name in ("kmeans", "neural_mixture_on_trunk", "self_labelled"):
+            if line["stage"] == name:
+                shown = rows[{"kmeans": "k-means on its embeddings"}.get(name, name)]
+                assert shown[:3] == [f"{line['seconds']:.0f}", short(line["acc"]), short(line["nmi"])]
+    looks = [short(line["knn"]) for line in run["cifar10"] if line.get("epoch") in (42, 84, 126)]
+    assert [rows[name][-1] for name in ("trunk, 42 of 170 epochs", "84 epochs", "126 epochs")] == looks
+    names = {"adversarial": "DCAN, 14 pixels, 20 epochs, adversarial"}
+    for loss in ("adversarial", "gaussian_kl", "euclidean"):
+        shown = rows[names.get(loss, f"the same, {loss.capitalize().replace('_kl', ' KL')}")]
+        of_loss = [line for line in run["mnist"] if line["loss"] == loss]
+        assert shown[1:3] == [" ".join(short(line[score]) for line in of_loss) for score in ("acc", "nmi")]
 
 
 def test_the_table_of_consensuses_is_that_of_the_runs():
