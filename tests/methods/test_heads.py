@@ -4,11 +4,13 @@ import math
 
 import numpy as np
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from deep_clustering.methods import heads
 from deep_clustering.methods.heads import (
     agreement_of_best,
     bounds,
@@ -146,6 +148,20 @@ def test_probable_numbers_are_sure_of_a_clear_winner_and_divided_between_equals(
     equal = probable_numbers(independent - independent.mean(dim=0), generator)
     assert 0.3 < float(equal[0]) < 0.7
     assert float(equal.sum()) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("distance", [-1.0, 0.0, 0.5, 2.0])
+@pytest.mark.parametrize("most", [1000, 10**6])
+def test_probable_numbers_follow_the_distribution_of_a_mean(monkeypatch, distance, most):
+    """Of many rows drawn from its limit, of few by resampling: the difference of two means is normal in both."""
+    monkeypatch.setattr(heads, "_MOST_RESAMPLED", most)
+    generator = torch.Generator().manual_seed(0)
+    shares = torch.randn(2500, 2, generator=generator)
+    apart = shares[:, 0] - shares[:, 1]
+    shares[:, 0] += distance * apart.std() / 50 - apart.mean()  # standard errors between the means
+    expected = scipy.stats.norm.cdf(distance)
+    found = float(probable_numbers(shares + 100, generator)[0])
+    assert found == pytest.approx(expected, abs=4 * math.sqrt(expected * (1 - expected) / 500))
 
 
 @pytest.mark.parametrize("head", [0, 1, 2])

@@ -7,6 +7,7 @@ import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.feature_options import Scaling
+from deep_clustering.data.scratch import room
 from deep_clustering.data.usual_range import usual_range
 from deep_clustering.options import check_choice
 
@@ -26,29 +27,41 @@ def scale_samples(
         copy: Whether rows that are as they should be are copied; else they are the samples, a memory map perhaps.
 
     Returns:
-        Rows of the same shape, float32.
+        Rows of the same shape, float32; many scaled ones are a map of a scratch file, see `scratch.room`.
 
     Raises:
         ValueError: if the scaling is unknown, or the range is empty.
     """
     check_choice("scaling", scaling, get_args(Scaling))
     if scaling == "none":
+        if copy and isinstance(samples, np.memmap):
+            return _copied(samples)
         return samples.astype(np.float32, copy=copy)
-    rows = samples.astype(np.float32)
     low, high = value_range
     if not high > low:
         raise ValueError(
             f"features: scaling 'range' needs different values, got the range {low}..{high} (constant features)"
         )
-    if sparse.issparse(rows):
+    if sparse.issparse(samples):
         if low != 0:
             raise ValueError(
                 f"features: scaling 'range' of sparse rows needs a range from 0, got {low}..{high}; set scaling to none"
             )
-        return rows / np.float32(high)
-    # In place: `astype` has made the copy, and a second one would be the peak of the whole ingestion.
-    rows -= np.float32(low)
-    rows /= np.float32(high - low)
+        return samples.astype(np.float32) / np.float32(high)
+    rows = _copied(samples)
+    for start in range(0, len(rows), _CHUNK):
+        part = rows[start : start + _CHUNK]
+        # In place: there is a copy already, and a second one would be the peak of the whole ingestion.
+        part -= np.float32(low)
+        part /= np.float32(high - low)
+    return rows
+
+
+def _copied(samples: np.ndarray) -> np.ndarray:
+    """The same values, float32, in memory or in a scratch file."""
+    rows = room(samples.shape, np.float32)
+    for start in range(0, len(samples), _CHUNK):
+        rows[start : start + _CHUNK] = samples[start : start + _CHUNK]
     return rows
 
 

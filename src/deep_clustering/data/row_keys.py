@@ -2,11 +2,13 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import islice
 
 import numpy as np
 from scipy import sparse
 
 _BYTES = 8
+_CHUNK = 4096
 
 
 def row_keys(samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str]) -> np.ndarray:
@@ -25,8 +27,11 @@ def row_keys(samples: np.ndarray | sparse.csr_matrix, texts: Sequence[str]) -> n
         contents = (_bytes_of(samples, row) for row in range(samples.shape[0]))
     else:
         contents = (np.ascontiguousarray(row).tobytes() for row in samples)
-    digests = b"".join(hashlib.blake2b(content, digest_size=_BYTES).digest() for content in contents)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    digests = (hashlib.blake2b(content, digest_size=_BYTES).digest() for content in contents)
+    # Digests at a time: all of them as Python's bytes would take five times as much as the keys.
+    parts = iter(lambda: b"".join(islice(digests, _CHUNK)), b"")
+    keys = [np.frombuffer(part, dtype="<u8").astype(np.uint64) for part in parts]
+    return np.concatenate(keys) if keys else np.zeros(0, dtype=np.uint64)
 
 
 def _bytes_of(rows: sparse.csr_matrix, row: int) -> bytes:

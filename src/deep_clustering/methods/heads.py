@@ -13,6 +13,8 @@ from deep_clustering.training.loop import Data
 
 # Resamplings of the rows behind the probability of each number of clusters.
 _RESAMPLINGS = 500
+# Means of resamplings of more rows are drawn from their normal distribution.
+_MOST_RESAMPLED = 100_000
 # Log weight of clusters that a head narrower than the widest does not have; finite, so that 0 times it is 0.
 _ABSENT = -1e30
 # Fresh pairs of views of each row that choose a head or merge components: four, or as few as one
@@ -141,11 +143,28 @@ def probable_numbers(shares: Tensor, generator: torch.Generator) -> Tensor:
         Share of the resamplings that each number wins, shape (n_heads,); sums to 1.
     """
     n = len(shares)
-    winners = [
-        shares[torch.randint(n, (n,), generator=generator, device=shares.device)].mean(dim=0).argmax()
-        for _ in range(_RESAMPLINGS)
-    ]
-    return torch.stack(winners).bincount(minlength=shares.shape[1]) / _RESAMPLINGS
+    if n > _MOST_RESAMPLED:
+        winners = _means_of_many(shares, generator).argmax(dim=1).to(shares.device)
+    else:
+        drawn = (torch.randint(n, (n,), generator=generator, device=shares.device) for _ in range(_RESAMPLINGS))
+        winners = torch.stack([shares[rows].mean(dim=0).argmax() for rows in drawn])
+    return winners.bincount(minlength=shares.shape[1]) / _RESAMPLINGS
+
+
+def _means_of_many(shares: Tensor, generator: torch.Generator) -> Tensor:
+    """Means of resamplings of so many rows that they are normally distributed, (_RESAMPLINGS, n_heads).
+
+    Their mean is that of the rows and their covariance a share 1 / n of that of the rows, which one pass finds.
+    """
+    n, origin = len(shares), shares[:1].cpu().double()
+    total, products = torch.zeros_like(origin[0]), torch.zeros(shares.shape[1], shares.shape[1]).double()
+    for piece in shares.split(_MOST_RESAMPLED):
+        apart = piece.cpu().double() - origin
+        total, products = total + apart.sum(dim=0), products + apart.T @ apart
+    mean = total / n
+    variances, axes = torch.linalg.eigh(products / n - mean[:, None] * mean)
+    noise = torch.randn(_RESAMPLINGS, len(mean), generator=generator, device=shares.device).cpu().double()
+    return mean + noise @ (axes * (variances.clamp_min(0) / n).sqrt()).T + origin
 
 
 def keep_head(network: nn.Sequential, head: int, width: int, size: int) -> None:

@@ -31,6 +31,7 @@ _NUMBERS, _FEWEST_ROWS = 10**8, 200
 # Logarithm of the least and the greatest typical score in units of the temperature.
 _RANGE = (-7.0, 7.0)
 _CHUNK_ROWS = 4096
+_GATHERED_ROWS = 2**17
 
 
 class Certainty(NamedTuple):
@@ -110,11 +111,15 @@ def log_odds(assignments: np.ndarray, log_responsibilities: np.ndarray) -> np.nd
     Returns:
         Shape (n_samples,), float64, in nats; inf where there is no other cluster.
     """
-    others = log_responsibilities.astype(np.float64)
-    every = np.arange(len(others))
-    own = others[every, assignments]
-    others[every, assignments] = -np.inf
-    return own - others.max(axis=1, initial=-np.inf)
+    odds = np.empty(len(assignments))
+    for start in range(0, len(assignments), _CHUNK_ROWS):
+        part = slice(start, start + _CHUNK_ROWS)
+        others = log_responsibilities[part].astype(np.float64)
+        own = np.arange(len(others)), assignments[part]
+        of_own = others[own]
+        others[own] = -np.inf
+        odds[part] = of_own - others.max(axis=1, initial=-np.inf)
+    return odds
 
 
 def simplified_silhouette(latent: np.ndarray, assignments: np.ndarray) -> np.ndarray:
@@ -130,7 +135,7 @@ def simplified_silhouette(latent: np.ndarray, assignments: np.ndarray) -> np.nda
     occupied, own = np.unique(assignments, return_inverse=True)
     if len(occupied) < 2:
         return np.zeros(len(latent))
-    means = np.stack([latent[own == cluster].mean(axis=0, dtype=np.float64) for cluster in range(len(occupied))])
+    means = _means(latent, own, len(occupied))
     result = np.empty(len(latent))
     for start in range(0, len(latent), _CHUNK_ROWS):
         part = slice(start, start + _CHUNK_ROWS)
@@ -142,6 +147,16 @@ def simplified_silhouette(latent: np.ndarray, assignments: np.ndarray) -> np.nda
         larger, gap = np.maximum(own_distance, other_distance), other_distance - own_distance
         result[part] = np.divide(gap, larger, out=np.zeros_like(gap), where=larger > 0)
     return result
+
+
+def _means(latent: np.ndarray, own: np.ndarray, n_clusters: int) -> np.ndarray:
+    """Mean of each cluster, shape (n_clusters, latent_dim), float64; rows are gathered some at a time."""
+    totals = np.zeros((n_clusters, latent.shape[1]))
+    for start in range(0, len(latent), _GATHERED_ROWS):
+        part = slice(start, start + _GATHERED_ROWS)
+        rows, of = latent[part], own[part]
+        totals += np.stack([rows[of == cluster].sum(axis=0, dtype=np.float64) for cluster in range(n_clusters)])
+    return totals / np.bincount(own, minlength=n_clusters)[:, None]
 
 
 def fit_temperature(score: np.ndarray, agrees: np.ndarray) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deep_clustering.data import scratch
 from deep_clustering.data.sources import image_files, image_shards, load_source
 from deep_clustering.data.sources.image_shards import Folder, read_in_shards
 
@@ -58,7 +59,7 @@ def test_other_processes_make_the_same_shards(folder, tmp_path, monkeypatch):
 
 
 def test_large_results_are_mapped(folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(image_shards, "_MEMORY_LIMIT", 0)
+    monkeypatch.setattr(scratch, "MOST_IN_MEMORY", 0)
     found = read_in_shards(folder, tmp_path / "cache")
     assert isinstance(found[0], np.memmap)
     assert_all_read(found, folder)

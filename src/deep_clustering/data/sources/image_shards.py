@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import os
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -22,6 +21,7 @@ import numpy as np
 import PIL
 
 from deep_clustering.atomic import atomic_file
+from deep_clustering.data.scratch import room
 from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.compression import DAMAGED
 from deep_clustering.data.sources.greys import GreyRanges
@@ -35,8 +35,6 @@ LEAST_FILES = 10_000
 
 # A shard has about so many bytes, and at most so many files.
 _SHARD_BYTES, _SHARD_FILES = 2**26, 2048
-# Larger results are put together on disk instead of in memory.
-_MEMORY_LIMIT = 2**30
 
 
 class Folder(NamedTuple):
@@ -91,8 +89,8 @@ def read_in_shards(folder: Folder, cache: Path) -> tuple[np.ndarray, list[str], 
         cache: Folder of the shards of all folders. `skipped.csv` beside those of this one names what was left out.
 
     Returns:
-        What `image_files.read_images` returns; images of more than a gigabyte are a map of a nameless scratch file in
-        the cache, whose space is free again when the array is gone.
+        What `image_files.read_images` returns; many images are a map of a scratch file in the cache, see
+        `scratch.room`.
 
     Raises:
         ChildProcessError: if a process that decodes is killed; the shards that there are stay.
@@ -102,7 +100,7 @@ def read_in_shards(folder: Folder, cache: Path) -> tuple[np.ndarray, list[str], 
     spans = folder.spans()
     missing = [span for span in spans if not (shards / _name(span)).is_file()]
     _fill(folder, shards, missing)
-    images = _room((len(folder.files), folder.channels, *folder.shape), shards)
+    images = room((len(folder.files), folder.channels, *folder.shape), np.uint8, folder=shards)
     kept: list[str] = []
     unreadable: dict[str, str] = {}
     for span in spans:
@@ -126,13 +124,6 @@ def _quoted(text: str) -> str:
 
 def _name(span: tuple[int, int]) -> str:
     return f"images_{span[0]:09d}_{span[1]:09d}.npz"
-
-
-def _room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
-    if math.prod(shape) <= _MEMORY_LIMIT:
-        return np.empty(shape, dtype=np.uint8)
-    with tempfile.TemporaryFile(dir=folder) as scratch:
-        return np.memmap(scratch, dtype=np.uint8, mode="w+", shape=shape)
 
 
 def _fill(folder: Folder, shards: Path, missing: Sequence[tuple[int, int]]) -> None:
