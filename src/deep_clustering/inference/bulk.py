@@ -6,7 +6,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from itertools import count as numbers
 from pathlib import Path
@@ -38,7 +38,7 @@ class BulkOptions:
     folder: Path
     """A new or empty folder, or that of an earlier call with the same model and input, which is gone on with."""
     shard_rows: Annotated[int, Ge(1)]
-    """Rows of a shard; it ends with the first piece of `chunk_rows` that reaches them."""
+    """Rows of a shard; it ends with the first piece of `chunk_rows`, at most 2,048, that reaches them."""
     workers: Annotated[int, Ge(1)]
     """Processes that assign, each shard by one of them."""
 
@@ -64,7 +64,10 @@ def predict_in_bulk(options: Mapping[str, Any], bulk: BulkOptions) -> dict[str, 
         ValueError: if rows are not what the model was fitted to, none can be read, the folder holds something else or
             shards of another model, input or version, or the input changes meanwhile.
     """
+    from deep_clustering.training.rows import DESCRIBED_ROWS  # imports torch
+
     chosen, predictor, name = open_model(options)
+    chosen = replace(chosen, chunk_rows=min(chosen.chunk_rows, DESCRIBED_ROWS))
     check_first_row(options)
     key = {
         "model_sha256": sha256_of(predictor),

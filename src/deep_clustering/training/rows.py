@@ -14,8 +14,8 @@ from deep_clustering.training.described import Described
 
 # A data set may take this share of the free device memory; the rest is for the network and its gradients.
 _MEMORY_SHARE = 0.5
-# Rows at a time that are described.
-_DESCRIBED_ROWS = 2048
+DESCRIBED_ROWS = 2048
+"""Rows at a time that are described; what is said of so many is not copied."""
 # Rows at a time that become bytes, and of a memory map that go to a device.
 _PACKED_ROWS, _MAPPED_ROWS = 4096, 4096
 # Bytes of what is said of all rows, above which it lies in the folder of temporary files (TMPDIR).
@@ -309,10 +309,12 @@ def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, ...]], rows: R
     """
     parts: list[np.ndarray] = []
     start = 0
-    for chunk in rows.chunks(_DESCRIBED_ROWS):
+    for chunk in rows.chunks(DESCRIBED_ROWS):
         *told, log_joint = (part.cpu() for part in describe(chunk))
         # In double precision, which not every device has: it becomes so on the host.
         found = [part.numpy() for part in (*told, torch.log_softmax(log_joint.double(), dim=1))]
+        if len(chunk) == len(rows):
+            return Described(*found)
         if not parts:
             parts = [_room((len(rows), *part.shape[1:]), part.dtype) for part in found]
         for whole, part in zip(parts, found, strict=True):
