@@ -269,8 +269,12 @@ def test_what_is_said_of_many_rows_lies_on_disk(features, monkeypatch):
         joint = flat[:, :2]
         return joint.argmax(dim=1).int(), flat[:, :1], flat[:, :2], flat[:, 0], joint
 
+    at_once = batching.describe_in_chunks(describe, Rows(features, CPU))
+    monkeypatch.setattr(batching, "DESCRIBED_ROWS", 20)
     said = batching.describe_in_chunks(describe, Rows(features, CPU))
     assert [isinstance(part, np.memmap) for part in said] == [False, False, True, False, True]
+    for part, expected in zip(said, at_once, strict=True):
+        np.testing.assert_array_equal(part, expected)
     np.testing.assert_array_equal(said.latent, features.reshape(50, -1)[:, :2])
 
 

@@ -314,7 +314,7 @@ def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, ...]], rows: R
         # In double precision, which not every device has: it becomes so on the host.
         found = [part.numpy() for part in (*told, torch.log_softmax(log_joint.double(), dim=1))]
         if len(chunk) == len(rows):
-            return Described(*found)
+            return Described(*map(np.ascontiguousarray, found))
         if not parts:
             parts = [_room((len(rows), *part.shape[1:]), part.dtype) for part in found]
         for whole, part in zip(parts, found, strict=True):
