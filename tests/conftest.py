@@ -44,6 +44,8 @@ SMALL = {
     "decoder": [16],
     "projection": [8, 4],
     "discriminators": [8],
+    "members": 2,
+    "round_epochs": 1,
 }
 # The same for options that mean something else, or nothing, in other methods.
 SMALL_OF = {

@@ -20,6 +20,7 @@ from deep_clustering.methods import (
     dec,
     idec,
     imsat,
+    kingdra,
     lsdc,
     n2d,
     neural_mixture,
@@ -127,6 +128,7 @@ def test_every_kind_is_shown_with_its_options(site, option, kinds):
         ("lsdc", lsdc, "L", 4),
         ("cc", cc, "K", 3),
         ("aae", aae, "B", 5),
+        ("kingdra", kingdra, "P", 7),
         ("online_mixture", online_mixture, "O", 4),
     ],
 )
@@ -161,6 +163,7 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         ("lsdc", lsdc),
         ("cc", cc),
         ("aae", aae),
+        ("kingdra", kingdra),
         ("online_mixture", online_mixture),
     ],
 )

@@ -21,14 +21,18 @@ from deep_clustering.scores.metrics import accuracy, contingency
 
 DEEP = ("dcan", "neural_mixture")
 AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm", "n2d")
-VIEWED = (*DEEP, "dac", "lsdc", "cc")  # with views of the configuration
+VIEWED = (*DEEP, "dac", "lsdc", "cc", "kingdra")  # with views of the configuration
 LITERATURE = (*AUTOENCODERS, "imsat", "aae", *VIEWED[2:])  # what both are compared with
 NETWORKS = (*DEEP, *LITERATURE)  # with an encoder and restarts
 TRAINED = (*NETWORKS, "temi", "turtle")  # through the training loop
 DENSITIES = (*DEEP, "vade", "online_mixture")
 ROWS = ("images", "vectors")
 # Methods of which one kind of rows is enough: what they do with the other is their base class's, and tested there.
-ONE_KIND = dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors") | dict.fromkeys(("dac", "lsdc"), "images")
+ONE_KIND = (
+    dict.fromkeys(("dec", "idec", "dcn", "dcgmm", "n2d"), "vectors")
+    | dict.fromkeys(("dac", "lsdc"), "images")
+    | {"kingdra": "vectors"}
+)
 
 
 class Case(NamedTuple):
@@ -681,6 +685,14 @@ BAD_OPTIONS = {
         ({"discriminators": [0]}, "discriminators must be at least 1, got 0"),
         ({"adversarial_learning_rate": 11.0}, "adversarial_learning_rate must be .*at most 10, got 11"),
         ({"noise": -0.1}, "noise must be at least 0, got -0.1"),
+    ],
+    "kingdra": [
+        ({"members": 1}, "members must be at least 2, got 1"),
+        ({"round_epochs": 0}, "round_epochs must be at least 1, got 0"),
+        ({"certainty": 1.0}, "certainty must be at least 0 and below 1, got 1"),
+        ({"most_shared": 2}, "most_shared must be below members, got 2 and 2"),
+        ({"information_weight": -1.0}, "information_weight must be at least 0, got -1"),
+        ({"balance_weight": -1.0}, "balance_weight must be at least 0, got -1"),
     ],
     "online_mixture": [
         ({"components_per_cluster": 0}, "components_per_cluster must be at least 1, got 0"),

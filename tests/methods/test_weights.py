@@ -93,7 +93,7 @@ def test_without_weights_the_batches_are_a_permutation_as_before():
     [
         *("dcan", "neural_mixture", "temi", "turtle"),
         *("autoencoder", "dec", "idec", "dcn", "imsat", "vade"),
-        *("dcgmm", "n2d", "dac", "lsdc", "cc", "aae"),
+        *("dcgmm", "n2d", "dac", "lsdc", "cc", "aae", "kingdra"),
     ],
 )
 def test_a_batch_method_sees_a_heavy_row_more_often(method, tiny_options, blobs, monkeypatch):

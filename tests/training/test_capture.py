@@ -51,7 +51,7 @@ TRAININGS = [
     ("temi", {"frozen_epochs": 2}),
     ("temi", {"frozen_epochs": 0}),
     ("turtle", {"steps": 24}),
-    *((method, {"learning_rate": 1e-4}) for method in (*PRETRAINED, "imsat", "dac", "lsdc", "cc", "aae")),
+    *((method, {"learning_rate": 1e-4}) for method in (*PRETRAINED, "imsat", "dac", "lsdc", "cc", "aae", "kingdra")),
     ("imsat", {"perturbation": "random"}),
     ("vade", {"likelihood": "gaussian"}),
 ]

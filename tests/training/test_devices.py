@@ -57,7 +57,7 @@ TRAININGS = [
     ("temi", {"n_clusters": 3}),
     ("turtle", {"n_clusters": 3, "spaces": [2, 3]}),
     *((method, {"n_clusters": 3}) for method in ("autoencoder", "dec", "idec", "dcn", "vade", "imsat")),
-    *((method, {"n_clusters": 3}) for method in ("dcgmm", "n2d", "dac", "lsdc", "cc", "aae")),
+    *((method, {"n_clusters": 3}) for method in ("dcgmm", "n2d", "dac", "lsdc", "cc", "aae", "kingdra")),
 ]
 
 

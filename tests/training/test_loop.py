@@ -17,6 +17,7 @@ from deep_clustering.methods import (
     dec,
     idec,
     imsat,
+    kingdra,
     lsdc,
     make_method,
     n2d,
@@ -90,11 +91,21 @@ TRAININGS = {
     },
     **{
         method: (method, {"n_clusters": 3, "batch_size": 60})
-        for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc", "cc", "aae")
+        for method in ("imsat", "dcgmm", "n2d", "dac", "lsdc", "cc", "aae", "kingdra")
     },
 }
 MODULES = {"autoencoder": autoencoder, "dec": dec, "idec": idec, "dcn": dcn, "vade": vade, "imsat": imsat}
-MODULES |= {"temi": temi, "turtle": turtle, "dcgmm": dcgmm, "n2d": n2d, "dac": dac, "lsdc": lsdc, "cc": cc, "aae": aae}
+MODULES |= {
+    "temi": temi,
+    "turtle": turtle,
+    "dcgmm": dcgmm,
+    "n2d": n2d,
+    "dac": dac,
+    "lsdc": lsdc,
+    "cc": cc,
+    "aae": aae,
+    "kingdra": kingdra,
+}
 CLASSES = {name: module._Training for name, module in MODULES.items()}
 CLASSES |= {"neural_mixture": MixtureTraining, "dcan": GameTraining}
 

@@ -40,6 +40,7 @@ METHODS = {
     "lsdc": "deep_clustering.methods.lsdc:LSDC",
     "cc": "deep_clustering.methods.cc:CC",
     "aae": "deep_clustering.methods.aae:AAE",
+    "kingdra": "deep_clustering.methods.kingdra:Kingdra",
     "online_mixture": "deep_clustering.methods.online_mixture:OnlineMixture",
     "kmeans": "deep_clustering.methods.baselines:KMeansClusterer",
     "gmm": "deep_clustering.methods.baselines:GaussianMixtureClusterer",

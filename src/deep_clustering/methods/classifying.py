@@ -1,5 +1,7 @@
 """What methods have in common whose network gives the clusters of a row themselves, and learns from two views of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -35,15 +37,21 @@ class Classifying(Estimator):
         encoder = self.network.build(self.view.output_shape(self.row_shape_), self.n_outputs)
         self.networks_ = {"encoder": encoder.to(self.device_)}
 
+    def log_p(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """What the last layer sees of views, and log probabilities of their clusters, shape (n, n_clusters)."""
+        encoder = self.networks_["encoder"]
+        assert isinstance(encoder, nn.Sequential)
+        latent = encoder[:-1](views)
+        return latent, torch.log_softmax(encoder[-1](latent), dim=1)
+
     def describe(self, features: np.ndarray) -> Described:
         """Most probable cluster, probabilities, and what the last layer sees of each row; no densities."""
         check_rows(features, self.name, self.row_shape_)
-        encoder = self.networks_["encoder"].eval()
-        assert isinstance(encoder, nn.Sequential)
+        for network in self.networks_.values():
+            network.eval()
 
         def describe(batch: Tensor) -> tuple[Tensor, ...]:
-            latent = encoder[:-1](self.view.plain(batch))
-            log_p = torch.log_softmax(encoder[-1](latent), dim=1)
+            latent, log_p = self.log_p(self.view.plain(batch))
             p = log_p.exp()
             return p.argmax(dim=1), p, latent, latent.sum(dim=1), log_p
 
@@ -87,12 +95,18 @@ class ClassifyingSteps(Steps):
     @torch.inference_mode()
     def assign(self) -> Tensor:
         """Clusters of all rows by their plain views."""
-        encoder = self.networks["encoder"]
-        was_training = encoder.training
-        encoder.eval()
-        clusters = self.data.apply(lambda rows: torch.softmax(encoder(rows), dim=1).argmax(dim=1))
-        encoder.train(was_training)
-        return clusters
+        with self.evaluation():
+            return self.data.apply(lambda rows: self.model.log_p(rows)[1].exp().argmax(dim=1))
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Networks as they predict, and afterwards as they were."""
+        before = {name: network.training for name, network in self.networks.items()}
+        for network in self.networks.values():
+            network.eval()
+        yield
+        for name, network in self.networks.items():
+            network.train(before[name])
 
 
 class StepsOfViews(ClassifyingSteps):
@@ -119,9 +133,11 @@ class StepsOfViews(ClassifyingSteps):
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:
         """Clusters of all rows, and the likelihood of the clusters of two fresh views, by which trainings compare."""
-        network, model = self.networks["encoder"].eval(), self.model
+        model = self.model
+        for network in self.networks.values():
+            network.eval()
         pairs = self.data.fresh_pairs(stream(model.seed, "fresh views", model.device_))
-        clusters = torch.cat([torch.stack(network(views).argmax(dim=1).chunk(2), dim=1) for views in pairs])
+        clusters = torch.cat([torch.stack(model.log_p(views)[1].argmax(dim=1).chunk(2), dim=1) for views in pairs])
         first, second = self.data.rows.in_proportion(clusters).T
         history.final(pair_log_likelihood=pair_log_likelihood(first, second, model.n_clusters))
         return self.assign()

@@ -221,6 +221,7 @@ CURVES = {
         "Share of the pairs of a batch that are to have one cluster: 1/K for balanced clusters. Near 1 all rows have "
         "become one."
     ),
+    "labelled": "Share of the rows on which all networks agree and that teach them. Should grow from round to round.",
     "n_occupied": "Clusters in use at each snapshot; the dashed line is the number asked for or suggested.",
     "largest_share": (
         "Share of the samples in the largest cluster: 1/K when all are equal. A large cluster is no collapse where "
