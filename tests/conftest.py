@@ -19,8 +19,10 @@ from sklearn.datasets import load_digits, make_blobs
 from configuration import remember_configurations
 from deep_clustering.methods import METHODS
 from deep_clustering.settings import CONFIG_LOADER_ARGS
+from repeated_work import spare_migrations, spare_repeated_work
 
 remember_configurations()
+spare_repeated_work()
 settings.register_profile("project", deadline=None, max_examples=50, derandomize=True, database=None)
 settings.load_profile("project")
 os.environ["DO_NOT_TRACK"] = "true"
@@ -69,6 +71,7 @@ def pytest_runtest_setup() -> None:
     of threads have other last digits. Each node of a run ends with a full collection, which else walks every object of
     every library: more than half of the time of a small run.
     """
+    spare_migrations()
     torch.set_num_threads(1)
     gc.collect()
     gc.freeze()

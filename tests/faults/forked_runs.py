@@ -49,13 +49,20 @@ def load_libraries():
 def run_once():
     """Run a pipeline in a project of its own, untracked and unheard: every child begins with what is kept of it."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    from configuration import remember_configurations
     from deep_clustering.reporting import page
+    from deep_clustering.runs.tracking.store import start_run
     from pipelines.small_project import copy_project, run
+    from repeated_work import spare_migrations, spare_repeated_work
 
+    remember_configurations()
+    spare_repeated_work()
+    spare_migrations()
     kept, nowhere = [os.dup(stream) for stream in (1, 2)], os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
     with tempfile.TemporaryDirectory() as folder:
+        start_run(Path(folder), "template", "template", {}).finish("FINISHED")  # children copy its tables
         run(copy_project(Path(folder) / "project"), "kmeans", ingestion={"n_rows": 100})
     for stream, former in zip((1, 2), kept, strict=True):
         os.dup2(former, stream)
