@@ -15,6 +15,7 @@ from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
+from kedro.io.core import generate_timestamp
 from kedro.pipeline import Node, Pipeline
 
 from deep_clustering.options import build, closest
@@ -78,6 +79,7 @@ class Preflight:
         ]
         if problems:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
+        _warn_of_later_versions(pipeline, catalog)
         _check_rows_and_feedback(pipeline, parameters)
         _settle_versions(pipeline, catalog)
         _introduce_pages(pipeline, catalog)
@@ -163,6 +165,28 @@ def _settle_versions(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         dataset = catalog.get(name)
         if isinstance(dataset, AbstractVersionedDataset):
             dataset.resolve_load_version()
+
+
+def _warn_of_later_versions(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    """Say where the clock has gone back: versions are named by it, and the latest is read unless one is asked for."""
+    now = generate_timestamp()
+    for name in sorted(pipeline.all_outputs()):
+        folder = _folder(catalog, name)
+        saved = [path.parent.name for path in folder.glob(f"*/{folder.name}")] if folder else []
+        if later := max((version for version in saved if _is_time(version) and version > now), default=None):
+            logger.warning(
+                "the clock says %s, but '%s' has the version %s: what reads it without --load-versions gets that one, "
+                "not what this run writes; set the clock, or remove the version",
+                now,
+                name,
+                later,
+            )
+            return
+
+
+def _is_time(version: str) -> bool:
+    """Whether a version is named by the clock, and not by somebody."""
+    return version[:4].isdigit() and version[4:5] == "-" and version.endswith("Z")
 
 
 def _unwritable_folders(pipeline: Pipeline, catalog: CatalogProtocol) -> list[str]:

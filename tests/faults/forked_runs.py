@@ -4,7 +4,8 @@ A run takes seconds, of which most are imports; a fork after them makes many kil
 standard input, `{"root": ..., "words": [...], "seconds": ..., "step": ..., "file": ..., "fault": ...}`, starts a child,
 and a line of JSON says how it ended. The child is killed after so many seconds, when it comes to its so manieth step of
 writing, or at the first step behind the one that gives a file this name. With a fault, EIO or ENOSPC, it is not killed:
-the step fails with this error, once, or, as of a disk that is full, it and all later ones but removals do.
+the step fails with this error, once, or, as of a disk that is full, it and all later ones but removals do. `clock` says
+by how many seconds the child's is ahead.
 """
 
 import errno
@@ -50,6 +51,7 @@ def run_once():
     """Run a pipeline in a project of its own, untracked and unheard: every child begins with what is kept of it."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from configuration import remember_configurations
+    from deep_clustering.data import shards
     from deep_clustering.reporting import page
     from deep_clustering.runs.tracking.store import start_run
     from pipelines.small_project import copy_project, run
@@ -66,6 +68,7 @@ def run_once():
         run(copy_project(Path(folder) / "project"), "kmeans", ingestion={"n_rows": 100})
     for stream, former in zip((1, 2), kept, strict=True):
         os.dup2(former, stream)
+    shards.ROWS_PER_SHARD = 64
     page.write_report = lambda **_: "<!DOCTYPE html>"  # to draw it is most of what is left of a small run
 
 
@@ -109,7 +112,25 @@ class Steps:
             raise OSError(number, os.strerror(number))
 
 
-def run_in_child(root, words, step, file, fault, report):
+def set_clock(seconds):
+    """Let versions and tracked runs of this process be so many seconds later."""
+    import datetime
+
+    from kedro.framework.session import session
+    from kedro.io import core
+
+    import deep_clustering.hooks
+
+    def version():
+        now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=seconds)
+        return f"{now:%Y-%m-%dT%H.%M.%S}.{now.microsecond // 1000:03d}Z"
+
+    true_time, true_time_ns = time.time, time.time_ns
+    time.time, time.time_ns = lambda: true_time() + seconds, lambda: true_time_ns() + seconds * 10**9
+    core.generate_timestamp = session.generate_timestamp = deep_clustering.hooks.generate_timestamp = version
+
+
+def run_in_child(root, words, step, file, fault, clock, report):
     """Run the command and end the process; its output goes to a file beside the project."""
     log = os.open(root.parent / "log.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
@@ -120,6 +141,8 @@ def run_in_child(root, words, step, file, fault, report):
     from deep_clustering.cli import cli
 
     bootstrap_project(root)
+    if clock:
+        set_clock(clock)
     steps = Steps(step, file, fault)
     steps.watch()
     code = 0
@@ -131,13 +154,13 @@ def run_in_child(root, words, step, file, fault, report):
     os._exit(code)
 
 
-def start(root, words, seconds=None, step=None, file=None, fault=None):
+def start(root, words, seconds=None, step=None, file=None, fault=None, clock=0):
     """Run a command in a child; returns its exit code, -9 if it was killed, its seconds and its steps."""
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()
     if child == 0:
-        run_in_child(Path(root), words, step, file, fault, writing)
+        run_in_child(Path(root), words, step, file, fault, clock, writing)
     os.close(writing)
     if seconds is not None:
         time.sleep(seconds)

@@ -192,7 +192,8 @@ def _recorded(client: "MlflowClient", run: "Run", complete: Callable[[str], str]
         name=info.run_name or "",
         status=state_of(info.status, tags),
         started=datetime.fromtimestamp(info.start_time / 1000, UTC),
-        seconds=None if not info.end_time else (info.end_time - info.start_time) / 1000,
+        # of a run during which the clock was set back, nobody knows
+        seconds=(info.end_time - info.start_time) / 1000 if (info.end_time or 0) >= info.start_time else None,
         experiment=client.get_experiment(info.experiment_id).name,
         pipelines=tuple(tags.get("kedro.pipeline", "__default__").split("+")),
         env=None if tags.get("kedro.env", "default") == "default" else tags["kedro.env"],
