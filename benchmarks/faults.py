@@ -46,7 +46,7 @@ SHARED = "ingestion.n_rows=200,reporting.map_points=20,checkpoints.every=1,devic
 SWEEP = "data/sweeps/small"
 PREDICTOR = "predictor.safetensors"
 # What a sweep or a table of it writes anew is no file that was finished.
-RENEWED = {"sweep.json", "sweep.lock", "runs.csv", "leaderboard.csv", "leaderboard.md", "leaderboard.html"}
+RENEWED = {"sweep.json", "sweep.lock", "log.txt", "runs.csv", "leaderboard.csv", "leaderboard.md", "leaderboard.html"}
 
 
 def run_words(pipeline: str, log_model: bool = False, **blocks: dict[str, Any]) -> list[str]:
