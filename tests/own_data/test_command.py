@@ -30,6 +30,7 @@ from deep_clustering.own_data.suggestions import feature_settings, term_settings
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.pipelines.parameters import option_schemas, wrong_options
 from deep_clustering.settings import CONFIG_LOADER_ARGS
+from forks import run_forked
 from pipelines.small_project import copy_project, run, versions
 
 N_ROWS = 24
@@ -484,8 +485,7 @@ def test_an_environment_survives_a_kill_while_it_is_replaced(project, moment):
     new_data("mine", "--array", "rows.npy", "--n-clusters", "3")
     (project / "conf/mine/notes.txt").write_text("by hand")
     before = contents(project / "conf/mine")
-    killed = subprocess.run([sys.executable, "-c", KILL_AT_RENAMING, str(moment)], check=False)
-    assert killed.returncode == -9
+    assert run_forked(KILL_AT_RENAMING, moment) == -9
     assert "conf/mine exists" in new_data("mine", "--array", "rows.npy", succeeds=False)
     assert contents(project / "conf/mine") == before
     new_data("mine", "--array", "rows.npy", "--force", "--n-clusters", "4")

@@ -4,8 +4,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -15,6 +13,7 @@ import torch
 
 from deep_clustering.methods import make_method
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints, fingerprint, identify
+from forks import run_forked
 
 STATE = {
     "weights": {"layer.weight": torch.arange(6.0).reshape(2, 3), "flag": torch.tensor([True, False])},
@@ -215,8 +214,7 @@ def test_what_may_still_be_continued_stays(tmp_path):
 # A process that is killed for good, a few times; every other moment is in `test_loop`, within one process.
 KILLED = """
 import json, os, signal, sys
-import numpy as np, torch
-torch.set_num_threads(1)
+import numpy as np
 from deep_clustering.methods import make_method
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 
@@ -262,10 +260,8 @@ def test_a_killed_training_ends_with_the_same_weights_as_an_unbroken_one(
 ):
     options = tiny_options(method, epochs=3, start=STARTS[method], **SWITCHED_ON[method], **changes)
     np.save(tmp_path / "rows.npy", digits)
-    arguments = [json.dumps(options), str(tmp_path / "rows.npy"), str(tmp_path / "checkpoints"), moment]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, check=False)
-    assert done.returncode == -signal.SIGKILL
+    arguments = json.dumps(options), tmp_path / "rows.npy", tmp_path / "checkpoints", moment
+    assert run_forked(KILLED, *arguments) == -signal.SIGKILL
     assert files(tmp_path / "checkpoints")
     unbroken = make_method(options).fit(digits)
     resumed = make_method(options).fit(digits, None, checkpoints(tmp_path / "checkpoints", "training"))

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from data.encoders.onnx_files import model_bytes, tokens_of, vectors, write_enco
 from deep_clustering.data import shards
 from deep_clustering.data.encoders import onnx_model
 from deep_clustering.data.encoders.encoding import encode, open_encoders
+from forks import run_forked
 
 TEXTS = ["oil and wheat", "oil", "wheat trade price and oil", "trade", "price oil", "gold", "and and and"] * 3
 ALL = np.ones(len(TEXTS), dtype=bool)
@@ -155,8 +154,7 @@ encode(np.zeros((len(texts), 1), np.float32), texts, np.ones(len(texts), dtype=b
 
 
 def test_a_killed_run_is_resumed_bit_for_bit(folder, make_options, runs, monkeypatch, tmp_path):
-    words = [sys.executable, "-c", KILLED, str(folder), str(tmp_path / "cache"), *TEXTS]
-    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL
+    assert run_forked(KILLED, folder, tmp_path / "cache", *TEXTS) == -signal.SIGKILL
     monkeypatch.setattr(shards, "ROWS_PER_SHARD", 8)
     resumed, *_ = rows_of(TEXTS, make_options(encoder=f"onnx:{folder}", batch_size=4))
     assert sum(len(batch) for batch in runs[1:]) == len(TEXTS) - 8

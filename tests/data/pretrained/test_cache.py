@@ -2,8 +2,6 @@
 
 import json
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +11,7 @@ import safetensors.torch
 from data.pretrained.small_network import computed, extract
 from deep_clustering.data import shards as cache
 from deep_clustering.training import progress
+from forks import run_forked
 
 
 def test_a_second_run_reads(images, make_options, forwards):
@@ -96,8 +95,6 @@ def test_a_damaged_manifest_costs_all_rows(images, make_options, forwards, tmp_p
 KILLED = """
 import os, signal, sys
 import numpy as np
-import torch
-torch.set_num_threads(1)
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data import shards as cache
 from deep_clustering.data.pretrained import extract_rows
@@ -119,8 +116,7 @@ extract_rows(images, [0.0, 255.0], "0" * 64, options)
 
 
 def test_a_killed_run_is_resumed_bit_for_bit(images, weights, make_options, forwards, monkeypatch, tmp_path):
-    result = subprocess.run([sys.executable, "-c", KILLED, str(weights), str(tmp_path / "cache")], check=False)
-    assert result.returncode == -signal.SIGKILL
+    assert run_forked(KILLED, weights, tmp_path / "cache") == -signal.SIGKILL
     (folder,) = (tmp_path / "cache").iterdir()
     kept = {path.name: path.stat().st_mtime_ns for path in folder.glob("*.npy")}
     assert len(kept) == 2
