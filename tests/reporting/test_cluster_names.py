@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from deep_clustering.reporting import cluster_names
 from deep_clustering.reporting.cluster_names import distinct, name_clusters, nearest_to_centre, with_given
 
 LATENT = np.float32([[0, 0], [1, 0], [5, 0], [9, 9], [9, 8]])
@@ -80,3 +81,11 @@ def test_arrays_of_other_lengths_are_refused():
 def test_a_given_name_goes_before_one_that_was_found():
     assert with_given(["a", "b", "c"], ["", "A", "x"]) == ["a (2)", "A", "x"]
     assert with_given(["a", "b"], []) == ["a", "b"]
+
+
+@pytest.mark.parametrize("gathered", [2, 10**6])
+def test_the_member_nearest_to_the_mean_is_found_some_rows_at_a_time(monkeypatch, gathered):
+    monkeypatch.setattr(cluster_names, "_GATHERED_ROWS", gathered)
+    latent = np.array([[0.0], [4], [5], [9], [100], [-1], [1]], dtype=np.float32)
+    # The means are 4.5, of two rows as near the first counts, and 100; the third cluster is empty.
+    assert cluster_names.nearest_to_centre(np.array([0, 0, 0, 0, 1, 3, 3]), latent, 4) == [1, 4, -1, 5]

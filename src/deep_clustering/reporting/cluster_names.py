@@ -13,6 +13,8 @@ NAME_TERMS = 3
 
 # Terms and columns that a name may grow by until it is the only one of its kind.
 _MOST_TERMS, _MOST_COLUMNS = 10, 5
+# Rows of a latent that are in memory at once.
+_GATHERED_ROWS = 2**15
 # Columns of a name, and from how many deviations on the mean of a cluster stands out.
 _NAME_COLUMNS, _STANDS_OUT = 2, 0.25
 
@@ -99,8 +101,11 @@ def nearest_to_centre(assignments: np.ndarray, latent: np.ndarray, n_clusters: i
     rows = []
     for cluster in range(n_clusters):
         members = np.flatnonzero(assignments == cluster)
-        own = latent[members].astype(np.float64)
-        rows.append(int(members[((own - own.mean(axis=0)) ** 2).sum(axis=1).argmin()]) if len(members) else -1)
+        # Some members at a time: all of a large cluster, in double precision, would be several gigabytes.
+        parts = [members[start : start + _GATHERED_ROWS] for start in range(0, len(members), _GATHERED_ROWS)]
+        total = sum(latent[part].astype(np.float64).sum(axis=0) for part in parts)
+        distances = [((latent[part].astype(np.float64) - total / len(members)) ** 2).sum(axis=1) for part in parts]
+        rows.append(int(members[np.concatenate(distances).argmin()]) if parts else -1)
     return rows
 
 
