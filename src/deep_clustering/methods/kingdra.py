@@ -8,7 +8,7 @@ Symbols
     p_i'^m      of another view of the row
     c_i         clusters of row i, one of each member      codes                     (n, members)
     a_ij        members that put rows i and j together
-    B_k, b_i    rows with pseudo-label k; label of row i   agreed_sets, labels       (n,), -1: none
+    B_k, b_i    rows of pseudo-label k, which the members find; that of row i  agreed_sets, labels  (n,), -1: none
     H, mu, I    entropies, their balance, their weight     balance_weight, information_weight
 
 Equations
