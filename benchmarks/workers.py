@@ -1,12 +1,14 @@
-"""Rows per second of a NMM-EM epoch by two workers of one thread each, and by one.
+"""Rows per second of an epoch of NMM-EM or DCAN by two workers of one thread each, and by one.
 
     python benchmarks/workers.py --width 1024 --hidden 1024 --batch-size 512
+    python benchmarks/workers.py --method dcan --width 1024 --hidden 1024 --batch-size 512
 
 An epoch is the difference between fits of three epochs and of one, so that start and end do not count, in time on the
 wall and in processor time of all workers. The two take turns; a ratio is of neighbours in time, and the median of the
 ratios is said with the least and the greatest. Where somebody else uses the machine the wall says nothing: two
 processes get more of it than one. The processor's ratio, twice the time of one worker by that of both, is what two idle
-cores would give if no worker waited for the other.
+cores would give if no worker waited for the other. Said besides: how many exchanges a step has, how many bytes go into
+them, and how long such exchanges take where nothing else is done.
 """
 
 import argparse
@@ -14,13 +16,18 @@ import resource
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
+import torch.multiprocessing
+from torch import Tensor, distributed
 
 from deep_clustering.methods import make_method
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.parallel import fit_alone, fit_together
+from deep_clustering.training.workers import joined_as
 from step_time import parameters
 
 
@@ -46,9 +53,63 @@ def seconds_of_epoch(options: dict, rows: np.ndarray, n_workers: int) -> np.ndar
     return (found[1] - found[0]) / 2
 
 
+@contextmanager
+def noted_exchanges() -> Iterator[list[tuple[str, int]]]:
+    """Kind and numbers of each exchange that this process takes part in."""
+    found: list[tuple[str, int]] = []
+    reduce, gather = distributed.all_reduce, distributed.all_gather
+
+    def all_reduce(own: Tensor) -> None:
+        found.append(("reduce", own.numel()))
+        reduce(own)
+
+    def all_gather(parts: list[Tensor], own: Tensor) -> None:
+        found.append(("gather", own.numel()))
+        gather(parts, own)
+
+    distributed.all_reduce, distributed.all_gather = all_reduce, all_gather
+    try:
+        yield found
+    finally:
+        distributed.all_reduce, distributed.all_gather = reduce, gather
+
+
+def exchanges_alone(rank: int, store: str, exchanges: list[tuple[str, int]]) -> None:
+    """Say how long the exchanges of a step take, one after the other; median of 50 steps."""
+    torch.set_num_threads(1)
+    own = [torch.zeros(n) for _, n in exchanges]
+    parts = [[torch.empty(n) for _ in range(2)] for _, n in exchanges]
+    seconds = []
+    with joined_as(rank, 2, store):
+        for _ in range(50):
+            began = time.perf_counter()
+            for (kind, _), of_worker, of_all in zip(exchanges, own, parts, strict=True):
+                if kind == "reduce":
+                    distributed.all_reduce(of_worker)
+                else:
+                    distributed.all_gather(of_all, of_worker)
+            seconds.append(time.perf_counter() - began)
+    if not rank:
+        print(f"alone {1000 * statistics.median(seconds):.2f} ms a step, {1000 * min(seconds):.2f} at least")
+
+
+def describe_exchanges(options: dict, rows: np.ndarray) -> None:
+    """Those of the first step of a fit."""
+    model = make_method({**options, "epochs": 1})
+    n_steps = len(rows) // options["batch_size"]
+    with tempfile.TemporaryDirectory() as folder:
+        kept = Checkpoints(CheckpointOptions(every=0, resume=False, folder=folder), "workers")
+        with noted_exchanges() as found:
+            fit_together(2, model, rows, None, kept, None)
+        of_step = found[: len(found) // n_steps]
+        print(f"{len(of_step)} exchanges a step of {[f'{4 * n / 1024:.0f} KiB' for _, n in of_step]}", flush=True)
+        torch.multiprocessing.spawn(exchanges_alone, (f"{folder}/store", of_step), nprocs=2)
+
+
 def main() -> None:
     """Measure in turns."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--method", choices=("neural_mixture", "dcan"), default="neural_mixture")
     parser.add_argument("--rows", type=int, default=20_480)
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--hidden", type=int, default=1024)
@@ -57,7 +118,7 @@ def main() -> None:
     chosen = parser.parse_args()
     torch.set_num_threads(1)
     rows = np.random.default_rng(0).normal(size=(chosen.rows, chosen.width)).astype(np.float32)
-    options = parameters()["neural_mixture"] | {
+    options = parameters()[chosen.method] | {
         "device": "cpu",
         "start": {"kind": "none"},
         "restarts": 1,
@@ -66,6 +127,7 @@ def main() -> None:
         "views": {"kind": "noise", "scale": 0.1},
         "encoder": {"kind": "mlp", "hidden": [chosen.hidden, chosen.hidden]},
     }
+    describe_exchanges(options, rows)
     ratios = []
     for _ in range(chosen.pairs):
         one, two = (seconds_of_epoch(options, rows, n_workers) for n_workers in (1, 2))

@@ -73,9 +73,7 @@ from torch import Tensor, nn
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.dcan_training import GameTraining
-from deep_clustering.methods.latent_mixture import (
-    log_joint,
-)
+from deep_clustering.methods.latent_mixture import log_joint
 from deep_clustering.methods.partitions import find_partitions
 from deep_clustering.methods.starts import (
     GivenStart,
@@ -113,6 +111,7 @@ class DCAN(Describing):
 
     name: ClassVar = "dcan"
     epochs_before: ClassVar = 0
+    trains_in_parallel: ClassVar = True
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
     former_label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")

@@ -27,6 +27,7 @@ from deep_clustering.training.optimisers import Schedule, make_optimiser
 from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import index_batches, joined
 from deep_clustering.training.streams import stream
+from deep_clustering.training.workers import alone, current
 
 # Fresh pairs of views of each row behind (12).
 _ROUNDS = 4
@@ -109,7 +110,8 @@ class GameTraining:
         index = order[: (n_queue + 1) // 2]
         self.networks["encoder"].train()
         views = self._data.pairs(index.to(rows.place))
-        self._queue, correction, _ = self._latent(views)  # newest first, (n_queue, latent_dim)
+        with alone():
+            self._queue, correction, _ = self._latent(views)  # newest first, (n_queue, latent_dim)
         self._watch.see(views, torch.zeros_like(correction))
         self._watch.close_epoch(0)
         if not torch.isfinite(self._queue).all():
@@ -148,6 +150,8 @@ class GameTraining:
         loss, terms = self._loss(latent, assignments)
         self.optimisers["encoder"].zero_grad(set_to_none=True)
         (loss + sum(of_representation.values())).backward()
+        moved = [parameter for group in self.optimisers["encoder"].param_groups for parameter in group["params"]]
+        (loss,) = current().sum_gradients(moved, loss)
         self.optimisers["encoder"].step()
         terms |= of_representation | {
             "loss_encoder": loss,
@@ -160,9 +164,12 @@ class GameTraining:
         return terms
 
     def _latent(self, views: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """Latent of a training batch, whitened by its own statistics, the correction that took, and the loss of D18."""
+        """Latent of a training batch, whitened by its own statistics, the correction that took, and the loss of D18.
+
+        Views are a worker's own, the latent is of the rows of all workers.
+        """
         codes, of_representation = self._model.learning_(views, None, self.precision)
-        codes = codes.float()
+        (codes,) = current().gather(2, codes.float())
         if not self._model.whitening:
             return codes, torch.zeros((), device=codes.device), of_representation
         mean, factor, correction = whitening(codes, self._model.whitening_epsilon)

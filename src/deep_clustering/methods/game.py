@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.methods.latent_mixture import LatentMixture, memberships
+from deep_clustering.training.workers import current
 
 
 def positive_variances(mixture: LatentMixture, instance_noise: float) -> Tensor:
@@ -139,7 +140,7 @@ def play(
     saturating: bool,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """One round of (10): the discriminator is updated, then judges for the encoder.
+    """One round of (10): the discriminator is updated, then judges for the encoder. Each worker shows it its share.
 
     Args:
         judge: The discriminator.
@@ -153,25 +154,28 @@ def play(
         generator: Source of draws and noise.
 
     Returns:
-        The encoder's loss, and scalars for the history.
+        The encoder's loss, over the share of this worker, and scalars for the history.
     """
+    workers = current()
     draws = draw_positives(assignments, mixture.centroids, positive_variances(mixture, instance_noise), generator)
     noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
-    noisy = latent + instance_noise * noise
-    targets = wanted_outputs(assignments, len(mixture.centroids), conditioning)
-    positive, negative = judge(torch.cat([draws, noisy.detach()])).chunk(2)
+    noisy = workers.share(latent + instance_noise * noise)
+    targets = workers.share(wanted_outputs(assignments, len(mixture.centroids), conditioning))
+    positive, negative = judge(torch.cat([workers.share(draws), noisy.detach()])).chunk(2)
     loss = discriminator_loss(positive, negative, targets)
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()
-    optimiser.step()
-    # The encoder's gradient passes through the discriminator but must not move it.
-    judge.requires_grad_(False)
-    loss_encoder = encoder_loss(judge(noisy), targets, saturating)
-    judge.requires_grad_(True)
+    (loss / workers.n).backward()
     judged = (targets * positive).sum(dim=1).detach(), (targets * negative).sum(dim=1).detach()
-    return loss_encoder, {
+    terms = {
         "loss_discriminator": loss,
         "discriminator_accuracy_positive": (judged[0] > 0).float().mean(),
         "discriminator_accuracy_negative": (judged[1] < 0).float().mean(),
         "js_divergence": js_divergence(*judged),
     }
+    of_batch = workers.sum_gradients(judge.parameters(), *terms.values())
+    optimiser.step()
+    # The encoder's gradient passes through the discriminator but must not move it.
+    judge.requires_grad_(False)
+    loss_encoder = encoder_loss(judge(noisy), targets, saturating)
+    judge.requires_grad_(True)
+    return loss_encoder, dict(zip(terms, of_batch, strict=True))

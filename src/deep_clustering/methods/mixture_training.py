@@ -150,14 +150,16 @@ class MixtureTraining:
         model = self._model
         outputs, of_representation = model.learning_(views, small, self.precision)
         n_views, workers = 2 * len(outputs) // len(views), current()
-        densities = self._densities(workers.gather(outputs, n_views), n_views)
+        outputs, *of_teacher = workers.gather(n_views, outputs, *self._of_teacher(views, small))
+        densities = self._densities(outputs, n_views)
         (density_a, density_b), log_pi = densities[:2], model.log_mixing_weights_
         log_joint = reduce(add, densities)
         log_responsibilities, of_pairs = e_step(log_joint.detach(), log_pi, model.noise_)
         if small is not None:
             of_pairs = e_step((density_a + density_b).detach(), log_pi, model.noise_)[1]
-        if self._teacher is not None:
-            log_responsibilities, _ = e_step(self._log_joint_of_teacher(views, small), log_pi, model.noise_)
+        if of_teacher:
+            log_joint_of_teacher = reduce(add, self._densities(of_teacher[0], n_views))
+            log_responsibilities, _ = e_step(log_joint_of_teacher, log_pi, model.noise_)
         log_likelihood = of_pairs.mean(dim=0)
         if held is None:
             loss = self._loss(densities, log_joint, log_responsibilities)
@@ -196,15 +198,14 @@ class MixtureTraining:
         scores = model.split(outputs.float()).chunk(n_views)
         return [log_relative_density(of_view, model.density, model.density_scale) for of_view in scores]
 
-    def _log_joint_of_teacher(self, views: Tensor, small: Tensor | None) -> Tensor:
-        """What the average of the network makes of the same views (N20), shape (B, heads, n_clusters)."""
-        assert self._teacher is not None
+    def _of_teacher(self, views: Tensor, small: Tensor | None) -> list[Tensor]:
+        """Outputs of the average of the network for the same views (N20), shape (n_views b, d), if there is one."""
+        if self._teacher is None:
+            return []
         self._teacher.follow()
         parts = [views] if small is None else [views, small]
         with autocast(self.precision, views.device):
-            outputs = torch.cat([self._teacher(part) for part in parts])
-        n_views = 2 * len(outputs) // len(views)
-        return reduce(add, self._densities(current().gather(outputs, n_views), n_views))
+            return [torch.cat([self._teacher(part) for part in parts])]
 
     def _prior(self) -> Tensor | float:
         """Negative log prior of all heads' weights up to a constant, in nats (N18)."""

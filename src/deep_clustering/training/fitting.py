@@ -17,7 +17,7 @@ from deep_clustering.training.precision import full_single_precision, training_p
 from deep_clustering.training.progress import phase, whole
 from deep_clustering.training.restarts import Trained, best_of_restarts
 from deep_clustering.training.rows import Rows
-from deep_clustering.training.streams import derived_seed, seeded
+from deep_clustering.training.streams import derived_seed, seeded, stream
 from deep_clustering.training.views import View, neighbour_table
 from deep_clustering.training.workers import current, share_norms
 
@@ -204,7 +204,7 @@ def make_data(
         neighbours=neighbour_table(neighbours, len(rows), rows.place),
         view_shape=model.view.output_shape(tuple(features.shape[1:])),
         generator=generator,
-        draws=generator if current().n == 1 else torch.Generator(model.device_),
+        draws=generator if current().n == 1 else stream(model.seed, "views", model.device_),
     )
 
 

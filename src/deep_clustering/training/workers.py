@@ -4,6 +4,9 @@ What is normalised over a batch is normalised over all of it: outputs are gather
 whole batch, and the gradients of the shares are summed. So n workers with B / n rows each take the steps of one with B,
 up to rounding. All else, as starts and looks at all rows, each worker does itself, with the same numbers; the first one
 alone writes and speaks.
+
+An exchange takes its time whatever its size, so a step has few: one for the outputs, one for all gradients, and two for
+each batch normalisation, whose moments the next layer waits for on either way.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,36 +30,53 @@ class Workers:
     n: int
     """How many there are."""
 
-    def share(self, index: Tensor) -> Tensor:
-        """The rows of a batch that are its own, shape (n / workers,)."""
-        return index if self.n == 1 else index.chunk(self.n)[self.rank]
-
-    def gather(self, outputs: Tensor, n_views: int) -> Tensor:
-        """Outputs for the views of all rows of a batch.
+    def share(self, of_batch: Tensor) -> Tensor:
+        """The rows of a batch that are its own.
 
         Args:
-            outputs: Of its own rows, those of a view behind one another, shape (n_views b, d).
-            n_views: Views of a row.
+            of_batch: The same with every worker, shape (n, ...); n is a multiple of the number of workers.
 
         Returns:
-            In the same order, shape (n_views B, d); what flows back to its own is the gradient of the loss of all.
+            Shape (n / workers, ...); what flows back is the gradient of the mean of all workers' losses.
+        """
+        return of_batch if self.n == 1 else _Share.apply(of_batch, self)
+
+    def gather(self, n_views: int, *outputs: Tensor) -> tuple[Tensor, ...]:
+        """Outputs for the views of all rows of a batch, in one exchange.
+
+        Args:
+            n_views: Views of a row.
+            *outputs: Each of its own rows, those of a view behind one another, shape (n_views b, d).
+
+        Returns:
+            Each in the same order, shape (n_views B, d); what flows back to its own is the gradient of the loss of all.
         """
         if self.n == 1:
             return outputs
-        of_all = _Gather.apply(outputs.unflatten(0, (n_views, -1)), self)
-        return of_all.transpose(0, 1).reshape(-1, *outputs.shape[1:])
+        of_all = _Gather.apply(torch.cat(outputs, dim=1).unflatten(0, (n_views, -1)), self)
+        in_order = of_all.transpose(0, 1).flatten(0, 2)
+        return in_order.split([part.shape[1] for part in outputs], dim=1)
 
-    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make of the gradients of its share those of the batch."""
+    def sum_gradients(self, parameters: Iterable[nn.Parameter], *means: Tensor) -> list[Tensor]:
+        """Make of the gradients of its share those of the batch, in one exchange.
+
+        Args:
+            parameters: Those without a gradient are passed over.
+            *means: Scalars that are means over its share, or the same with every worker.
+
+        Returns:
+            Those scalars as means over the batch, detached.
+        """
         if self.n == 1:
-            return
+            return [mean.detach() for mean in means]
         gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-        together = torch.cat([gradient.flatten() for gradient in gradients])
+        own = [*gradients, *(mean.detach() / self.n for mean in means)]
+        together = torch.cat([tensor.flatten() for tensor in own])
         distributed.all_reduce(together)
-        for gradient, summed in zip(
-            gradients, together.split([gradient.numel() for gradient in gradients]), strict=True
-        ):
-            gradient.copy_(summed.view_as(gradient))
+        summed = together.split([tensor.numel() for tensor in own])
+        for gradient, of_batch in zip(gradients, summed, strict=False):
+            gradient.copy_(of_batch.view_as(gradient))
+        return [mean.squeeze() for mean in summed[len(gradients) :]]
 
     def wait(self) -> None:
         """Until all are here."""
@@ -71,6 +91,16 @@ _CURRENT: ContextVar[Workers] = ContextVar("workers", default=_ALONE)
 def current() -> Workers:
     """Who trains together here; one process alone, where nobody said otherwise."""
     return _CURRENT.get()
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What every worker does for itself, with the same numbers."""
+    token = _CURRENT.set(_ALONE)
+    try:
+        yield
+    finally:
+        _CURRENT.reset(token)
 
 
 @contextmanager
@@ -91,16 +121,21 @@ def joined_as(rank: int, n: int, store: str) -> Iterator[None]:
         distributed.destroy_process_group()
 
 
-class _Gather(torch.autograd.Function):
+def _of_all(own: Tensor, workers: Workers) -> Tensor:
     """Tensors of all workers one behind the other, shape (workers, ...)."""
+    own = own.contiguous()
+    parts = [torch.empty_like(own) for _ in range(workers.n)]
+    distributed.all_gather(parts, own)
+    return torch.stack(parts)
+
+
+class _Gather(torch.autograd.Function):
+    """See `_of_all`."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, workers: Workers) -> Tensor:  # noqa: ANN401 - torch's
-        own = own.contiguous()
-        parts = [torch.empty_like(own) for _ in range(workers.n)]
-        distributed.all_gather(parts, own)
         ctx.rank = workers.rank
-        return torch.stack(parts)
+        return _of_all(own, workers)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
@@ -108,20 +143,50 @@ class _Gather(torch.autograd.Function):
         return gradient[ctx.rank], None
 
 
-class _Sum(torch.autograd.Function):
-    """Sum of the tensors of all workers; what each makes of it flows back to all."""
+class _Share(torch.autograd.Function):
+    """A worker's own rows of what all have."""
 
     @staticmethod
-    def forward(ctx: Any, own: Tensor) -> Tensor:  # noqa: ANN401
-        total = own.clone()
-        distributed.all_reduce(total)
-        return total
+    def forward(ctx: Any, of_batch: Tensor, workers: Workers) -> Tensor:  # noqa: ANN401
+        ctx.workers = workers
+        return of_batch.chunk(workers.n)[workers.rank]
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ANN401
-        total = gradient.clone()
-        distributed.all_reduce(total)
-        return total
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:  # noqa: ANN401
+        return _of_all(gradient, ctx.workers).flatten(0, 1) / ctx.workers.n, None
+
+
+class _Normalise(torch.autograd.Function):
+    """Rows by their mean and standard deviation over the rows of all workers: an exchange on either way."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, epsilon: float, workers: Workers) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
+        """Normalised rows (n, d, ...), mean and variance (d,) of all rows."""
+        ctx.axes, shape = _axes_of_features(rows)
+        variance, mean = torch.var_mean(rows, dim=ctx.axes, correction=0)
+        means, variances = _of_all(torch.stack([mean, variance]), workers).unbind(dim=1)
+        mean = means.mean(dim=0)
+        # Moments about a worker's own mean: squares of large numbers would leave nothing of a small variance.
+        variance = (variances + (means - mean).square()).mean(dim=0)
+        scale = torch.rsqrt(variance + epsilon).view(shape)
+        normalised = (rows - mean.view(shape)) * scale
+        ctx.workers = workers
+        ctx.save_for_backward(normalised, scale)
+        ctx.mark_non_differentiable(mean, variance)
+        return normalised, mean, variance
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
+        normalised, scale = ctx.saved_tensors
+        own = torch.stack([gradient.mean(dim=ctx.axes), (gradient * normalised).mean(dim=ctx.axes)])
+        distributed.all_reduce(own)
+        along, across = (own / ctx.workers.n).view(2, *scale.shape)
+        return (gradient - along - normalised * across) * scale, None, None
+
+
+def _axes_of_features(rows: Tensor) -> tuple[list[int], list[int]]:
+    """The axes of rows (n, d, ...) but that of the features, and the shape of a number for each feature."""
+    return [axis for axis in range(rows.ndim) if axis != 1], [1, -1, *[1] * (rows.ndim - 2)]
 
 
 class _SharedNorm(nn.modules.batchnorm._BatchNorm):
@@ -132,15 +197,12 @@ class _SharedNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Normalise, in training by the batch."""
-        if not self.training:
+        workers = current()
+        if not self.training or workers.n == 1:
             return super().forward(rows)
-        rows = rows.float()
-        axes = [axis for axis in range(rows.ndim) if axis != 1]
-        shape = [1, -1, *[1] * (rows.ndim - 2)]
-        count = rows.numel() // rows.shape[1] * current().n
-        mean = _Sum.apply(rows.sum(dim=axes)) / count
-        apart = rows - mean.view(shape)
-        variance = _Sum.apply(apart.square().sum(dim=axes)) / count
+        _, shape = _axes_of_features(rows)
+        normalised, mean, variance = _Normalise.apply(rows.float(), self.eps, workers)
+        count = rows.numel() // rows.shape[1] * workers.n
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
         assert self.running_var is not None
@@ -149,8 +211,7 @@ class _SharedNorm(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * torch.rsqrt(variance + self.eps)
-        return apart * scale.view(shape) + self.bias.view(shape)
+        return torch.addcmul(self.bias.view(shape), normalised, self.weight.view(shape))
 
 
 def share_norms(networks: Mapping[str, nn.Module]) -> None:
