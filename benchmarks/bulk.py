@@ -24,6 +24,7 @@ from deep_clustering.data.preparation import prepare
 from deep_clustering.inference.bulk import BulkOptions, predict_in_bulk
 from deep_clustering.inference.predictor import PredictorOptions, from_bytes, make_predictor, to_bytes
 from deep_clustering.methods import load_method, make_method, save_method
+from image_folder import of_children
 from scale import write_rows
 from step_time import parameters
 
@@ -49,10 +50,10 @@ def write_predictor(file: Path, rows: np.ndarray, hidden: list[int]) -> None:
 
 
 def timed(work: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the wall and of the processor."""
-    began, spent = time.perf_counter(), time.process_time()
+    """Seconds on the wall and of the processor, those of processes that it started and that have ended with them."""
+    began, spent = time.perf_counter(), time.process_time() + of_children()
     work()
-    return time.perf_counter() - began, time.process_time() - spent
+    return time.perf_counter() - began, time.process_time() + of_children() - spent
 
 
 def pass_over(network: torch.nn.Module, file: Path) -> None:

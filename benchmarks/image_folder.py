@@ -70,7 +70,7 @@ def kill_and_resume(root: Path, cache: Path, n_shards: int) -> tuple[int, float]
     return len(kept), seconds
 
 
-def _of_children() -> float:
+def of_children() -> float:
     """Processor time of the processes that have ended, in seconds."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
@@ -94,12 +94,12 @@ def main() -> None:
         n_shards = len(folder.spans())
         for turn in range(chosen.turns):
             wall, processor = decode_alone(folder)
-            began, before = time.perf_counter(), _of_children()
+            began, before = time.perf_counter(), of_children()
             images, _, _ = read_in_shards(folder, Path(name) / f"cache-{turn}")
             seconds = time.perf_counter() - began
             print(
                 f"{len(images)} files: decode alone, one thread {wall:.1f} s ({processor:.1f}); "
-                f"{n_shards} shards by {image_files.cores()} processes {seconds:.1f} s ({_of_children() - before:.1f})"
+                f"{n_shards} shards by {image_files.cores()} processes {seconds:.1f} s ({of_children() - before:.1f})"
                 f", {wall / seconds:.2f} times as fast",
                 flush=True,
             )

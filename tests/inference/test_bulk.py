@@ -2,9 +2,10 @@
 
 import json
 import os
+import signal
 from dataclasses import replace
 from itertools import count as numbers
-from multiprocessing import Pipe, Process
+from multiprocessing import Pipe, Process, active_children
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,41 @@ def test_another_process_makes_the_same_shards(options, tmp_path):
     assert [shard.rows for shard in made] == [48, 48, 48, 48, 8]
     assert sum(counted) == 200
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "out"), predict_rows(options))
+
+
+def kill_a_worker(monkeypatch):
+    """Several workers, of which one is killed as soon as some rows are done."""
+
+    def assign(task, n_workers, count):
+        def killing(n_rows):
+            os.kill(active_children()[0].pid, signal.SIGKILL)
+            count(n_rows)
+
+        return assign_together(task, n_workers, killing)
+
+    assign_together = bulk.assign_together
+    monkeypatch.setattr(bulk, "assign_together", assign)
+    monkeypatch.setattr(bulk_workers, "_POLL_SECONDS", 0.01)
+
+
+def test_two_workers_go_on_behind_a_kill_and_make_what_one_makes(options, tmp_path, monkeypatch):
+    """Two hundred shards: neither worker is done when the first rows are."""
+    np.save(options["input"], np.tile(RAW, (16, 1, 1, 1)))
+    two = into(tmp_path / "two", shard_rows=16, workers=2)
+    with monkeypatch.context() as patched:
+        kill_a_worker(patched)
+        with pytest.raises(ChildProcessError, match=r"worker \d+ ended with exit code -9; the same command goes on"):
+            predict_in_bulk(options, two)
+    kept = {path: path.stat().st_mtime_ns for path in shards(two.folder)}
+    assert 0 < len(kept) < 200
+    assert not json.loads((two.folder / "_manifest.json").read_text())["complete"]
+    words = [options["model"], options["input"], f"--to={two.folder}", "--workers=2", "--shard-rows=16"]
+    result = CliRunner().invoke(cli, ["predict", *words, "--params=predict.chunk_rows=16"])
+    assert result.output.splitlines()[-1] == f"3200 rows, 0 of them skipped, in 200 files in {two.folder}"
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    one = predict_in_bulk(options, into(tmp_path / "one", shard_rows=16))
+    assert json.loads((two.folder / "_manifest.json").read_text()) == one
+    pd.testing.assert_frame_equal(pd.read_parquet(two.folder), pd.read_parquet(tmp_path / "one"))
 
 
 def test_a_killed_worker_is_named():

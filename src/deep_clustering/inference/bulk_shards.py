@@ -2,18 +2,19 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from deep_clustering.atomic import atomic_path
-from deep_clustering.inference.prediction import PredictOptions, assign_piece
+from deep_clustering.inference.prediction import PredictOptions, assign_piece, table_of
 from deep_clustering.inference.predictor import Assigner, Predictor
 from deep_clustering.inference.row_files import Piece, Unread, open_unread
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
 logger = logging.getLogger(__name__)
@@ -75,10 +76,10 @@ def assign_shards(task: Task, count: Callable[[int], object], claim: Callable[[]
                 wanted = claim()
                 found = _whole(task, number, n_rows)
                 if found is None:
-                    tables = [_assigned(task, part, assigner, first, count) for part in parts]
+                    columns = [_assigned(task, part, assigner, first, count) for part in parts]
                     if written is not None:
                         made.append(written.result())
-                    written = writer.submit(_write, task, number, tables)
+                    written = writer.submit(_write, task, number, columns)
                 else:
                     made.append(found)
                     count(n_rows)
@@ -101,16 +102,16 @@ def _in_shards(pieces: Iterator[Unread], n_rows: int) -> Iterator[list[Unread]]:
 
 def _assigned(
     task: Task, part: Unread, assigner: Assigner, first: int, count: Callable[[int], object]
-) -> "pd.DataFrame":
+) -> dict[str, np.ndarray]:
     """The rows of a piece with their clusters."""
     try:
         piece = part.read()
         _refuse_skipped(task, piece)
-        table = assign_piece(piece, assigner)
+        columns = assign_piece(piece, assigner)
     except ValueError as error:
         raise ValueError(f"predict: {task.options.input}, from row {first} on: {error}") from error
-    count(len(table))
-    return table
+    count(part.n_rows)
+    return columns
 
 
 def _refuse_skipped(task: Task, piece: Piece) -> None:
@@ -120,12 +121,11 @@ def _refuse_skipped(task: Task, piece: Piece) -> None:
         raise ValueError(f"{piece.ids[place]}: {reason}; repair or remove it, or set predict.on_error=skip")
 
 
-def _write(task: Task, number: int, tables: "list[pd.DataFrame]") -> Shard:
-    import pandas as pd
+def _write(task: Task, number: int, columns: Sequence[Mapping[str, np.ndarray]]) -> Shard:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pd.concat(tables, ignore_index=True)
+    table = table_of(columns)
     shard = Shard(number, len(table), int(table["is_outlier"].sum()), int(table["skipped"].notna().sum()))
     schema = _schema(is_numbered=table["id"].dtype.kind == "i", is_named="name" in table)
     arrow = pa.Table.from_pandas(table, schema, preserve_index=False)

@@ -1,7 +1,7 @@
 """New rows to clusters: `kedro run --pipelines=predict`."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import islice
 from pathlib import Path
@@ -153,14 +153,12 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
         TrackingError: if there is no such model.
         ValueError: if rows are not what the model was fitted to.
     """
-    import pandas as pd
-
     chosen, predictor, name = open_model(options)
     preparation = predictor.preparation
     pieces = open_rows(chosen.path, preparation, chosen.chunk_rows)
     assigner = Assigner(predictor, chosen.weights)
     logger.info("predict: %s, a %s of %s", name, predictor.model.method, preparation.data_set)
-    joined = pd.concat(_assigned(pieces, assigner, str(chosen.input)), ignore_index=True)
+    joined = table_of(list(_assigned(pieces, assigner, str(chosen.input))))
     joined.attrs = {
         "model": name,
         "input": redact_text(str(chosen.input)),
@@ -178,20 +176,20 @@ def predict_rows(options: Mapping[str, Any]) -> "pd.DataFrame":
     return joined
 
 
-def _assigned(pieces: Iterable[Piece], assigner: Assigner, where: str) -> "Iterator[pd.DataFrame]":
+def _assigned(pieces: Iterable[Piece], assigner: Assigner, where: str) -> Iterator[dict[str, np.ndarray]]:
     n_rows = 0
     with meter("predict", "row", 0, lambda reading: f"{reading.done} rows, {reading.speed:.0f} rows/s") as count:
         for piece in pieces:
             try:
-                table = assign_piece(piece, assigner)
+                columns = assign_piece(piece, assigner)
             except ValueError as error:
                 raise ValueError(f"predict: {where}, from row {n_rows} on: {error}") from error
-            yield table
-            n_rows += len(table)
-            count(len(table))
+            yield columns
+            n_rows += len(piece.ids)
+            count(len(piece.ids))
 
 
-def assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
+def assign_piece(piece: Piece, assigner: Assigner) -> dict[str, np.ndarray]:
     """Assign a piece.
 
     Args:
@@ -199,34 +197,48 @@ def assign_piece(piece: Piece, assigner: Assigner) -> "pd.DataFrame":
         assigner: The model.
 
     Returns:
-        All rows in order, as `predict_rows` has them: those that could be read with their clusters, the others with the
-        reason.
+        Columns of all rows in order, see `predict_rows`: those that could be read with their clusters, the others with
+        the reason.
 
     Raises:
         ValueError: if the rows are not what the model was fitted to.
     """
+    ids, n_rows = piece.ids, len(piece.ids)
+    columns = {
+        "id": np.arange(ids.start, ids.stop) if isinstance(ids, range) else np.array(ids, dtype=object),
+        "cluster": np.full(n_rows, NO_CLUSTER, dtype=np.int64),
+        "probability": np.full(n_rows, np.nan),
+        "log_density": np.full(n_rows, np.nan),
+        "is_outlier": np.zeros(n_rows, dtype=bool),
+        "skipped": np.full(n_rows, None, dtype=object),
+    }
+    for place, reason in piece.skipped.items():
+        columns["skipped"][place] = reason
+    if len(piece.skipped) == n_rows:
+        return columns
+    found = assigner.assign_columns(piece.rows)
+    if not piece.skipped:
+        return columns | found
+    is_read = np.array([place not in piece.skipped for place in range(n_rows)])
+    for name, values in found.items():  # that of the names is there only if somebody gave some
+        columns.setdefault(name, np.full(n_rows, None, dtype=object))[is_read] = values
+    return columns
+
+
+def table_of(pieces: Sequence[Mapping[str, np.ndarray]]) -> "pd.DataFrame":
+    """One table of the columns of several pieces, of which some may lack the names: nothing of them could be read."""
     import pandas as pd
 
-    n_rows = len(piece.ids)
-    table = pd.DataFrame(
+    names = max(pieces, key=len)
+    joined = {
+        name: np.concatenate([piece.get(name, np.full(len(piece["id"]), None, dtype=object)) for piece in pieces])
+        for name in names
+    }
+    skipped = pd.array(joined["skipped"], dtype="string")
+    # Of a list pandas finds out that it holds texts.
+    return pd.DataFrame(
         {
-            "id": np.asarray(piece.ids) if isinstance(piece.ids, range) else list(piece.ids),
-            "cluster": np.full(n_rows, NO_CLUSTER, dtype=np.int64),
-            "probability": np.nan,
-            "log_density": np.nan,
-            "is_outlier": False,
-            "skipped": pd.Series(dict(piece.skipped), dtype="string").reindex(range(n_rows)).array,
+            name: skipped if name == "skipped" else values.tolist() if values.dtype == object else values
+            for name, values in joined.items()
         }
     )
-    if len(piece.skipped) == n_rows:
-        return table
-    found = assigner.assign(piece.rows)
-    places = [place for place in range(n_rows) if place not in piece.skipped] if piece.skipped else []
-    for column in found.columns:  # that of the names is there only if somebody gave some
-        if not piece.skipped:
-            table[column] = found[column]
-            continue
-        values = table[column].to_numpy(copy=True) if column in table else np.full(n_rows, None, dtype=object)
-        values[places] = found[column]
-        table[column] = values
-    return table

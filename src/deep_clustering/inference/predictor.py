@@ -130,6 +130,10 @@ class Assigner:
         """
         import pandas as pd
 
+        return pd.DataFrame(self.assign_columns(rows))
+
+    def assign_columns(self, rows: Any) -> dict[str, np.ndarray]:  # noqa: ANN401
+        """The columns of `assign`, of which many pieces become one table: a table of each would cost more than they."""
         preparation = self._predictor.preparation
         seen = self._see(as_samples(preparation, rows))
         is_blank = has_no_terms(preparation, seen)
@@ -140,19 +144,16 @@ class Assigner:
         _check_result(responsibilities, found, is_blank)
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
         threshold = -np.inf if self._predictor.threshold is None else self._predictor.threshold
-        table = pd.DataFrame(
-            {
-                "cluster": clusters,
-                "probability": np.where(is_blank, 1 / responsibilities.shape[1], responsibilities.max(axis=1)).astype(
-                    np.float64
-                ),
-                "log_density": densities,
-                "is_outlier": (densities < threshold) | is_blank,
-            }
-        )
+        probability = np.where(is_blank, 1 / responsibilities.shape[1], responsibilities.max(axis=1))
+        columns = {
+            "cluster": clusters,
+            "probability": probability.astype(np.float64),
+            "log_density": densities,
+            "is_outlier": (densities < threshold) | is_blank,
+        }
         if names := cluster_names(self._predictor.model):
-            table["name"] = [names.get(cluster, "") for cluster in clusters.tolist()]
-        return table
+            columns["name"] = np.array([names.get(cluster, "") for cluster in clusters.tolist()], dtype=object)
+        return columns
 
 
 def to_bytes(predictor: Predictor) -> bytes:
