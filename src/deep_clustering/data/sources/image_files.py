@@ -211,13 +211,13 @@ def decode(
     try:
         with Image.open(path, formats=raster_formats()) as image:
             image.draft(None, (2 * max(shape), 2 * max(shape)))
-            plain = _without_depth(ImageOps.exif_transpose(image), ranges or {}).convert(
-                "L" if channels == 1 else "RGB"
-            )
-            pixels = np.asarray(_resize(plain, shape, fit))
+            ImageOps.exif_transpose(image, in_place=True)  # of most images that would be a copy
+            plain, mode = _without_depth(image, ranges or {}), "L" if channels == 1 else "RGB"
+            resized = _resize(plain if plain.mode == mode else plain.convert(mode), shape, fit)
+            pixels = np.frombuffer(resized.tobytes(), dtype=np.uint8).reshape(*shape, channels)
     except (*DAMAGED, MemoryError) as error:
         raise ValueError(_reason(path, error)) from error
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels.transpose(2, 0, 1)
 
 
 def header(path: Path) -> tuple[int, int] | None:
