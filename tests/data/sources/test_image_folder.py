@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deep_clustering.data.sources import image_files, load_source
+from deep_clustering.data.sources.greys import find_ranges, is_deep
 
 # Kinds of images; each file shows one grey or colour all over, so that the expected pixels are known.
 
@@ -183,6 +184,16 @@ def test_files_of_8_bits_keep_their_greys_beside_deep_ones(tmp_path):
     assert load_folder(tmp_path, channels=1)[0].samples[0].max() == 100
     (tmp_path / "b.png").unlink()
     assert load_folder(tmp_path)[1]["reading"]["grey_ranges"] == {}
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_only_greys_of_16_bits_are_looked_for_in_png(tmp_path, mode):
+    """Pillow, which is asked only about the files that may have them, is the one that knows."""
+    Image.new(mode, (8, 8), 1).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as image:
+        expected = {"integers": [0.0, 65535.0]} if is_deep(image) else {}
+    assert find_ranges(tmp_path, ["a.png"]) == expected
+    assert bool(expected) == (mode == "I;16")
 
 
 def test_a_folder_of_one_grey_level_has_the_range_of_its_type(tmp_path):
