@@ -6,9 +6,10 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
-from deep_clustering.methods import baselines, make_method
+from deep_clustering.methods import baselines, make_method, mixture_starts
 from deep_clustering.methods.partitions import find_partitions
-from deep_clustering.methods.starts import held_epochs, make_start
+from deep_clustering.methods.starts import STARTS as STARTS_OF_ALL
+from deep_clustering.methods.starts import epochs_before, held_epochs, make_start
 
 TSNE = {"perplexity": 8.0, "n_init": 3, "pca_dim": 5, "barnes_hut_rows": 1000}
 STARTS = {
@@ -153,3 +154,78 @@ def test_fewer_rows_than_clusters_are_refused_before_anything_is_fitted(tiny_opt
     if method == "neural_mixture":
         with pytest.raises(ValueError, match="got 2 for 4 clusters"):
             make_method(options({"min": 2, "max": 4}))
+
+
+DAC = {"trainings": 2, "learning_rate": 1.0e-2, "upper": 0.95, "lower": 0.455, "growth": 1.0, "core": 0.5}
+DAC_START = {"kind": "dac", "epochs": 1.0, "hold": 0.5, **DAC}
+NOISE = {"views": {"kind": "noise", "scale": 0.3}, "encoder": {"kind": "mlp", "hidden": [32]}, "learning_rate": 0.01}
+
+
+def test_of_the_clusters_of_dac_the_surest_rows_are_held(tiny_options, blobs, blob_labels):
+    model = make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, epochs=30, **NOISE))
+    start = make_start(DAC_START, list(STARTS_OF_ALL))
+    held = start.find(model, 3, blobs, None, "fp32", None)
+    dac = make_method(
+        tiny_options("dac", "vectors", n_clusters=3, **NOISE)
+        | {"epochs": 30, "restarts": 2, "seed": model.seed, "batch_size": model.batch_size, "record_every": 30}
+    ).fit(blobs)
+    clusters, (second, first) = dac.predict(blobs), np.sort(dac.predict_proba(blobs), axis=1)[:, -2:].T
+    odds = first / second
+    is_held = held >= 0
+    assert adjusted_rand_score(blob_labels[is_held], held[is_held]) == 1
+    np.testing.assert_array_equal(held[is_held], clusters[is_held])
+    for cluster in range(3):
+        members = clusters == cluster
+        assert is_held[members].sum() == round(members.sum() / 2)
+        assert odds[members & is_held].min() >= odds[members & ~is_held].max()
+
+
+def test_its_epochs_are_a_share_of_those_of_the_fit_for_each_training():
+    start = make_start(DAC_START | {"epochs": 0.3}, list(STARTS_OF_ALL))
+    assert epochs_before(start, 10) == 6
+    assert epochs_before(start, 1) == 2
+
+
+def test_trainings_take_turns_and_the_likelihood_chooses(tiny_options, blobs, blob_labels, monkeypatch):
+    """What is held in the whole of one training joins two groups, and in that of the other none."""
+    joined = np.where(blob_labels == 2, 1, blob_labels)
+    joined[np.flatnonzero(blob_labels == 2)[:2]] = 2
+    kinds = {kind: name for name, kind in STARTS_OF_ALL.items()}
+    found = {"kmeans": joined, "ward": blob_labels}
+    monkeypatch.setattr(
+        mixture_starts, "find_partitions", lambda start, *_: found[kinds[type(start)]][:, None].astype(np.int64)
+    )
+    starts = [{"kind": "kmeans", "hold": 1.0, "n_init": 1}, {"kind": "ward", "hold": 1.0, "max_rows": 1000}]
+    for order in (starts, starts[::-1]):
+        options = tiny_options("neural_mixture", "vectors", n_clusters=3, restarts=2, epochs=20, **NOISE)
+        model = make_method({**options, "start": {"kind": "in_turn", "starts": order}}).fit(blobs)
+        assert adjusted_rand_score(blob_labels, model.predict(blobs)) == 1
+        scores = model.history_["candidate_scores"]
+        assert int(np.argmax(scores)) == [one["kind"] for one in order].index("ward")
+
+
+@pytest.mark.parametrize(
+    ("starts", "restarts", "message"),
+    [
+        ([{"kind": "none"}], 2, r"start \(in_turn\): expected at least 2 starts, got 1"),
+        ([{"kind": "none"}, {"kind": "in_turn", "starts": []}], 2, "start: unknown kind 'in_turn'"),
+        ([{"kind": "none"}, {"kind": "given", "core": 0.5, "hold": 0.5}], 2, "start: unknown kind 'given'"),
+        ([{"kind": "none"}, {"kind": "kmeans", "hold": 0.5}], 2, "n_init"),
+        ([{"kind": "none"}, {"kind": "kmeans", "hold": 0.5, "n_init": 1}], 1, "2 starts need as many restarts, got 1"),
+        (
+            [{"kind": "none"}, {"kind": "ward", "hold": 0.5, "max_rows": 2}],
+            2,
+            r"start.starts: max_rows must be at least",
+        ),
+    ],
+)
+def test_starts_in_turn_are_refused_before_anything_is_fitted(tiny_options, starts, restarts, message):
+    start = {"kind": "in_turn", "starts": starts}
+    with pytest.raises(ValueError, match=message):
+        make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, restarts=restarts, start=start))
+
+
+def test_a_fit_of_starts_in_turn_counts_the_epochs_of_the_longest():
+    start = make_start({"kind": "in_turn", "starts": [{"kind": "none"}, DAC_START]}, list(STARTS_OF_ALL))
+    assert epochs_before(start, 10) == 20
+    assert held_epochs(start, 10) == 0

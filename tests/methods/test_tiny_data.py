@@ -10,7 +10,7 @@ from deep_clustering.methods.starts import STARTS
 
 STARTS_OF_VECTORS = {
     "dcan": ("none", "kmeans", "ward", "tsne_gmm"),
-    "neural_mixture": ("none", "kmeans", "ward", "tsne_gmm", "overclustering"),
+    "neural_mixture": ("none", "kmeans", "ward", "tsne_gmm", "overclustering", "dac"),
 }
 START = {
     "n_init": 1,
@@ -23,6 +23,11 @@ START = {
     "components_per_cluster": 5,
     "epochs": 0.5,
     "core": 0.6,
+    "trainings": 1,
+    "learning_rate": 1.0e-3,
+    "upper": 0.95,
+    "lower": 0.455,
+    "growth": 1.0,
 }
 CASES = [(method, start) for method in METHODS for start in STARTS_OF_VECTORS.get(method, (None,))]
 

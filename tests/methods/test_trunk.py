@@ -10,7 +10,8 @@ import torch
 from deep_clustering.data.features import scale_samples
 from deep_clustering.data.preparation import Preparation, embed_rows, open_preparation
 from deep_clustering.methods import make_method
-from deep_clustering.methods.starts import Given, most_certain
+from deep_clustering.methods.partitions import most_certain
+from deep_clustering.methods.starts import Given
 from deep_clustering.methods.trunk import Trunk, make_trunk, trunk_options
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.views.image import Affine

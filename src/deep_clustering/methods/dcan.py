@@ -71,18 +71,10 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.dcan_training import GameTraining
 from deep_clustering.methods.latent_mixture import log_joint
-from deep_clustering.methods.partitions import find_partitions
-from deep_clustering.methods.starts import (
-    GivenStart,
-    NoStart,
-    Overclustering,
-    check_drawn_rows,
-    held_epochs,
-    make_start,
-)
+from deep_clustering.methods.partitions import StartOfRows, find_partitions
+from deep_clustering.methods.starts import check_drawn_rows, held_epochs, make_start
 from deep_clustering.methods.whitening import settled_from
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -111,6 +103,7 @@ class DCAN(Describing):
 
     name: ClassVar = "dcan"
     epochs_before: ClassVar = 0
+    turns: ClassVar = ({},)
     trains_in_parallel: ClassVar = True
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
@@ -277,7 +270,7 @@ class DCAN(Describing):
         self, features: np.ndarray, neighbours: np.ndarray | None, precision: str, checkpoints: Checkpoints | None
     ) -> Tensor | None:
         """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
-        if isinstance(self._start, NoStart | Overclustering | Consensus | GivenStart):
+        if not isinstance(self._start, StartOfRows):
             return None
         partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self.device_)

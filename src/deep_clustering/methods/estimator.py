@@ -40,6 +40,7 @@ class Estimator(Describing):
     shown: ClassVar[tuple[str, ...]]
     compile: ClassVar = "off"
     epochs_before: ClassVar = 0
+    turns: ClassVar = ({},)
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]

@@ -7,6 +7,7 @@ import numpy as np
 
 from deep_clustering.checks import count_distinct
 from deep_clustering.methods.consensus import Consensus
+from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.partitions import check_neighbours, find_partitions
 from deep_clustering.methods.starts import GivenStart, NoStart, Overclustering, Start, fit_before
 from deep_clustering.training.checkpoints import Checkpoints
@@ -53,6 +54,9 @@ def find_starts(
         tried = fit_before(start, several, features, neighbours, checkpoints).history_
         candidates, scores = tried["candidate_assignments"], tried["candidate_scores"]
         partitions = start.find(features, neighbours, candidates, scores, sizes[0], model.heads, model.seed)
+    elif isinstance(start, DACStart):
+        columns = [start.find(model, size, features, neighbours, precision, checkpoints) for size in sizes]
+        partitions = np.stack(columns, axis=1)
     elif isinstance(start, GivenStart):
         assert model.given_ is not None
         partitions = model.given_.partition[:, None]

@@ -66,6 +66,7 @@ Deviations from the paper, or choices where it is silent
         of a mixture of more clusters (of the rows near the middle of their cluster; the others keep the E-step's),
         or of k-means, Ward or a t-SNE map of the rows. Or one for each head: heads are fitted first, and what they
         agree on, their best, and partitions of the rows are continued side by side     methods/consensus.py
+        Trainings may take turns with several starts, and compare as in N15
     N14 of a range of K one head for each is trained; the K of greatest log-likelihood as a share of (6) is kept
     N15 of several trainings the one of greatest pair log-likelihood on fresh views is kept
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
@@ -114,10 +115,12 @@ from deep_clustering.methods.starts import (
     Given,
     check_drawn_rows,
     check_given,
+    check_turns,
     epochs_before,
     held_epochs,
     make_start,
     origins,
+    turns_of,
 )
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -219,9 +222,10 @@ class NeuralMixture(Describing):
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
         check_drawn_rows(self._start, max(self.candidates))
+        check_turns(self._start, self.restarts)
         self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
-        self.origins = origins(self._start, self.heads)
+        self.origins, self.turns = origins(self._start, self.heads), turns_of(self._start)
 
     def fit(
         self,

@@ -158,3 +158,22 @@ def find_partitions(
     if isinstance(start, NeighbourKMeansStart) and neighbours is not None:
         features = start.smoothed(features, neighbours)
     return start.partitions(features, n_clusters, seed)
+
+
+def most_certain(partition: np.ndarray, certainty: np.ndarray, share: float) -> np.ndarray:
+    """The partition of the rows of each cluster that are most certain.
+
+    Args:
+        partition: Cluster of each row, shape (n_samples,), int64.
+        certainty: The greater the surer, shape (n_samples,).
+        share: Share of each cluster's rows to keep; at least one row is kept.
+
+    Returns:
+        The partition with -1 for the rows that are not kept, shape (n_samples,), int64.
+    """
+    kept = np.full_like(partition, -1)
+    for cluster in np.unique(partition):
+        members = np.flatnonzero(partition == cluster)
+        surest = members[np.argsort(-certainty[members], kind="stable")[: max(1, round(share * len(members)))]]
+        kept[surest] = cluster
+    return kept

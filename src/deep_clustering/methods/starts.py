@@ -11,8 +11,9 @@ from scipy.cluster.hierarchy import cut_tree, ward
 from sklearn.metrics import pairwise_distances_argmin
 
 from deep_clustering.methods.consensus import Consensus
+from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.nearest_rows import draw_rows
-from deep_clustering.methods.partitions import STARTS_OF_ROWS, StartOfRows
+from deep_clustering.methods.partitions import STARTS_OF_ROWS, StartOfRows, most_certain
 from deep_clustering.options import build_kind
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.progress import phase
@@ -130,6 +131,30 @@ class GivenStart:
     """Share of the epochs in which it is held."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class InTurn:
+    """Each training of several begins with another start; the score by which they compare decides between these too.
+
+    Which start suits rows cannot be seen beforehand: a t-SNE map of few images joins groups that merged components
+    keep apart, and of many it does not.
+    """
+
+    hold: ClassVar[float] = 0.0
+    starts: list[dict[str, Any]]
+    """Starts, of which each training takes the next one, and behind the last the first again: kind and its options."""
+
+    def __post_init__(self) -> None:
+        if len(self.made()) < 2:
+            raise ValueError(f"expected at least 2 starts, got {len(self.starts)}")
+
+    def made(self) -> list["Start"]:
+        """All of them, made of their options; raises ValueError as `make_start`."""
+        return [
+            make_start(options, [kind for kind in STARTS if kind not in ("given", "in_turn")])
+            for options in self.starts
+        ]
+
+
 class Given(NamedTuple):
     """What a start of kind given begins with."""
 
@@ -139,34 +164,17 @@ class Given(NamedTuple):
     """Weights of all layers but the last, as `module_arrays` names them under "trunk"."""
 
 
-def most_certain(partition: np.ndarray, certainty: np.ndarray, share: float) -> np.ndarray:
-    """The partition of the rows of each cluster that are most certain.
-
-    Args:
-        partition: Cluster of each row, shape (n_samples,), int64.
-        certainty: The greater the surer, shape (n_samples,).
-        share: Share of each cluster's rows to keep; at least one row is kept.
-
-    Returns:
-        The partition with -1 for the rows that are not kept, shape (n_samples,), int64.
-    """
-    kept = np.full_like(partition, -1)
-    for cluster in np.unique(partition):
-        members = np.flatnonzero(partition == cluster)
-        surest = members[np.argsort(-certainty[members], kind="stable")[: max(1, round(share * len(members)))]]
-        kept[surest] = cluster
-    return kept
-
-
 STARTS: dict[str, type] = {
     "none": NoStart,
     **STARTS_OF_ROWS,
     "overclustering": Overclustering,
     "consensus": Consensus,
+    "dac": DACStart,
     "given": GivenStart,
+    "in_turn": InTurn,
 }
 
-Start = NoStart | StartOfRows | Overclustering | Consensus | GivenStart
+Start = NoStart | StartOfRows | Overclustering | Consensus | DACStart | GivenStart | InTurn
 
 
 def check_given(start: Start, given: Given | None, n_samples: int, n_clusters: int) -> None:
@@ -234,8 +242,29 @@ def check_drawn_rows(start: Start, n_clusters: int, where: str = "start") -> Non
         n_rows = getattr(start, name, n_clusters)
         if n_rows < n_clusters:
             raise ValueError(f"{where}: {name} must be at least n_clusters, got {n_rows} for {n_clusters} clusters")
-    for other in start.other_starts() if isinstance(start, Consensus) else []:
-        check_drawn_rows(other, n_clusters, f"{where}.others")
+    if isinstance(start, Consensus):
+        for other in start.other_starts():
+            check_drawn_rows(other, n_clusters, f"{where}.others")
+    if isinstance(start, InTurn):
+        for one in start.made():
+            check_drawn_rows(one, n_clusters, f"{where}.starts")
+
+
+def check_turns(start: Start, restarts: int) -> None:
+    """Refuse starts in turn of which some would never have one.
+
+    Args:
+        start: The options of the start.
+        restarts: Trainings of the fit.
+
+    Raises:
+        ValueError: if there are fewer trainings than starts.
+    """
+    if isinstance(start, InTurn) and restarts < len(start.starts):
+        raise ValueError(
+            f"start (in_turn): {len(start.starts)} starts need as many restarts, got {restarts}; raise restarts, or "
+            "name one of the starts"
+        )
 
 
 def origins(start: Start, n_partitions: int) -> list[str]:
@@ -243,11 +272,20 @@ def origins(start: Start, n_partitions: int) -> list[str]:
     return start.origins(n_partitions) if isinstance(start, Consensus) else []
 
 
+def turns_of(start: Start) -> list[dict[str, Any]]:
+    """Options that the trainings of a fit take turns with; one set without any where all have the same start."""
+    return [{"start": options} for options in start.starts] if isinstance(start, InTurn) else [{}]
+
+
 def epochs_before(start: Start, epochs: int) -> int:
-    """Number of epochs of the fit that a start is made of; 0 for one of the rows."""
+    """Number of epochs of the fit that a start is made of; 0 for one of the rows, the most of several in turn."""
+    if isinstance(start, InTurn):
+        return max(epochs_before(one, epochs) for one in start.made())
+    if isinstance(start, DACStart):
+        return start.trainings * start.n_epochs(epochs)
     return max(1, round(start.epochs * epochs)) if isinstance(start, Overclustering | Consensus) else 0
 
 
 def held_epochs(start: Start, epochs: int) -> int:
-    """Number of first epochs in which the partition of a start stands in for the assignments."""
+    """Number of first epochs in which the partition of a start stands in for the assignments; 0 for several in turn."""
     return max(1, round(start.hold * epochs)) if start.hold else 0

@@ -1,5 +1,6 @@
 """A fit of a method with networks: one training, or the best of several, each through the one loop."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol, Self
@@ -63,6 +64,10 @@ class Trainable(Protocol):
     @property
     def held_epochs(self) -> int:
         """First epochs in which the partition of a start stands in for the assignments."""
+
+    @property
+    def turns(self) -> Sequence[Mapping[str, Any]]:
+        """Options that restarts take turns with, beside their seeds; at least one set, which may be empty."""
 
     @property
     def shown(self) -> tuple[str, ...]:
@@ -149,7 +154,8 @@ def _fit_restart(
     precision: str,
     checkpoints: Checkpoints | None,
 ) -> Trained:
-    one = replace(model, seed=derived_seed(model.seed, restart), restarts=1, precision=precision)
+    changes = {"seed": derived_seed(model.seed, restart), "restarts": 1, "precision": precision}
+    one = replace(model, **changes, **model.turns[restart % len(model.turns)])
     vars(one).update({name: value for name, value in vars(model).items() if name.endswith("_")})  # what a fit set
     n_epochs = model.epochs_before + model.epochs
     with whole(model.restarts * n_epochs) as work, phase(f"restart {restart + 1} of {model.restarts}"):

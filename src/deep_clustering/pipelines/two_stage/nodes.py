@@ -75,6 +75,6 @@ def choose_certain(
     Returns:
         Cluster of each sample, -1 for those that are not chosen, shape (n_samples,), int64.
     """
-    from deep_clustering.methods.starts import most_certain
+    from deep_clustering.methods.partitions import most_certain
 
     return most_certain(assignments, representation["log_odds"], options["start"]["core"])
