@@ -144,6 +144,15 @@ def test_a_method_is_shown_with_all_its_equations_and_deviations(site, page, mod
         assert " ".join(equation.split()) in shown
 
 
+def test_the_length_of_a_method_is_that_of_its_file(site):
+    table = re.findall(r"<td>(.*?)</td>", section(site / "methods/index.html", "how-long-they-are"))
+    rows = {unescape(re.sub("<.*?>", "", table[at])): table[at + 1 : at + 4] for at in range(0, len(table), 4)}
+    assert len(rows) == 14
+    assert rows["dec"][2] == "3"  # assignment, loss, target
+    lines = Path(dec.__file__).read_text(encoding="utf-8").splitlines()
+    assert rows["dec"][:2] == [str(len(lines)), str(len(dec.__doc__.splitlines()))]
+
+
 @pytest.mark.parametrize(
     ("page", "module"),
     [

@@ -6,6 +6,7 @@ from pathlib import Path
 from textwrap import indent
 
 _ITEM = re.compile(r"^    ([A-Z]\d+)\s+(.*)$")
+_EQUATION = re.compile(r"^    \(\d+\)")
 # Two spaces and more set off the option that switches a deviation.
 _SWITCH = re.compile(r"^(.*?)\s{2,}([a-z_0-9]+(?:, [a-z_0-9]+)*)$")
 
@@ -24,6 +25,24 @@ def header_of(path: Path) -> str:
     """
     docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     return "\n\n".join(_section(block.splitlines()) for block in docstring.split("\n\n"))
+
+
+def lengths_of(paths: list[Path]) -> str:
+    """Markdown of a table of files of methods: lines, lines of the docstring that opens each, its numbered equations.
+
+    Args:
+        paths: The files.
+
+    Returns:
+        The table.
+    """
+    rows = ["| method | lines | of these the header | equations |", "|---|---|---|---|"]
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        header = (ast.get_docstring(ast.parse(text), clean=False) or "").splitlines()
+        n_equations = sum(bool(_EQUATION.match(line)) for line in header)
+        rows.append(f"| `{path.stem}` | {len(text.splitlines())} | {len(header)} | {n_equations} |")
+    return "\n".join(rows)
 
 
 def _section(lines: list[str]) -> str:

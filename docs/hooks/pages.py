@@ -3,6 +3,7 @@
 A page asks for it by a comment of its own line, so that what it shows cannot drift from its source:
 
 <!-- header: deep_clustering/methods/dcan.py -->    the opening of a method's file: symbols, equations, deviations
+<!-- lengths: dec,idec -->                         lines of methods' files and equations of their headers
 <!-- options -->                                    all options, with type, meaning and value in conf/base
 <!-- options: basic -->                             those of them that one changes first
 <!-- gallery -->                                    recipes of the gallery, with their reports if there are any
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from equations import with_mathml
 from gallery import REPORTS, shown
-from method_header import header_of
+from method_header import header_of, lengths_of
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -25,7 +26,7 @@ from option_tables import all_options, basic_options
 
 ROOT = Path(__file__).parents[2]
 
-_REQUEST = re.compile(r"^<!-- (header|options|gallery|readme)(?:: (\S+))? -->$", re.MULTILINE)
+_REQUEST = re.compile(r"^<!-- (header|lengths|options|gallery|readme)(?:: (\S+))? -->$", re.MULTILINE)
 _LEAVING_LINK = re.compile(r"\[([^\]]+)\]\((\.\./[^)#\s]+)(?:#[^)]*)?\)")
 
 
@@ -84,6 +85,7 @@ def part_of_readme(marker: str) -> str:
 
 _SOURCES: dict[str, Callable[[str], str]] = {
     "header": lambda name: header_of(ROOT / "src" / name),
+    "lengths": lambda names: lengths_of([ROOT / f"src/deep_clustering/methods/{name}.py" for name in names.split(",")]),
     "options": lambda which: (basic_options if which == "basic" else all_options)(ROOT / "conf"),
     "gallery": lambda _: shown(REPORTS),
     "readme": part_of_readme,
