@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 from kedro.config import OmegaConfigLoader
 
-from deep_clustering.methods import METHODS
+from deep_clustering.methods import METHODS, make_method
 from deep_clustering.pipeline_registry import register_pipelines
 from deep_clustering.pipelines.namespaces import (
     COMPARED,
@@ -202,3 +202,11 @@ def test_options_of_the_command_line_change_what_they_name_and_nothing_that_shar
     plain = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
     loader = OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=changes, **CONFIG_LOADER_ARGS)
     assert dict(loader["parameters"]) == merged(dict(plain), changes)
+
+
+@pytest.mark.parametrize("env", ["digits", "mnist", "cifar10_lite2", "reuters10k"])
+def test_starts_in_turn_need_no_more_than_their_name_and_restarts(env):
+    changes = {"neural_mixture": {"start": {"kind": "in_turn"}, "restarts": 3}}
+    loader = OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=changes, **CONFIG_LOADER_ARGS)
+    model = make_method(loader["parameters"]["neural_mixture"])
+    assert [changed["start"]["kind"] for changed in model.turns] == ["tsne_gmm", "overclustering", "dac"]

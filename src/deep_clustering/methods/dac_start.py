@@ -8,6 +8,7 @@ from annotated_types import Ge, Gt, Le
 
 from deep_clustering.methods.dac import DAC
 from deep_clustering.methods.partitions import most_certain
+from deep_clustering.options import build
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.progress import phase
 
@@ -66,22 +67,23 @@ class DACStart:
             ValueError: if the views are more than two of a row.
         """
         n_epochs = self.n_epochs(model.epochs)
-        network = DAC(
-            n_clusters=n_clusters,
-            seed=model.seed,
-            device=model.device,
-            encoder=model.encoder,
-            views=model.views,
-            upper=self.upper,
-            lower=self.lower,
-            growth=self.growth,
-            epochs=n_epochs,
-            batch_size=model.batch_size,
-            learning_rate=self.learning_rate,
-            precision=precision,
-            restarts=self.trainings,
-            record_every=n_epochs,
-        )
+        options = {
+            "n_clusters": n_clusters,
+            "seed": model.seed,
+            "device": model.device,
+            "encoder": model.encoder,
+            "views": model.views,
+            "upper": self.upper,
+            "lower": self.lower,
+            "growth": self.growth,
+            "epochs": n_epochs,
+            "batch_size": model.batch_size,
+            "learning_rate": self.learning_rate,
+            "precision": precision,
+            "restarts": self.trainings,
+            "record_every": n_epochs,
+        }
+        network = build(DAC, options, "start (dac)")
         with phase(f"start of {model.name}"):
             network.fit(features, neighbours, checkpoints.within(f"dac_{n_clusters}") if checkpoints else None)
         described = network.describe(features)

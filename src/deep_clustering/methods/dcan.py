@@ -103,7 +103,7 @@ class DCAN(Describing):
 
     name: ClassVar = "dcan"
     epochs_before: ClassVar = 0
-    turns: ClassVar = ({},)
+    turns: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     trains_in_parallel: ClassVar = True
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""

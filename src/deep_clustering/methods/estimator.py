@@ -40,7 +40,7 @@ class Estimator(Describing):
     shown: ClassVar[tuple[str, ...]]
     compile: ClassVar = "off"
     epochs_before: ClassVar = 0
-    turns: ClassVar = ({},)
+    turns: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]

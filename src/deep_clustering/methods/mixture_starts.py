@@ -9,7 +9,7 @@ from deep_clustering.checks import count_distinct
 from deep_clustering.methods.consensus import Consensus
 from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.partitions import check_neighbours, find_partitions
-from deep_clustering.methods.starts import GivenStart, NoStart, Overclustering, Start, fit_before
+from deep_clustering.methods.starts import GivenStart, InTurn, NoStart, Overclustering, Start, fit_before
 from deep_clustering.training.checkpoints import Checkpoints
 
 
@@ -61,6 +61,7 @@ def find_starts(
         assert model.given_ is not None
         partitions = model.given_.partition[:, None]
     else:
+        assert not isinstance(start, InTurn)  # each training has one of them
         partitions = find_partitions(start, features, neighbours, sizes, model.seed)
     if model.auxiliary_clusters:  # of which nothing is held
         of_candidates = np.broadcast_to(partitions, (len(partitions), len(model.candidates)))

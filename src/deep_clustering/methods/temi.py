@@ -167,7 +167,7 @@ class TEMI(Describing):
     compile: ClassVar = "off"
     shown: ClassVar = ("loss", "agreement")
     epochs_before: ClassVar = 0
-    turns: ClassVar = ({},)
+    turns: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]

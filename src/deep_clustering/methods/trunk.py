@@ -37,7 +37,7 @@ class Trunk:
     name: ClassVar = "trunk"
     shown: ClassVar = ("representation_loss",)
     epochs_before: ClassVar = 0
-    turns: ClassVar = ({},)
+    turns: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     held_epochs: ClassVar = 0
     n_outputs: ClassVar = 1
 

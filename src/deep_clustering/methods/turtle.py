@@ -178,6 +178,7 @@ class TURTLE(Describing):
     precision: ClassVar = "fp32"
     compile: ClassVar = "off"
     epochs_before: ClassVar = 0
+    turns: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     held_epochs: ClassVar = 0
 
     n_clusters: Annotated[int, Ge(2)]
