@@ -1,9 +1,13 @@
 """A server under mixed load on the loopback: clients at once, good and bad requests; JSON out.
 
-    python benchmarks/serving_load.py models:/digits-dcan@champion
+    python benchmarks/serving_load.py predictor.safetensors --rounds 4
+    python benchmarks/serving_load.py mlartifacts/.../dcan --server mlflow
 
 Clients are threads of one process of their own; each sends so many requests one after the other, of kinds that a seed
 draws, and every good answer is compared with that of the predictor in this process. Server and clients share the cores.
+What is served is a copy, whose file is cut, swapped for another kind of file, removed and put back all the while.
+Afterwards as many threads as there were clients ask the predictor in this process at once. With `--server mlflow` the
+folder of a logged model is served by MLflow's own server; `unexpected` counts what `kedro serve` would not answer.
 """
 
 import argparse
@@ -12,16 +16,19 @@ import multiprocessing
 import os
 import platform
 import random
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import numpy as np
@@ -46,24 +53,44 @@ KINDS = {
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="as `kedro serve` takes it: digits of scikit-learn go to it")
+    parser.add_argument("model", type=Path, help="file of a predictor, or folder of a logged model, of 8 x 8 digits")
+    parser.add_argument("--server", default="kedro", choices=["kedro", "mlflow"], help="(default: %(default)s)")
     parser.add_argument("--clients", type=int, default=50, help="at once (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=100, help="of each client (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="of so many requests (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that answer (default: %(default)s)")
     parser.add_argument("--oversized", type=int, default=100, help="MiB of an oversized body (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=600, help="after them none begins (default: %(default)s)")
+    parser.add_argument(
+        "--seconds", type=float, default=600, help="of a round; none begins after (default: %(default)s)"
+    )
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args()
 
 
 @contextmanager
-def serve(model: str, workers: int) -> Iterator[tuple[int, int]]:
+def serve(server: str, model: Path, workers: int) -> Iterator[tuple[int, int]]:
     """Start the server; gives its port and the id of its process."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "kedro", "serve", model, "--port", str(port), "--workers", str(workers)]
-    with subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL) as process:
+    tail = ["--port", str(port), "--workers", str(workers)]
+    words = {
+        "kedro": [sys.executable, "-m", "kedro", "serve", str(model), *tail],
+        "mlflow": [
+            sys.executable,
+            "-m",
+            "mlflow",
+            "models",
+            "serve",
+            "-m",
+            str(model),
+            "--env-manager",
+            "local",
+            *tail,
+        ],
+    }
+    paths = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    with subprocess.Popen(words[server], start_new_session=True, stdout=subprocess.DEVNULL, env=paths) as process:
         try:
             while process.poll() is None:
                 with suppress(OSError), socket.create_connection((HOST, port), 1):
@@ -72,6 +99,47 @@ def serve(model: str, workers: int) -> Iterator[tuple[int, int]]:
             yield port, process.pid
         finally:
             os.killpg(process.pid, signal.SIGKILL)
+
+
+@contextmanager
+def disturbed(model: Path) -> Iterator[None]:
+    """Cut the files of a model, swap them for others, remove them and put them back, over and over."""
+    files = [model] if model.is_file() else [path for path in model.rglob("*") if path.is_file()]
+    whole, ended = {path: path.read_bytes() for path in files}, Event()
+
+    def disturb() -> None:
+        while not ended.is_set():
+            for change in (lambda content: content[: len(content) // 2], lambda content: b"{}", None, bytes):
+                for path, content in whole.items():
+                    path.unlink(missing_ok=True) if change is None else path.write_bytes(change(content))
+                ended.wait(0.25)
+
+    thread = Thread(target=disturb)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+@contextmanager
+def peak_of(session: int, noted: list[float]) -> Iterator[None]:
+    """Append the most memory that the server's processes had meanwhile, in MiB, looking five times a second."""
+    ended, seen = Event(), [0.0]
+
+    def look() -> None:
+        while not ended.wait(0.2):
+            seen.append(memory_of(session))
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+        noted.append(max(seen))
 
 
 def memory_of(session: int) -> float:
@@ -116,7 +184,7 @@ class Client:
     def send(self, kind: str) -> None:
         """One request of a kind, and a line on it: kind, status, seconds, whether the answer was wrong."""
         start = self._random.randrange(len(self._expected) - 10)
-        rows, body = 10, self._bodies.get(kind)
+        rows, body = 10, self._bodies.get(kind, b"")
         if kind in ("good", "slow"):
             body = json.dumps({"inputs": self._bodies["rows"][start : start + rows]}).encode()
         elif kind == "good, 1,000 rows":
@@ -197,6 +265,29 @@ def summary(noted: list[tuple[str, int, float, bool]], seconds: float) -> dict[s
     }
 
 
+def ask_in_process(assigner: Any, images: np.ndarray, expected: np.ndarray, n_threads: int) -> dict[str, int]:  # noqa: ANN401
+    """Answers of a predictor that threads ask at once."""
+
+    def is_wrong(start: int) -> bool:
+        found = assigner.assign(images[start : start + 10])["cluster"].to_numpy()
+        return bool((found != expected[start : start + 10]).any())
+
+    with ThreadPoolExecutor(n_threads) as pool:
+        wrong = list(pool.map(is_wrong, range(len(images) - 10)))
+    return {"requests": len(wrong), "wrong_answers": sum(wrong)}
+
+
+def drive_apart(port: int, chosen: argparse.Namespace, expected: np.ndarray) -> dict[str, Any]:
+    """One round of all clients; what came of it."""
+    context = multiprocessing.get_context("spawn")
+    answers, began = context.Queue(), time.perf_counter()
+    clients = context.Process(target=drive, args=(port, chosen, expected, answers))
+    clients.start()
+    noted = answers.get()
+    clients.join()
+    return summary(noted, time.perf_counter() - began)
+
+
 def main() -> None:
     """Warm up, measure, print JSON."""
     from deep_clustering.inference.predictor import Assigner
@@ -205,23 +296,23 @@ def main() -> None:
     chosen = arguments()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the server ends, too
     images = load_digits().images.astype(np.uint8)
-    predictor, name = read_predictor(Path.cwd(), chosen.model)
-    expected = Assigner(predictor).assign(images)["cluster"].to_numpy()
-    context = multiprocessing.get_context("spawn")
-    with serve(chosen.model, chosen.workers) as (port, pid):
-        memory, rounds = [memory_of(pid)], []
-        for _ in range(2):  # what the first one leaves is the server's working memory; the second must not add to it
-            answers = context.Queue()
-            began = time.perf_counter()
-            clients = context.Process(target=drive, args=(port, chosen, expected, answers))
-            clients.start()
-            noted = answers.get()
-            clients.join()
-            rounds.append(summary(noted, time.perf_counter() - began))
-            memory.append(memory_of(pid))
+    assigner = Assigner(read_predictor(Path.cwd(), str(chosen.model))[0])
+    expected = assigner.assign(images)["cluster"].to_numpy()
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / chosen.model.name
+        (shutil.copytree if chosen.model.is_dir() else shutil.copy)(chosen.model, copy)
+        with serve(chosen.server, copy, chosen.workers) as (port, pid), disturbed(copy):
+            memory, rounds = [memory_of(pid)], []
+            peaks: list[float] = []
+            for _ in range(chosen.rounds):  # the first one's rest is the server's working memory, no later one may add
+                with peak_of(pid, peaks):
+                    rounds.append(drive_apart(port, chosen, expected))
+                memory.append(memory_of(pid))
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    settings = {"model": name, "clients": chosen.clients, "workers": chosen.workers, "machine": machine}
-    print(json.dumps({**settings, "memory_mib": [round(one) for one in memory], "rounds": rounds}, indent=1))
+    settings = {"server": chosen.server, "clients": chosen.clients, "workers": chosen.workers, "machine": machine}
+    measured = {"memory_mib": [round(one) for one in memory], "peak_mib": [round(one) for one in peaks]}
+    in_process = ask_in_process(assigner, images, expected, chosen.clients)
+    print(json.dumps({**settings, **measured, "in_process": in_process, "rounds": rounds}, indent=1))
 
 
 if __name__ == "__main__":

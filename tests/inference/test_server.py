@@ -8,6 +8,7 @@ import time
 import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from http import HTTPStatus
 from types import SimpleNamespace
 
@@ -18,6 +19,7 @@ from mlflow.exceptions import MlflowException
 from sklearn.datasets import load_digits
 
 from deep_clustering.data.preparation import prepare
+from deep_clustering.inference.connections import Timely
 from deep_clustering.inference.predictor import Assigner, PredictorOptions, make_predictor, to_bytes
 from deep_clustering.inference.server import Bounded, Serving, _Served, make_app, serve
 from deep_clustering.methods import make_method, save_method
@@ -93,6 +95,27 @@ def test_a_body_that_does_not_end_is_refused(behind):
     assert behind.bodies == []
 
 
+def test_an_answer_that_takes_too_long_is_given_up():
+    async def never(scope, receive, send):
+        await asyncio.Event().wait()
+
+    app = Bounded(never, 2500, 0.01)
+    status, content = ask(app, pieces(b"1"))
+    expected = "no answer after 0.01 seconds: send fewer rows at a time, or try again later"
+    assert json.loads(content) == {"error_code": "GATEWAY_TIMEOUT", "message": expected}
+    assert (status, app._held) == (504, 0)
+    assert ask(app, [], method="GET")[0] == HTTPStatus.GATEWAY_TIMEOUT
+
+
+def test_an_answer_that_has_begun_is_not_begun_again():
+    async def half(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        ask(Bounded(half, 2500, 0.01), pieces(b"1"))
+
+
 def test_a_client_that_leaves_is_not_answered(behind):
     app = Bounded(behind, 2500, 5)
     assert ask(app, [*pieces(b"1" * 1500)[:1], {"type": "http.disconnect"}]) is None
@@ -123,22 +146,28 @@ def predictor(tiny_options, parameters):
     return make_predictor(save_method(fitted), preparation, fitted.history_, None, split, options)
 
 
-@pytest.fixture(scope="module")
-def address(predictor):
-    """Of the real server, in a thread of this process."""
+@contextmanager
+def served(app, **options):
+    """An application that uvicorn serves in a thread of this process: its port, and uvicorn's server."""
     import uvicorn
 
-    app = make_app(predictor, Serving(model="", max_bytes=MAX_BYTES))
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off"))
+        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="off", **options))
         thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
         thread.start()
         while not server.started:
             time.sleep(0.01)
-        yield f"http://127.0.0.1:{bound.getsockname()[1]}/invocations"
+        yield bound.getsockname()[1], server
         server.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture(scope="module")
+def address(predictor):
+    """Of the real server, in a thread of this process."""
+    with served(make_app(predictor, Serving(model="", max_bytes=MAX_BYTES))) as (port, _):
+        yield f"http://127.0.0.1:{port}/invocations"
 
 
 def post(address, body, kind="application/json"):
@@ -203,6 +232,49 @@ def test_a_model_that_fails_tells_the_client_neither_rows_nor_files():
     assert __file__ not in said
 
 
+@pytest.fixture(scope="module")
+def impatient():
+    """A server that looks at its connections twenty times a second, and whose answers are long; and its port."""
+
+    class Hasty(Timely):
+        SECONDS = 0.05
+
+    async def say_much(scope, receive, send):
+        if scope["path"] == "/later":
+            await asyncio.sleep(0.5)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(100 if scope["path"] == "/much" else 1):
+            await send({"type": "http.response.body", "body": b"." * 10**6, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    with served(Bounded(say_much, 2500, 2), http=Hasty) as (port, server):
+        yield port, server
+
+
+@pytest.mark.parametrize("said", [b"", b"GET / HTTP/1.1\r\nHo", b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGE"])
+def test_a_client_that_says_no_more_is_cut_off(impatient, said):
+    with socket.create_connection(("127.0.0.1", impatient[0]), 30) as client:
+        client.sendall(said)
+        while client.recv(10**6):
+            pass  # and comes to an end: a connection that stays open would time out
+
+
+def test_a_client_that_does_not_listen_is_cut_off(impatient):
+    port, server = impatient
+    with socket.create_connection(("127.0.0.1", port), 30) as client:
+        client.sendall(b"GET /much HTTP/1.1\r\nHost: a\r\n\r\n")
+        client.recv(1)
+        deadline = time.monotonic() + 60
+        while server.server_state.connections and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not server.server_state.connections
+
+
+def test_an_answer_that_is_thought_over_is_waited_for(impatient):
+    with urllib.request.urlopen(f"http://127.0.0.1:{impatient[0]}/later", timeout=30) as answer:
+        assert len(answer.read()) == 10**6
+
+
 def test_concurrent_answers_equal_those_of_the_predictor(address, predictor):
     expected = Assigner(predictor).assign(RAW)
     with ThreadPoolExecutor(8) as pool:
@@ -216,6 +288,7 @@ def test_concurrent_answers_equal_those_of_the_predictor(address, predictor):
 
 def test_workers_read_a_copy_that_nobody_changes(predictor, tmp_path, monkeypatch):
     import uvicorn
+    from uvicorn.importer import import_from_string
 
     from deep_clustering.inference import server
 
@@ -232,6 +305,7 @@ def test_workers_read_a_copy_that_nobody_changes(predictor, tmp_path, monkeypatc
     (ran,) = seen
     assert (ran.workers, ran.port, ran.app._max_bytes) == (2, 1234, MAX_BYTES)
     assert ran.name == "deep_clustering.inference.server:app"
+    assert import_from_string(ran.http) is Timely
 
 
 def test_what_is_no_predictor_is_refused_before_anything_is_served(tmp_path):

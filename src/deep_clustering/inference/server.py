@@ -25,6 +25,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 logger = logging.getLogger(__name__)
 
+_CONNECTIONS = "deep_clustering.inference.connections:Timely"
 _CHOSEN = "DEEP_CLUSTERING_SERVED"
 _KINDS = (b"application/json", b"text/csv")
 _ANSWERED = "POST /invocations, GET /ping, GET /health or GET /version"
@@ -44,7 +45,7 @@ class Serving:
     """Most bytes of a request's body."""
 
     max_seconds: float = 60.0
-    """Longest time that a body may take to arrive."""
+    """Longest time that a body may take to arrive, and an answer to be made and sent."""
 
     weights: str | None = None
     """Where a backbone's weights are, if not where they were."""
@@ -77,7 +78,14 @@ def serve(project_path: Path, model: str, *, host: str, port: int, workers: int,
         os.environ[_CHOSEN] = json.dumps(asdict(Serving(model=str(copy), **bounds)))
         logger.info("%s on http://%s:%d/invocations, %d workers", name, host, port, workers)
         uvicorn.run(
-            f"{__name__}:app", factory=True, host=host, port=port, workers=workers, log_level="warning", lifespan="off"
+            f"{__name__}:app",
+            factory=True,
+            http=_CONNECTIONS,
+            host=host,
+            port=port,
+            workers=workers,
+            log_level="warning",
+            lifespan="off",
         )
 
 
@@ -97,15 +105,19 @@ def make_app(predictor: Predictor, chosen: Serving) -> App:
     Returns:
         MLflow's application, which answers /invocations, /ping and /version, behind `Bounded`.
     """
+    from mlflow.environment_variables import MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT
     from mlflow.pyfunc import scoring_server
     from starlette.exceptions import HTTPException
 
     from deep_clustering.inference.mlflow_model import ClusteringModel
 
     served: Any = _Served(ClusteringModel.of(predictor, chosen.weights))
+    # What MLflow answers when this time is over is no JSON; the bounds end before.
+    MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(int(2 * chosen.max_seconds) + 1)
     answering = scoring_server.init(served)
     for kind in _UNREADABLE:
         answering.add_exception_handler(kind, _unreadable)
+    answering.add_exception_handler(Exception, _failed)
     answering.add_exception_handler(HTTPException, _not_here)
     return Bounded(answering, chosen.max_bytes, chosen.max_seconds)
 
@@ -137,6 +149,13 @@ async def _unreadable(_: Any, error: Exception) -> Any:  # noqa: ANN401
 
     reason = "it is nested too deep" if isinstance(error, RecursionError) else f"{type(error).__name__}: {error}"
     status, content = _said(HTTPStatus.BAD_REQUEST, f"the request cannot be read: {reason}")
+    return Response(content, status_code=status, media_type="application/json")
+
+
+async def _failed(*_: Any) -> Any:  # noqa: ANN401
+    from fastapi.responses import Response
+
+    status, content = _said(HTTPStatus.INTERNAL_SERVER_ERROR, "the request failed; the log of the server says how")
     return Response(content, status_code=status, media_type="application/json")
 
 
@@ -176,18 +195,35 @@ class Bounded:
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, as ASGI asks it."""
-        if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            await self._app(scope, receive, send)
-            return
         pieces: list[bytes] = []
         try:
+            if scope["type"] != "http" or scope["method"] in ("GET", "HEAD", "OPTIONS"):
+                await self._answer_in_time(scope, receive, send)
+                return
             _check_kind(dict(scope["headers"]).get(b"content-type"))
             if await self._take_in_time(receive, pieces):
-                await self._app(scope, _replay(b"".join(pieces), receive), send)
+                await self._answer_in_time(scope, _replay(b"".join(pieces), receive), send)
         except _RefusedError as error:
             await _refuse(send, error.status, str(error))
         finally:
             self._held -= sum(map(len, pieces))
+
+    async def _answer_in_time(self, scope: Message, receive: Receive, send: Send) -> None:
+        has_begun = False
+
+        async def noted(message: Message) -> None:
+            nonlocal has_begun
+            has_begun = True
+            await send(message)
+
+        try:
+            async with asyncio.timeout(self._max_seconds):
+                await self._app(scope, receive, noted)
+        except TimeoutError:
+            if has_begun:  # by a client that does not read it: uvicorn ends the connection
+                raise
+            message = f"no answer after {self._max_seconds:g} seconds: send fewer rows at a time, or try again later"
+            raise _RefusedError(HTTPStatus.GATEWAY_TIMEOUT, message) from None
 
     async def _take_in_time(self, receive: Receive, pieces: list[bytes]) -> bool:
         try:
