@@ -6,23 +6,33 @@ The examples are few and the same each time; `make fuzz` draws many new ones, FU
 import io
 import json
 import os
+import shutil
+from functools import reduce
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from scipy import sparse
+from sklearn.datasets import load_digits
 
-from deep_clustering.data import tensor_files
+from deep_clustering.cli import cli
+from deep_clustering.data import shards, tensor_files
+from deep_clustering.data.preparation import prepare
+from deep_clustering.data.sources import image_shards
 from deep_clustering.data.sources.array_files import array_names, is_sparse_file, read_array
 from deep_clustering.data.sources.image_files import header, read_images
 from deep_clustering.data.sources.number_tables import read_number_table
 from deep_clustering.data.sources.prepared import read_sparse
+from deep_clustering.inference.bulk import BulkOptions, predict_in_bulk
+from deep_clustering.inference.predictor import Assigner, PredictorOptions, make_predictor, to_bytes
 from deep_clustering.inference.stored import read_predictor
+from deep_clustering.methods import make_method, save_method
 from deep_clustering.methods.feedback import read_feedback
 from deep_clustering.options import build
 from deep_clustering.pipelines.parameters import option_schemas, split_params
@@ -41,6 +51,7 @@ fuzz = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 
+RAW = load_digits().images[:40, None].astype(np.uint8)
 ROWS = np.arange(12, dtype=np.float32).reshape(4, 3)
 NASTY = (
     *(b"\0", b"\xff\xfe", b"\xef\xbb\xbf", b"\r", b'"', b"[" * 2000, b"{" * 2000, b"9" * 5000, b"-1", b"1e999", b"NaN"),
@@ -103,6 +114,14 @@ def read_archive(file):
     array_names(file)
     is_sparse_file(file)
     return read_array(file, "samples")
+
+
+def read_and_use(file):
+    predictor, _ = read_predictor(file.parent, str(file))
+    try:
+        Assigner(predictor).assign(RAW)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from error
 
 
 READERS = {
@@ -234,6 +253,119 @@ def test_options_of_any_value_are_taken_or_refused_by_their_place(data, paramete
     key = data.draw(st.sampled_from(sorted(options)) | st.text(max_size=8))
     options[key] = data.draw(VALUES)
     assert said_of(lambda: build(option_schemas()[name], options, name), name).startswith(name)
+
+
+@pytest.fixture(scope="module")
+def predictor(tiny_options, parameters):
+    card = {"name": "digits", "value_range": [0.0, 16.0], "sha256": {"samples": "0" * 64}}
+    split = np.full(len(RAW), 3, dtype=np.uint8)
+    rows, preparation = prepare(RAW, split, card, {"terms": [], "idf": None}, parameters["features"])
+    model = save_method(make_method(tiny_options("gmm")).fit(rows))
+    options = PredictorOptions(outlier_quantile=0.1, max_rows=0, data_set="numerals")
+    return make_predictor(model, preparation, {}, None, split, options)
+
+
+def places_of(value, place=()):
+    """Where something stands in nested values, from the outside in."""
+    yield from [place] if place else []
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in inner:
+        yield from places_of(item, (*place, key))
+
+
+@fuzz
+@given(data=st.data())
+def test_a_predictor_of_any_header_assigns_or_is_refused_by_its_name(tmp_path, predictor, data):
+    arrays, header = tensor_files.from_bytes(to_bytes(predictor))
+    plain = json.loads(header["predictor"])
+    *outer, last = data.draw(st.sampled_from(list(places_of(plain))))
+    inner = reduce(lambda value, key: value[key], outer, plain)
+    inner[last] = data.draw(VALUES | st.sampled_from([10**30, -1, "../../etc"]))
+    if data.draw(st.booleans()):
+        del arrays[data.draw(st.sampled_from(sorted(arrays)))]
+    file = tmp_path / "hostile.safetensors"
+    file.write_bytes(tensor_files.to_bytes(arrays, {"predictor": json.dumps(plain)}))
+    assert "hostile" in said_of(lambda: read_and_use(file), "hostile")
+
+
+def damage(data, files):
+    """Damage one of these files, and put the others back to what they were."""
+    for file, content in files.items():
+        file.write_bytes(content)
+    hostile = data.draw(st.sampled_from(sorted(files)))
+    hostile.write_bytes(data.draw(damaged(files[hostile]) | st.binary(max_size=300)))
+
+
+def contents_of(folder, pattern):
+    found = {path: path.read_bytes() for path in folder.rglob(pattern)}
+    assert len(found) > 1
+    return found
+
+
+@fuzz
+@given(data=st.data())
+def test_a_damaged_shard_of_features_is_extracted_again_or_has_the_right_form(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(shards, "ROWS_PER_SHARD", 2)
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+
+    def extract():
+        kept = shards.open_shards(tmp_path / "cache", {"of": "fuzz"}, len(ROWS))
+        shards.fill(kept, lambda start, stop: [(np.arange(stop - start), ROWS[start:stop])], "row", ["numpy"])
+        return kept.read()
+
+    extract()
+    damage(data, contents_of(tmp_path / "cache", "*.*"))
+    rows = extract()
+    assert (rows.shape, rows.dtype) == (ROWS.shape, np.float32)
+
+
+@fuzz
+@given(data=st.data())
+def test_a_damaged_shard_of_images_is_decoded_again(tmp_path, monkeypatch, data):
+    monkeypatch.setattr(image_shards, "_SHARD_FILES", 2)
+    (tmp_path / "images").mkdir(exist_ok=True)
+    names = [f"{name}.png" for name in "abc"]
+    for name in names:
+        if not (tmp_path / "images" / name).exists():
+            (tmp_path / "images" / name).write_bytes(picture("png") if name != "b.png" else b"no picture")
+    shutil.rmtree(tmp_path / "cache", ignore_errors=True)
+    folder = image_shards.Folder(tmp_path / "images", names, (8, 8), 1, "crop", {})
+    monkeypatch.setattr(image_shards.image_files, "cores", lambda: 1)
+    expected, kept, skipped = image_shards.read_in_shards(folder, tmp_path / "cache")
+    assert (kept, list(skipped)) == (["a.png", "c.png"], ["b.png"])
+    damage(data, contents_of(tmp_path / "cache", "*.npz"))
+    images, again, left_out = image_shards.read_in_shards(folder, tmp_path / "cache")
+    np.testing.assert_array_equal(images, expected)
+    assert (again, left_out) == (kept, skipped)
+
+
+@fuzz
+@given(data=st.data())
+def test_a_damaged_prediction_goes_on_or_is_refused_by_its_folder(tmp_path, predictor, parameters, data):
+    shutil.rmtree(tmp_path / "hostile", ignore_errors=True)
+    (tmp_path / "predictor.safetensors").write_bytes(to_bytes(predictor))
+    if not (tmp_path / "rows.npy").exists():
+        np.save(tmp_path / "rows.npy", RAW)
+    given_rows = {"model": str(tmp_path / "predictor.safetensors"), "input": str(tmp_path / "rows.npy")}
+    options = {**parameters["predict"], **given_rows, "chunk_rows": 8}
+    into = BulkOptions(folder=tmp_path / "hostile", shard_rows=16, workers=1)
+    predict_in_bulk(options, into)
+    expected = pd.read_parquet(tmp_path / "hostile")
+    damage(data, contents_of(tmp_path / "hostile", "*.*"))
+    said = said_of(lambda: predict_in_bulk(options, into), "taken")
+    assert said == "taken" or "hostile" in said
+    if said == "taken":
+        pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "hostile"), expected)
+
+
+@pytest.mark.parametrize("words", ["--params={}", "--params=predict.column={}", "--workers={}", "--shard-rows={}"])
+@fuzz
+@given(text=TEXTS)
+def test_words_of_a_prediction_are_taken_or_refused_with_a_code(tmp_path, monkeypatch, words, text):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(cli, ["predict", "none.safetensors", "none.npy", "--to=out", words.format(text)])
+    assert result.exit_code in (1, 2)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
 
 
 @fuzz

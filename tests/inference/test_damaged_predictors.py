@@ -25,10 +25,10 @@ def test_numbers_that_are_not_finite_are_refused(value):
 @pytest.mark.parametrize(
     ("header", "said"),
     [
-        ("[1, 2]", "expected names and values in its header, got list"),
-        (json.dumps({"method": "gmm"}), "its header has no options, preparation, threshold, max_rows, score"),
-        (json.dumps({**PLAIN, "options": 3}), "expected names and values as options of its header, got int"),
-        ("[" * 100_000, "its header is nested too deep"),
+        ("[1, 2]", "expected names and values, got list"),
+        (json.dumps({"method": "gmm"}), "its header, .*: missing option 'options'.*missing option 'score'"),
+        (json.dumps({**PLAIN, "options": 3}), "its header, .*: options: expected "),
+        ("[" * 100_000, "it is nested too deep"),
     ],
 )
 def test_headers_of_another_form_are_refused(header, said):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deep_clustering.atomic import atomic_file, atomic_path
+from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
@@ -168,7 +169,7 @@ def _read_part(file: Path | None, shape: tuple[int, int]) -> np.ndarray | None:
         return None
     try:
         part = np.load(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
+    except DAMAGED as error:
         logger.warning("%s is cut short or damaged (%s): searching its rows again", file, error)
         return None
     return part if part.shape == shape and part.dtype == np.int32 else None

@@ -18,8 +18,10 @@ from sklearn.neighbors import NearestNeighbors
 from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.checks import check_rows
 from deep_clustering.data.near_lists import Found, RowBlocks, search_lists
+from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.data.sources.card import array_sha256
 from deep_clustering.options import build
+from deep_clustering.plain_json import parse_object
 
 logger = logging.getLogger(__name__)
 
@@ -75,10 +77,9 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         return _nothing(features)
     _check(features, chosen)
     file = _cache_file(features, chosen)
-    if file.exists() and (not _is_large(features, chosen) or file.with_suffix(".json").exists()):
+    if (known := _read(file, features, chosen)) is not None:
         logger.info("neighbours: read from %s", file)
-        card = json.loads(file.with_suffix(".json").read_text()) if _is_large(features, chosen) else dict(_EXACT)
-        return Found(np.load(file, allow_pickle=False), card)
+        return known
     found = _search(features, chosen, file.with_suffix(""))
     with atomic_file(file) as target:
         np.save(target, found.table, allow_pickle=False)
@@ -94,6 +95,24 @@ def search_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping
         return _nothing(features).table
     _check(features, chosen)
     return _search(features, chosen, None).table
+
+
+def _read(file: Path, features: np.ndarray | sparse.csr_matrix, chosen: NeighbourOptions) -> Found | None:
+    """What was found before; None if nothing was, or its files are damaged, which is logged."""
+    n_samples = features.shape[0]
+    try:
+        card = parse_object(file.with_suffix(".json").read_bytes()) if _is_large(features, chosen) else dict(_EXACT)
+        table = np.load(file, allow_pickle=False)
+        if (table.shape, table.dtype) != ((n_samples, chosen.k), np.int32):
+            raise ValueError(f"got {table.dtype} {table.shape}, expected int32 {(n_samples, chosen.k)}")
+        if table.min() < -1 or table.max() >= n_samples:
+            raise ValueError(f"got neighbours {table.min()} to {table.max()} of {n_samples} rows")
+    except FileNotFoundError:
+        return None
+    except DAMAGED as error:
+        logger.warning("neighbours: %s is cut short or damaged (%s): searching again", file, error)
+        return None
+    return Found(table, card)
 
 
 def _nothing(features: np.ndarray | sparse.csr_matrix) -> Found:

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self, TypeAlias
 
 import numpy as np
+from pydantic import InstanceOf
 from scipy import sparse
 
 from deep_clustering.data.feature_options import HOG, FeatureOptions
@@ -51,7 +52,7 @@ class Preparation:
     """sha256 of the weights of the backbone or the encoder; None without one."""
     terms: tuple[str, ...]
     """Term of each column of a text's rows; empty for other data."""
-    arrays: dict[str, np.ndarray]
+    arrays: dict[str, InstanceOf[np.ndarray]]
     """mean, deviation: of the training rows, for `features.postprocess`; idf: weight of each term; and those of the
     encoders."""
     reads_texts: bool
@@ -72,9 +73,19 @@ class Preparation:
 
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> Self:
-        """Put together what `to_plain` gave and the arrays."""
-        tuples = {name: tuple(plain[name]) for name in ("row_shape", "value_range", "terms")}
-        return cls(**{"reads_texts": False, **plain, **tuples, "arrays": dict(arrays)})
+        """Put together what `to_plain` gave and the arrays.
+
+        Args:
+            plain: All other fields; of a version before 0.3.0 some.
+            arrays: By name.
+
+        Raises:
+            ValueError: if a field is missing, unknown or of another type.
+        """
+        found = build(cls, {"reads_texts": False, **plain, "arrays": dict(arrays)}, "preparation")
+        if found.dtype not in ("uint8", "float32"):
+            raise ValueError(f"preparation: dtype: expected uint8 or float32, got {found.dtype!r}")
+        return found
 
 
 # What names of arrays begin with that are weights of a trunk.

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.atomic import atomic_file, write_text
+from deep_clustering.data.sources.array_headers import DAMAGED
+from deep_clustering.plain_json import parse_object
 from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
@@ -79,12 +81,16 @@ class Shards:
     def _n_features(self) -> int | None:
         path = self.folder / _MANIFEST
         try:
-            return int(json.loads(path.read_text())["n_features"])
+            n_features = parse_object(path.read_bytes())["n_features"]
         except FileNotFoundError:
             return None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError) as error:
             logger.warning("%s is damaged (%s): extracting all rows again", path, error)
             return None
+        if type(n_features) is not int or n_features < 1:
+            logger.warning("%s is damaged (%r features): extracting all rows again", path, n_features)
+            return None
+        return n_features
 
     def _is_whole(self, span: tuple[int, int], n_features: int) -> bool:
         path, expected = self.folder / _name(span), (span[1] - span[0], n_features)
@@ -92,7 +98,7 @@ class Shards:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             return False
-        except (ValueError, EOFError, OSError) as error:
+        except DAMAGED as error:
             logger.warning("%s is cut short or damaged (%s): extracting its rows again", path, error)
             return False
         if rows.shape != expected or rows.dtype != np.float32:

@@ -20,6 +20,7 @@ from deep_clustering.inference.bulk_workers import assign_together
 from deep_clustering.inference.prediction import check_first_row, open_model
 from deep_clustering.inference.predictor import sha256_of
 from deep_clustering.options import check_fields
+from deep_clustering.plain_json import parse_object
 from deep_clustering.redaction import redact_text
 from deep_clustering.training.progress import meter
 
@@ -141,7 +142,7 @@ def _begin(folder: Path, key: Mapping[str, Any], about: Mapping[str, Any]) -> No
         write_text(file, json.dumps({"complete": False, **about, "key": key}, indent=1))
         return
     try:
-        before = json.loads(file.read_text(encoding="utf-8"))["key"]
+        before = parse_object(file.read_bytes())["key"]
         others = [name for name, value in key.items() if before[name] != value]
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"predict: {file} is damaged ({error}); remove the folder or name another") from error

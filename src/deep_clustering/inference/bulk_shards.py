@@ -13,6 +13,7 @@ from deep_clustering.atomic import atomic_path
 from deep_clustering.inference.prediction import PredictOptions, assign_piece, table_of
 from deep_clustering.inference.predictor import Assigner, Predictor
 from deep_clustering.inference.row_files import Piece, Unread, open_unread
+from deep_clustering.plain_json import parse_object
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -159,7 +160,7 @@ def _whole(task: Task, number: int, n_rows: int) -> Shard | None:
     path = task.folder / Shard(number, 0, 0, 0).file
     try:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            told = json.loads((file.schema_arrow.metadata or {})[_ABOUT])
+            told = parse_object((file.schema_arrow.metadata or {})[_ABOUT])
             if (told.pop("key"), told["number"], told["rows"]) != (task.key, number, n_rows):
                 raise ValueError("it is of another input or model")
             for _ in file.iter_batches():

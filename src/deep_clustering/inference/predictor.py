@@ -2,9 +2,10 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from annotated_types import Ge, Le
@@ -14,12 +15,14 @@ from deep_clustering.data.preparation import Preparation, finish_rows, has_no_te
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.methods import Model, cluster_names, label_free_score, load_method
+from deep_clustering.options import build
+from deep_clustering.plain_json import parse_object
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# What the header of every version has.
-_NAMES = ("method", "options", "preparation", "threshold", "max_rows", "score")
+# What reading arrays and options raises that do not fit together, in a file that anybody may have written.
+_UNFIT = (KeyError, IndexError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,20 @@ class Score(NamedTuple):
     direction: str
     """max or min: what is better."""
     value: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Header:
+    """What a predictor says besides its arrays; what has a default is not in files of versions before 0.3.0."""
+
+    method: str
+    options: dict[str, Any]
+    preparation: dict[str, Any]
+    threshold: float | None
+    max_rows: Annotated[int, Ge(0)]
+    score: tuple[str, Literal["max", "min"], float] | None
+    clusters: dict[str, Any] = field(default_factory=dict)
+    data_set: str | None = None
 
 
 class Predictor(NamedTuple):
@@ -102,12 +119,15 @@ class Assigner:
 
         Raises:
             ConnectionError: if weights cannot be downloaded.
-            ValueError: if weights are missing or others, or the method is unknown to this version.
+            ValueError: if weights are missing or others, the method is unknown to this version, or its arrays are not
+                those of its options.
         """
         model = predictor.model
         here = {"device": "auto"} if "device" in model.options else {}
         self._predictor = predictor
-        self._method = load_method(model._replace(options={**model.options, **here}))
+        with _fitting_together():
+            self._method = load_method(model._replace(options={**model.options, **here}))
+            self._names = cluster_names(model)
         self._see = open_eyes(predictor.preparation, weights)
         self.n_without_terms = 0
 
@@ -139,7 +159,8 @@ class Assigner:
         is_blank = has_no_terms(preparation, seen)
         self.n_without_terms += int(np.count_nonzero(is_blank))
         features = finish_rows(preparation, seen)
-        said = self._method.describe(features)
+        with _fitting_together():
+            said = self._method.describe(features)
         clusters, responsibilities, found = said.assignments, said.responsibilities, said.log_density
         _check_result(responsibilities, found, is_blank)
         densities = np.full(len(clusters), np.nan) if found is None else found.astype(np.float64)
@@ -151,8 +172,8 @@ class Assigner:
             "log_density": densities,
             "is_outlier": (densities < threshold) | is_blank,
         }
-        if names := cluster_names(self._predictor.model):
-            columns["name"] = np.array([names.get(cluster, "") for cluster in clusters.tolist()], dtype=object)
+        if self._names:
+            columns["name"] = np.array([self._names.get(cluster, "") for cluster in clusters.tolist()], dtype=object)
         return columns
 
 
@@ -207,7 +228,7 @@ def from_bytes(content: bytes) -> Predictor:
         raise ValueError(f"expected finite numbers, got NaN or infinity in its array '{wrong}'")
     if "predictor" not in header:
         raise ValueError("expected a predictor, got a safetensors file of something else")
-    plain = _plain(header["predictor"])
+    plain = build(_Header, parse_object(header["predictor"]), "its header, of another version or damaged")
     parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "preparation": {}}
     for name, array in arrays.items():
         part, _, rest = name.partition("/")
@@ -215,29 +236,23 @@ def from_bytes(content: bytes) -> Predictor:
             raise ValueError(f"expected arrays of {' and '.join(parts)}, got '{name}'")
         parts[part][rest] = array
     return Predictor(
-        Model(plain["method"], plain["options"], parts["model"], plain.get("clusters", {})),
-        Preparation.from_plain(plain["preparation"], parts["preparation"]),
-        plain["threshold"],
-        plain["max_rows"],
-        None if plain["score"] is None else Score(*plain["score"]),
-        plain.get("data_set"),
+        Model(plain.method, plain.options, parts["model"], plain.clusters),
+        Preparation.from_plain(plain.preparation, parts["preparation"]),
+        plain.threshold,
+        plain.max_rows,
+        None if plain.score is None else Score(*plain.score),
+        plain.data_set,
     )
 
 
-def _plain(text: str) -> dict[str, Any]:
-    """The part of a header that is JSON, with every name that a predictor has."""
+@contextmanager
+def _fitting_together() -> Iterator[None]:
+    """Say of options and arrays that do not fit together that they do not."""
     try:
-        plain = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("its header is nested too deep") from error
-    if not isinstance(plain, dict):
-        raise ValueError(f"expected names and values in its header, got {type(plain).__name__}")
-    if missing := [name for name in _NAMES if name not in plain]:
-        raise ValueError(f"its header has no {', '.join(missing)}: it is of another version or damaged")
-    for name in ("options", "preparation"):
-        if not isinstance(plain[name], dict):
-            raise ValueError(f"expected names and values as {name} of its header, got {type(plain[name]).__name__}")
-    return plain
+        yield
+    except _UNFIT as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"the model cannot be computed ({reason}): its file is damaged, or memory is short") from error
 
 
 def _is_not_finite(array: np.ndarray) -> bool:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deep_clustering.atomic import write_text
+from deep_clustering.plain_json import parse
 from deep_clustering.sweep.grid import Cell, Grid
 from deep_clustering.sweep.lock import LOCK
 
@@ -40,7 +41,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
         ValueError: if it is no JSON object.
     """
     try:
-        content = json.loads(path.read_bytes())
+        content = parse(path.read_bytes())
     except FileNotFoundError:
         return None
     except ValueError as error:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
+from deep_clustering.plain_json import parse_object
+
 try:
     import fcntl
 except ImportError:  # Windows has no such locks; there, keeping sweeps apart is left to the user
@@ -57,7 +59,7 @@ def locked(folder: Path) -> Iterator[None]:
 def _holder(text: str) -> str:
     """Who wrote the lock file."""
     try:
-        holder = json.loads(text)
+        holder = parse_object(text)
         return f"process {holder['process']} on {holder['host']}, a sweep since {holder['started']}"
     except (ValueError, KeyError, TypeError):  # it holds the lock, and has not written its name yet
         return "another sweep, which has just started"

@@ -37,6 +37,7 @@ _KEPT = 2
 _GIVEN_UP_SECONDS = 14 * 86400.0
 # A fingerprint reads this many rows at most: enough to tell data sets apart, whatever their size.
 _FINGERPRINT_ROWS = 1000
+_DIGEST = "sha256"
 # What a file that is cut short or changed makes its reader raise.
 _DAMAGED = (SafetensorError, OSError, ValueError, KeyError, TypeError)
 
@@ -132,6 +133,7 @@ class Checkpoints:
         tensors: dict[str, Tensor] = {}
         skeleton = _take_apart(state, "", tensors)
         header = {"identity": json.dumps(self._identity), "state": json.dumps(skeleton)}
+        header[_DIGEST] = _digest(tensors, header)
         newest = folder / f"epoch-{epoch:06d}.safetensors"
         with atomic_file(newest) as file:
             file.write(safetensors.torch.save(tensors, metadata=header))
@@ -233,7 +235,21 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     with safe_open(path, framework="pt") as file:
         header = file.metadata()
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no dictionary
+    stated = header.pop(_DIGEST, None)  # versions before 0.3.0 wrote none
+    if stated is not None and stated != _digest(tensors, header):
+        raise ValueError("its content has changed since it was written")
     return json.loads(header["identity"]), _put_together(json.loads(header["state"]), tensors)
+
+
+def _digest(tensors: "Mapping[str, Tensor]", header: Mapping[str, str]) -> str:
+    """sha256 of names, types, shapes and numbers of the tensors, and of the texts."""
+    import torch
+
+    digest = hashlib.sha256(repr(sorted(header.items())).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(repr((name, str(tensor.dtype), tuple(tensor.shape))).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _differences(wanted: Mapping[str, Any], found: Mapping[str, Any], place: str = "") -> list[str]:

@@ -3,7 +3,6 @@
 import os
 import struct
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -64,7 +63,7 @@ class NpzDataset(FileDataset):
     """A dictionary of named arrays as `.npz`; those above a size are loaded as read-only memory maps."""
 
     kind = "named arrays (.npz)"
-    reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error, struct.error)
+    reader_errors = DAMAGED
 
     def __init__(self, *, mmap_above: int | None = None, **file: Any) -> None:  # noqa: ANN401
         """See the base class.
@@ -120,7 +119,7 @@ class SparseDataset(FileDataset):
     """A sparse matrix as scipy's `.npz`, loaded as CSR; a dense one, which an encoder makes of it, as `.npz` too."""
 
     kind = "a sparse matrix (scipy .npz) or a dense one (.npz)"
-    reader_errors = (*DAMAGED, zipfile.BadZipFile, zlib.error)
+    reader_errors = DAMAGED
 
     def _encode(self, data: Any, file: IO[bytes]) -> None:  # noqa: ANN401
         if isinstance(data, np.ndarray) and data.ndim == 2:

@@ -18,6 +18,7 @@ from kedro.io import AbstractVersionedDataset, DatasetError, Version
 from kedro.io.core import VersionNotFoundError, get_filepath_str, get_protocol_and_path
 
 from deep_clustering.atomic import TakenError, atomic_path, part_name, remove_abandoned
+from deep_clustering.data.sources.array_headers import DAMAGED
 
 # Kedro-Viz knows a preview by the name of the type that `preview` is annotated with; kedro-datasets has the same types
 # in a private module only.
@@ -27,9 +28,6 @@ ImagePreview = NewType("ImagePreview", str)
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-
-# What a damaged file makes the readers of numpy, scipy, json, pandas and safetensors raise, besides their own classes.
-DAMAGED = (ValueError, KeyError, EOFError, OSError, TypeError, RecursionError)
 
 
 class AtomicDataset(AbstractVersionedDataset[Any, Any]):

@@ -1,7 +1,6 @@
 """A sentence encoder kept as ONNX: a folder with model.onnx and tokenizer.json, and no package of its makers."""
 
 import hashlib
-import json
 import logging
 import mmap
 import os
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deep_clustering.data.encoders.known import MODEL_FILE, TOKENIZER_FILE
+from deep_clustering.plain_json import parse_object
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions
@@ -150,8 +150,8 @@ def _limits(folder: Path) -> list[int]:
     found = []
     for name, key in _LIMITS:
         try:
-            limit = json.loads((folder / name).read_text(encoding="utf-8")).get(key)
-        except (OSError, ValueError, AttributeError):
+            limit = parse_object((folder / name).read_bytes()).get(key)
+        except (OSError, ValueError):
             continue
         if isinstance(limit, int | float) and limit >= 1:
             found.append(int(min(limit, 2**31)))

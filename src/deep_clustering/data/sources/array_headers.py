@@ -2,13 +2,21 @@
 
 import math
 import os
+import struct
 import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, NamedTuple
 
 import numpy as np
+
+# What numpy raises for a file of arrays that is cut short or changed. It reads a header as Python, and believes it.
+DAMAGED = (
+    *(ValueError, KeyError, TypeError, OverflowError, EOFError, OSError, RecursionError, MemoryError),
+    *(SyntaxError, tokenize.TokenError, zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError),
+)
 
 # Rows without any value that a sparse matrix may have where its format does not store them one by one.
 _EMPTY_ROWS = 10**7

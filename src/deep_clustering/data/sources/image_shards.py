@@ -23,7 +23,7 @@ import PIL
 from deep_clustering.atomic import atomic_file
 from deep_clustering.data.scratch import room
 from deep_clustering.data.sources import image_files
-from deep_clustering.data.sources.compression import DAMAGED
+from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.data.sources.greys import GreyRanges
 from deep_clustering.redaction import csv_cell
 from deep_clustering.training.progress import Reading, meter
@@ -197,6 +197,6 @@ def _read(folder: Folder, shards: Path, span: tuple[int, int]) -> _Shard:
         if shard.images.shape != expected:
             raise ValueError(f"got images {shard.images.shape}, expected {expected}")
         return shard
-    except (*DAMAGED, KeyError) as error:
+    except DAMAGED as error:
         logger.warning("images: %s is cut short or damaged (%s): decoding its files again", path, error)
     return _make(part, path)

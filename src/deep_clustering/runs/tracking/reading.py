@@ -1,6 +1,5 @@
 """Tracked runs as they were recorded; nothing here starts, changes or migrates anything."""
 
-import json
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
+from deep_clustering.plain_json import parse_object
 from deep_clustering.redaction import REDACTED
 from deep_clustering.runs.tracking.process import state_of
 from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, UNKNOWN, USED
@@ -221,10 +221,9 @@ def _with_prefix(tags: Mapping[str, str], prefix: str) -> dict[str, str]:
 def _parsed(tags: Mapping[str, str], name: str) -> dict[str, Any]:
     text = tags.get(name, "{}")
     try:
-        value = {} if _LONG_VALUE.match(text) else json.loads(text)
-    except json.JSONDecodeError as error:
+        return {} if _LONG_VALUE.match(text) else parse_object(text)
+    except ValueError as error:
         raise TrackingError(f"tag {name}: expected JSON, got {text[:80]!r} ({error})") from error
-    return dict(value)
 
 
 def _full_text(client: "MlflowClient", run: "Run", text: str) -> str:

@@ -1,19 +1,23 @@
 """What a tracked run left of each method: the artifacts that tell whether another run equals it."""
 
-import json
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
+from deep_clustering.plain_json import parse_object
 from deep_clustering.redaction import redact_text
 from deep_clustering.runs.tracking.reading import RecordedRun
 
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
+
+# A store that does not answer is none of them.
+_DAMAGED = tuple(kind for kind in DAMAGED if kind is not OSError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +71,7 @@ def _read_method(client: "MlflowClient", run_id: str, method: str, files: set[st
             values["assignments"] = np.load(client.download_artifacts(run_id, assignments, folder), allow_pickle=False)
         if scores in files:
             text = Path(client.download_artifacts(run_id, scores, folder)).read_text(encoding="utf-8")
-            values["metrics"] = json.loads(text)["metrics"]
-    except (ValueError, KeyError, TypeError, EOFError) as error:
+            values["metrics"] = parse_object(text)["metrics"]
+    except _DAMAGED as error:
         raise TrackingError(f"run {run_id}: an artifact of {method} is damaged: {error}") from error
     return Results(**values)
