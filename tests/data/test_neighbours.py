@@ -80,6 +80,26 @@ def test_the_same_rows_and_options_are_searched_once(rows, cache, monkeypatch):
     np.testing.assert_array_equal(find_neighbours(rows.copy(), OPTIONS), first)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content[: len(content) // 2],
+        lambda content: b"",
+        lambda content: content.replace(b"{", b"(", 1),
+        lambda content: content.replace(b"<i4", b"<i2"),
+        lambda content: content[:-1] + b"\x7f",
+    ],
+)
+def test_neighbours_whose_file_is_damaged_are_searched_again(rows, cache, caplog, damage):
+    first = find_neighbours(rows, OPTIONS)
+    (file,) = cache.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(damage(whole))
+    np.testing.assert_array_equal(find_neighbours(rows, OPTIONS), first)
+    assert "is cut short or damaged" in caplog.text
+    assert file.read_bytes() == whole
+
+
 @pytest.mark.parametrize("change", [{"k": 4}, {"centre": True}, {"projection": 3}, {"metric": "euclidean"}])
 def test_other_options_or_rows_are_searched_anew(rows, cache, change):
     find_neighbours(rows, OPTIONS)

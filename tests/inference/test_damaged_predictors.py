@@ -27,13 +27,29 @@ def test_numbers_that_are_not_finite_are_refused(value):
     [
         ("[1, 2]", "expected names and values, got list"),
         (json.dumps({"method": "gmm"}), "its header, .*: missing option 'options'.*missing option 'score'"),
-        (json.dumps({**PLAIN, "options": 3}), "its header, .*: options: expected "),
+        (json.dumps({**PLAIN, "options": 3}), "its header, .*: 'options' got 3"),
         ("[" * 100_000, "it is nested too deep"),
     ],
 )
 def test_headers_of_another_form_are_refused(header, said):
     with pytest.raises(ValueError, match=said):
         from_bytes(content_of(header))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("method", 5, "'method' got 5"),
+        ("threshold", "x", "'threshold' got 'x'"),
+        ("score", ["a", "most", 1.0], "score"),
+        ("clusters", [], r"'clusters' got \[\]"),
+        ("max_rows", -1, "max_rows"),
+        ("other", 1, "unknown option 'other'"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_their_name(name, value, said):
+    with pytest.raises(ValueError, match=f"^its header, of another version or damaged: .*{said}"):
+        from_bytes(content_of(json.dumps({**PLAIN, name: value})))
 
 
 def test_arrays_of_another_part_are_refused():
