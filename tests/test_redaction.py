@@ -42,6 +42,22 @@ SHAPES = [
     f"ghp_{HUSH}ABCDEF",
     f"hf_{HUSH}ABCDEF",
     f"eyJ{HUSH}.{HUSH}.{HUSH}",
+    f"token={HUSH}",
+    f'{{"token": "{HUSH}"}}',
+    f"MLFLOW_TRACKING_TOKEN={HUSH}",
+    f"refresh_token={HUSH}",
+    f"sig={HUSH}&se=1",
+    f"--password {HUSH}",
+    f"--api-key {HUSH}",
+    f"--token={HUSH}",
+    f"Cookie: session={HUSH}; other={HUSH}",
+    f"-----BEGIN RSA PRIVATE KEY-----\n{HUSH}\n{HUSH}\n-----END RSA PRIVATE KEY-----",
+    f"https%3A%2F%2Fme%3A{HUSH}%40host",
+    f"//me:{HUSH}@host/x",
+    f"glpat-{HUSH}",
+    f"sk_live_{HUSH}",
+    f"AIzaSy{HUSH}ABCDEFGHIJKLMNOPQ",
+    f"npm_{HUSH}ABCDEFGHIJKLMNOPQR",
 ]
 
 
@@ -65,6 +81,10 @@ def test_no_credential_is_left_in_a_text(text, around):
         "--params=ingestion.source.key=images,features.max_tokens=3",
         "unexpected token: got 'x', expected a key: one of a, b",
         "C:/data/rows.npy",
+        "token=short, max_tokens=12345678, token_pattern=[a-z]{2,}",
+        "--tokens 12345678",
+        "a pass over 12345678 rows; pass: 12345678",
+        "design=12345678 and path=/data/rows.npy",
     ],
 )
 def test_other_texts_stay(text):
@@ -75,7 +95,18 @@ def test_other_texts_stay(text):
     "name",
     [
         *("password", "db_passwd", "secret", "credentials", "auth", "authorization", "bearer", "sas", "pat", "pass"),
-        *("passphrase", "connection_string", "api_key", "access_token", "http.auth", "azure_sas", "github-pat"),
+        *(
+            "passphrase",
+            "connection_string",
+            "api_key",
+            "access_token",
+            "http.auth",
+            "cookie",
+            "id_jwt",
+            "sentry_dsn",
+            "azure_sas",
+            "github-pat",
+        ),
     ],
 )
 def test_values_of_such_names_are_hidden(name):
@@ -114,7 +145,7 @@ def test_records_are_guarded_whoever_logs(caplog):
     assert "Traceback" in caplog.text
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "+cmd", "-cmd", "@x", "\tx", "\r=x", "\n=x"])
+@pytest.mark.parametrize("cell", ["=1+1", "\uff1d1+1", "\uff20x", "+cmd", "-cmd", "@x", "\tx", "\r=x", "\n=x"])
 def test_a_cell_is_no_formula(cell):
     assert csv_cell(cell) == f"'{cell}"
 

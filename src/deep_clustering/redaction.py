@@ -12,14 +12,18 @@ REDACTED = "[redacted]"
 
 # The short names count at the end only, so that `token_pattern`, `max_tokens` and `path` stay readable.
 _SECRET_NAME = re.compile(
-    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|connection_?string"
-    r"|(^|[._-]|api|access|private|account|auth)(token|key|pwd|pass|auth|sas|pat|sig|signature)$",
+    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|cookie|connection_?string"
+    r"|(^|[._-]|api|access|private|account|auth)(token|key|pwd|pass|auth|sas|pat|sig|signature|jwt|otp|dsn)$",
     re.IGNORECASE,
 )
-# A login ends at the last @, as a password may hold any other mark; one slash is what paths leave of two. What stands
-# behind models:/ is a name and its alias.
+# All lengths are bounded, so that no long text takes long. A login ends at the last @, as a password may hold any other
+# mark; one slash is what paths leave of two. What stands behind models:/ is a name and its alias.
 _URL_LOGIN = re.compile(
-    r"(?<![a-z0-9+.-])(?!models:)([a-z][a-z0-9+.-]+:/{1,2})(?:[^\s/@:?#]*:\S*|[^\s/@?#]+)@", re.IGNORECASE
+    r"(?<![a-z0-9+.-])(?!models:)([a-z][a-z0-9+.-]+:/{1,2})(?:[^\s/@:?#]{0,300}:\S{0,300}|[^\s/@?#]{1,300})@",
+    re.IGNORECASE,
+)
+_NAMELESS_LOGIN = re.compile(
+    r"((?<![\w:/.])//|%3A%2F%2F)[^\s/@:%]{1,100}(?::|%3A)[^\s/@]{1,300}?(?=@|%40)", re.IGNORECASE
 )
 _QUERY = re.compile(r"(?<=[?&;])([\w.-]+)=(?!\[redacted\])[^&;#\s\"']+")
 _VALUE = r"\"[^\"]*\"|'[^']*'|[^\s\"'&;,<>]+"
@@ -28,32 +32,48 @@ _ASSIGNED = re.compile(
     rf"|connection[_-]?string|shared_?access_?(?:key|signature))([\"']?\s*[=:]\s*)(?!\[redacted\])({_VALUE})",
     re.IGNORECASE,
 )
+# Words that other texts have, too, so that only what is long and stands close to one counts.
+_CLOSE = re.compile(
+    r"((?<![\w.-])[\w.-]{0,60}(?<![a-z])(?:token|pass|auth|sas|sig|pat|jwt)(?:=|\"\s*:\s*|'\s*:\s*)"
+    r"|(?<![\w-])--[\w-]{0,40}(?:token|password|passwd|secret|api-key)\s+)(?!\[redacted\])"
+    r"(\"[^\"]{8,}\"|'[^']{8,}'|[^\s\"'&;,<>()]{8,})",
+    re.IGNORECASE,
+)
+_COOKIE = re.compile(r"(\b(?:set-)?cookie[\"']?\s*:\s*[\"']?)(?!\[redacted\])[^\s\"'][^\n\"']*", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?!\[redacted\]).*?(?=-----END|\Z)", re.DOTALL)
 _AUTHORIZATION = re.compile(
     r"(\bauthorization[\"']?\s*[=:]\s*[\"']?)(?!\[redacted\])(?:(?:basic|bearer|digest|token)\s+)?[^\s\"',]+",
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-# Tokens that are known by their own form: of GitHub, Hugging Face, OpenAI, Slack, AWS, and JSON web tokens.
+# Tokens that are known by their own form: of GitHub, GitLab, Hugging Face, OpenAI, Stripe, Slack, AWS, Google, npm and
+# PyPI, and JSON web tokens.
 _TOKEN = re.compile(
     r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
+    r"|glpat-[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|xapp-[\w-]{10,}|AIza[\w-]{30,}|npm_\w{30,}|pypi-[\w-]{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 
 # Escapes, controls and marks that turn the direction of writing; line breaks and tabs are apart, texts have them.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _FURTHER_LINE = re.compile(r"\n(?!    )")
 
-# What spreadsheets take for a formula, but no number.
-_FORMULA = re.compile(r"[=@\t\r\n]|[+-](?!\d*\.?\d+$)")
+# What spreadsheets take for a formula, but no number; in some languages also the wide forms of its first mark.
+_FORMULA = re.compile(r"[=@\t\r\n\uff1d\uff0b\uff0d\uff20]|[+-](?!\d*\.?\d+$)")
 
 
 def redact_text(text: str) -> str:
     """Hide what looks like a credential in a text: logins and signatures in URLs, passwords, tokens."""
     text = _URL_LOGIN.sub(rf"\1{REDACTED}@", text)
+    text = _NAMELESS_LOGIN.sub(rf"\1{REDACTED}", text)
     text = _QUERY.sub(lambda pair: f"{pair[1]}={REDACTED}" if _SECRET_NAME.search(pair[1]) else pair[0], text)
     text = _AUTHORIZATION.sub(rf"\1{REDACTED}", text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
     text = _ASSIGNED.sub(rf"\1\2{REDACTED}", text)
+    text = _CLOSE.sub(rf"\1{REDACTED}", text)
+    text = _PRIVATE_KEY.sub(rf"\1{REDACTED}", _COOKIE.sub(rf"\1{REDACTED}", text))
     return _TOKEN.sub(REDACTED, text)
 
 
