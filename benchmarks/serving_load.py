@@ -1,13 +1,11 @@
 """A server under mixed load on the loopback: clients at once, good and bad requests; JSON out.
 
     python benchmarks/serving_load.py predictor.safetensors --rounds 4
-    python benchmarks/serving_load.py mlartifacts/.../dcan --server mlflow
 
 Clients are threads of one process of their own; each sends so many requests one after the other, of kinds that a seed
 draws, and every good answer is compared with that of the predictor in this process. Server and clients share the cores.
 What is served is a copy, whose file is cut, swapped for another kind of file, removed and put back all the while.
-Afterwards as many threads as there were clients ask the predictor in this process at once. With `--server mlflow` the
-folder of a logged model is served by MLflow's own server; `unexpected` counts what `kedro serve` would not answer.
+Afterwards as many threads as there were clients ask the predictor in this process at once.
 """
 
 import argparse
@@ -54,7 +52,6 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path, help="file of a predictor, or folder of a logged model, of 8 x 8 digits")
-    parser.add_argument("--server", default="kedro", choices=["kedro", "mlflow"], help="(default: %(default)s)")
     parser.add_argument("--clients", type=int, default=50, help="at once (default: %(default)s)")
     parser.add_argument("--requests", type=int, default=100, help="of each client (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="of so many requests (default: %(default)s)")
@@ -68,29 +65,13 @@ def arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def serve(server: str, model: Path, workers: int) -> Iterator[tuple[int, int]]:
+def serve(model: Path, workers: int) -> Iterator[tuple[int, int]]:
     """Start the server; gives its port and the id of its process."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    tail = ["--port", str(port), "--workers", str(workers)]
-    words = {
-        "kedro": [sys.executable, "-m", "kedro", "serve", str(model), *tail],
-        "mlflow": [
-            sys.executable,
-            "-m",
-            "mlflow",
-            "models",
-            "serve",
-            "-m",
-            str(model),
-            "--env-manager",
-            "local",
-            *tail,
-        ],
-    }
-    paths = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    with subprocess.Popen(words[server], start_new_session=True, stdout=subprocess.DEVNULL, env=paths) as process:
+    words = [sys.executable, "-m", "kedro", "serve", str(model), "--port", str(port), "--workers", str(workers)]
+    with subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL) as process:
         try:
             while process.poll() is None:
                 with suppress(OSError), socket.create_connection((HOST, port), 1):
@@ -301,7 +282,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / chosen.model.name
         (shutil.copytree if chosen.model.is_dir() else shutil.copy)(chosen.model, copy)
-        with serve(chosen.server, copy, chosen.workers) as (port, pid), disturbed(copy):
+        with serve(copy, chosen.workers) as (port, pid), disturbed(copy):
             memory, rounds = [memory_of(pid)], []
             peaks: list[float] = []
             for _ in range(chosen.rounds):  # the first one's rest is the server's working memory, no later one may add
@@ -309,7 +290,7 @@ def main() -> None:
                     rounds.append(drive_apart(port, chosen, expected))
                 memory.append(memory_of(pid))
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    settings = {"server": chosen.server, "clients": chosen.clients, "workers": chosen.workers, "machine": machine}
+    settings = {"clients": chosen.clients, "workers": chosen.workers, "machine": machine}
     measured = {"memory_mib": [round(one) for one in memory], "peak_mib": [round(one) for one in peaks]}
     in_process = ask_in_process(assigner, images, expected, chosen.clients)
     print(json.dumps({**settings, **measured, "in_process": in_process, "rounds": rounds}, indent=1))
