@@ -22,10 +22,11 @@ BASELINES = ("kmeans", "gmm", "ward", "tsne_gmm")
 SCORE = re.compile(r"(?<![\d.\w])0?\.\d{3}(?!\d)(?: \[\.\d{3}, \.\d{3}\])?")
 
 
-def scores(name: str, method: str, env: str | None = None) -> np.ndarray:
+def scores(name: str, method: str, env: str | None = None, variant: str | None = None) -> np.ndarray:
     """ACC of each run of a method, in the order of the seeds."""
     runs = pd.read_csv(ROOT / f"docs/results/{name}.csv")
     chosen = runs[(runs["method"] == method) & ((runs["env"] == env) if env else True)]
+    chosen = chosen[chosen["variant"] == variant] if variant else chosen
     assert len(chosen), f"{name}: no runs of {method} on {env}"
     return chosen.sort_values("seed")["acc"].to_numpy()
 
@@ -47,6 +48,11 @@ def mean(values: np.ndarray) -> list[str]:
 FIGURES = {
     "MNIST, all 70,000": each(scores("mnist", "neural_mixture")) + each(scores("mnist", "dcan")),
     "MNIST, fitted on 60,000": each(scores("mnist_test", "neural_mixture")),
+    "MNIST, its 10,000 test images": [
+        *each(scores("compared_mnist", "neural_mixture", variant="restarts=3, start.kind=in_turn")),
+        *each(scores("compared_mnist", "dcan")),
+        *each(scores("compared_mnist", "tsne_gmm")),
+    ],
     **{
         head: [
             one
