@@ -25,6 +25,7 @@ from deep_clustering.pipelines.parameters import from_here, path_from_here, spli
 from deep_clustering.pipelines.yaml_shape import misshapen
 from deep_clustering.redaction import csv_cell, guard_logs, message
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
+from deep_clustering.training.launched import follow, follows, n_launched
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +34,9 @@ _EXPECTED = (ValueError, DatasetError, FloatingPointError, OSError, MissingConfi
 
 # Modules in whose name Kedro's runners log.
 _RUNNERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", ComparingRunner.__module__)
+
+# What the processes that torchrun starts can do together.
+_LAUNCHED = ("run", "resume")
 
 # What shells give for a command that Ctrl-C has ended: 128 and the number of SIGINT.
 _INTERRUPTED = 130
@@ -93,6 +97,8 @@ def _read_params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 @wraps(kedro_run.callback)  # type: ignore[arg-type]
 def _run(**options: Any) -> Any:  # noqa: ANN401
     """Run the pipeline; an expected error becomes one message without a traceback."""
+    if follows():
+        return _follow("run")
     with _in_project():
         return _run_here(options)
 
@@ -157,6 +163,8 @@ def _in_project() -> Iterator[Path]:
 @contextmanager
 def _one_message(command: str) -> Iterator[Path]:
     """Let a command work in the project's root; an expected error becomes one message without a traceback."""
+    if n_launched() > 1 and command not in _LAUNCHED:
+        raise click.ClickException(f"torchrun takes {' and '.join(_LAUNCHED)}, got {command}; call it without torchrun")
     try:
         with _in_project() as root:
             yield root
@@ -166,6 +174,12 @@ def _one_message(command: str) -> Iterator[Path]:
     except _EXPECTED as error:
         logger.debug("%s failed", command, exc_info=True)
         raise click.ClickException(_root_message(error)) from error
+
+
+def _follow(command: str) -> None:
+    """Take part in the fits of the first of the processes that torchrun started, which does the command."""
+    with _one_message(command):
+        follow()
 
 
 @cli.command("new-data")
@@ -331,6 +345,8 @@ def resume_command(run_id: str | None) -> None:
     """Finish the tracked run RUN_ID, by default the newest unfinished one, without repeating what it has done."""
     from deep_clustering.runs.resumption import resume
 
+    if follows():
+        return _follow("resume")
     with _one_message("resume") as project_path:
         resume(project_path, run_id, click.echo)
 

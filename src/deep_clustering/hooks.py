@@ -30,6 +30,8 @@ from deep_clustering.pipelines.parameters import (
 )
 from deep_clustering.redaction import guard_logs
 from deep_clustering.runs.comparing import failures_of
+from deep_clustering.training.launched import check_launch
+from deep_clustering.training.parallel import ParallelOptions
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +83,7 @@ class Preflight:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
         _warn_of_later_versions(pipeline, catalog)
         _check_rows_and_feedback(pipeline, parameters)
+        check_launch(build(ParallelOptions, parameters.get("parallel", {"workers": 1}), "parallel"))
         _settle_versions(pipeline, catalog)
         _introduce_pages(pipeline, catalog)
 

@@ -136,10 +136,17 @@ def check_workers(model: Any, rows: np.ndarray | sparse.csr_matrix, n_workers: i
         raise ValueError(f"parallel: {n_workers} workers need {'; '.join(needs)}")
 
 
-def _on_disk(array: np.ndarray, file: Path) -> np.ndarray | Path:
-    """Where another process finds an array: the file of a whole memory map, or a scratch file."""
+def mapped_file(array: np.ndarray) -> Path | None:
+    """The file of which an array is the memory map, the whole of it and nothing else."""
     if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and str(array.filename).endswith(".npy"):
         return Path(str(array.filename))
+    return None
+
+
+def _on_disk(array: np.ndarray, file: Path) -> Path:
+    """Where another process finds an array: the file of a memory map, or a scratch file."""
+    if mapped := mapped_file(array):
+        return mapped
     np.save(file, array)
     return file
 

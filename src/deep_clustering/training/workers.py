@@ -78,11 +78,6 @@ class Workers:
             gradient.copy_(of_batch.view_as(gradient))
         return [mean.squeeze() for mean in summed[len(gradients) :]]
 
-    def wait(self) -> None:
-        """Until all are here."""
-        if self.n > 1:
-            distributed.barrier()
-
 
 _ALONE = Workers(0, 1)
 _CURRENT: ContextVar[Workers] = ContextVar("workers", default=_ALONE)
@@ -94,13 +89,20 @@ def current() -> Workers:
 
 
 @contextmanager
-def alone() -> Iterator[None]:
-    """What every worker does for itself, with the same numbers."""
-    token = _CURRENT.set(_ALONE)
+def joined(rank: int, n: int) -> Iterator[None]:
+    """Train as one of several that have found each other."""
+    token = _CURRENT.set(Workers(rank, n))
     try:
         yield
     finally:
         _CURRENT.reset(token)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """What every worker does for itself, with the same numbers."""
+    with joined(0, 1):
+        yield
 
 
 @contextmanager
@@ -113,11 +115,10 @@ def joined_as(rank: int, n: int, store: str) -> Iterator[None]:
         store: File by which they find each other; it does not exist yet.
     """
     distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=n)
-    token = _CURRENT.set(Workers(rank, n))
     try:
-        yield
+        with joined(rank, n):
+            yield
     finally:
-        _CURRENT.reset(token)
         distributed.destroy_process_group()
 
 
@@ -225,17 +226,14 @@ def share_norms(networks: Mapping[str, nn.Module]) -> None:
 
 
 class CommonCheckpoints(Checkpoints):
-    """Checkpoints that all workers begin from and the first one writes."""
+    """Checkpoints that the first worker reads and writes, and all begin from."""
 
     def begin(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-        """The same state for all: nobody writes or removes one before all have read it."""
-        if current().rank:
-            current().wait()
-        state = super().begin(identity)
-        if not current().rank:
-            current().wait()
-        current().wait()
-        return state
+        """The same state for all."""
+        state = [None if current().rank else super().begin(identity)]
+        if current().n > 1:
+            distributed.broadcast_object_list(state)
+        return state[0]
 
     def save(self, epoch: int, state: Mapping[str, Any]) -> None:
         """As the first worker has it."""

@@ -60,6 +60,7 @@ def fit(
     from deep_clustering.pipelines.training.clusters import ClusterOptions, correct_former, settle_numbers
     from deep_clustering.scores.cost import measure_cost
     from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints, fingerprint
+    from deep_clustering.training.launched import fit_launched, n_launched
     from deep_clustering.training.parallel import ParallelOptions, fit_alone, fit_together
 
     estimator, chosen = make_method(options), build(ClusterOptions, clusters, "clusters")
@@ -73,7 +74,8 @@ def fit(
             if certain_rows is not None and trunk is not None:
                 more = {"given": Given(select_fitted(certain_rows, split), trunk.arrays)}
             n_workers = build(ParallelOptions, parallel, "parallel").workers
-            fit_ = fit_alone if n_workers == 1 else partial(fit_together, n_workers)
+            of_one = fit_alone if n_launched() == 1 else fit_launched
+            fit_ = of_one if n_workers == 1 else partial(fit_together, n_workers)
             history = fit_(estimator, rows, neighbours, kept, weights if is_weighted else None, **more).history_
         else:
             settled = correct_former(chosen, estimator, options["method"], features, split, keys)
