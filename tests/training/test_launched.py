@@ -33,6 +33,8 @@ def launch(monkeypatch):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
 
+    monkeypatch.setattr(launched, "_ANSWER_SECONDS", 600.0)  # a busy machine takes long to start a process
+
     def make(rank: int = 0) -> dict[str, str]:
         told = {"TORCHELASTIC_RUN_ID": "test", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         for name, value in {**told, "RANK": str(rank)}.items():
