@@ -79,18 +79,20 @@ def test_a_checkpoint_cut_short_gives_way_to_the_one_before(tmp_path, caplog, sh
     assert "epoch-000002.safetensors is cut short or damaged" in caplog.text
 
 
-@pytest.mark.parametrize("share", [0.02, 0.2, 0.5, 0.99])
-def test_a_checkpoint_in_which_a_bit_has_changed_gives_way_to_the_one_before(tmp_path, caplog, share):
+def test_a_checkpoint_in_which_a_bit_has_changed_gives_way_to_the_one_before(tmp_path, caplog):
     one = begun(tmp_path)
     one.save(1, STATE)
     one.save(2, {**STATE, "epoch": 2})
     newest = files(tmp_path)[-1]
-    content = bytearray(newest.read_bytes())
-    content[int(share * len(content))] ^= 1
-    newest.write_bytes(content)
-    with caplog.at_level(logging.WARNING):
-        assert_same(checkpoints(tmp_path).begin(IDENTITY), STATE)
-    assert "epoch-000002.safetensors is cut short or damaged" in caplog.text
+    content = newest.read_bytes()
+    for place in range(len(content)):  # the order of the header, and so what a place holds, differs from file to file
+        changed = bytearray(content)
+        changed[place] ^= 1
+        newest.write_bytes(changed)
+        caplog.clear()
+        with caplog.at_level(logging.WARNING):
+            assert_same(checkpoints(tmp_path).begin(IDENTITY), STATE)
+        assert "epoch-000002.safetensors is cut short or damaged" in caplog.text
 
 
 def test_damaged_checkpoints_do_not_push_out_those_of_a_training_begun_anew(tmp_path):

@@ -88,7 +88,9 @@ def prepared(tmp_path, parameters):
     options = parameters["features"] | {"encoder": f"onnx:{folder}", "device": "cpu", "cache": str(tmp_path / "cache")}
     card = {"name": "tiny", "value_range": [0.0, 1.0], "sha256": {"samples": "0" * 64}}
     texts = ["oil wheat", "trade", "price and oil"]
-    return texts, *prepare(np.zeros((3, 1)), np.full(3, 3), card, {"terms": [], "idf": None}, options, texts)
+    return texts, *prepare(
+        np.zeros((3, 1), np.float32), np.full(3, 3), card, {"terms": [], "idf": None}, options, texts
+    )
 
 
 def test_a_file_changes_nothing(prepared, tmp_path):
