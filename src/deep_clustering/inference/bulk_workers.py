@@ -69,7 +69,7 @@ def _gather(
             assert isinstance(reader, Connection)
             worker = workers.pop(reader)
             shards += _answer(reader, worker)
-        if (now := done.value) > counted:
+        if (now := done.get_obj().value) > counted:  # without its lock, which a killed worker may hold
             count(now - counted)
             counted = now
     return shards
