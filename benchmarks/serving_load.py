@@ -22,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -83,19 +83,10 @@ def serve(model: Path, workers: int) -> Iterator[tuple[int, int]]:
 
 
 @contextmanager
-def disturbed(model: Path) -> Iterator[None]:
-    """Cut the files of a model, swap them for others, remove them and put them back, over and over."""
-    files = [model] if model.is_file() else [path for path in model.rglob("*") if path.is_file()]
-    whole, ended = {path: path.read_bytes() for path in files}, Event()
-
-    def disturb() -> None:
-        while not ended.is_set():
-            for change in (lambda content: content[: len(content) // 2], lambda content: b"{}", None, bytes):
-                for path, content in whole.items():
-                    path.unlink(missing_ok=True) if change is None else path.write_bytes(change(content))
-                ended.wait(0.25)
-
-    thread = Thread(target=disturb)
+def beside(work: Callable[[Event], None]) -> Iterator[None]:
+    """Let a thread work meanwhile, until the event that it is given is set."""
+    ended = Event()
+    thread = Thread(target=work, args=(ended,))
     thread.start()
     try:
         yield
@@ -105,21 +96,35 @@ def disturbed(model: Path) -> Iterator[None]:
 
 
 @contextmanager
+def disturbed(model: Path) -> Iterator[None]:
+    """Cut the files of a model, swap them for others, remove them and put them back, over and over."""
+    files = [model] if model.is_file() else [path for path in model.rglob("*") if path.is_file()]
+    whole = {path: path.read_bytes() for path in files}
+
+    def disturb(ended: Event) -> None:
+        while not ended.is_set():
+            for change in (lambda content: content[: len(content) // 2], lambda content: b"{}", None, bytes):
+                for path, content in whole.items():
+                    path.unlink(missing_ok=True) if change is None else path.write_bytes(change(content))
+                ended.wait(0.25)
+
+    with beside(disturb):
+        yield
+
+
+@contextmanager
 def peak_of(session: int, noted: list[float]) -> Iterator[None]:
     """Append the most memory that the server's processes had meanwhile, in MiB, looking five times a second."""
-    ended, seen = Event(), [0.0]
+    seen = [0.0]
 
-    def look() -> None:
+    def look(ended: Event) -> None:
         while not ended.wait(0.2):
             seen.append(memory_of(session))
 
-    thread = Thread(target=look)
-    thread.start()
     try:
-        yield
+        with beside(look):
+            yield
     finally:
-        ended.set()
-        thread.join()
         noted.append(max(seen))
 
 

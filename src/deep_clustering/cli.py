@@ -25,7 +25,7 @@ from deep_clustering.pipelines.parameters import from_here, path_from_here, spli
 from deep_clustering.pipelines.yaml_shape import misshapen
 from deep_clustering.redaction import csv_cell, guard_logs, message
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
-from deep_clustering.training.launched import follow, follows, n_launched
+from deep_clustering.training.launched import check_command, follow, follows
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +34,6 @@ _EXPECTED = (ValueError, DatasetError, FloatingPointError, OSError, MissingConfi
 
 # Modules in whose name Kedro's runners log.
 _RUNNERS = ("kedro.runner.sequential_runner", "kedro.runner.thread_runner", ComparingRunner.__module__)
-
-# What the processes that torchrun starts can do together.
-_LAUNCHED = ("run", "resume")
 
 # What shells give for a command that Ctrl-C has ended: 128 and the number of SIGINT.
 _INTERRUPTED = 130
@@ -98,7 +95,8 @@ def _read_params(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
 def _run(**options: Any) -> Any:  # noqa: ANN401
     """Run the pipeline; an expected error becomes one message without a traceback."""
     if follows():
-        return _follow("run")
+        with _one_message("run"):
+            return follow()
     with _in_project():
         return _run_here(options)
 
@@ -163,9 +161,8 @@ def _in_project() -> Iterator[Path]:
 @contextmanager
 def _one_message(command: str) -> Iterator[Path]:
     """Let a command work in the project's root; an expected error becomes one message without a traceback."""
-    if n_launched() > 1 and command not in _LAUNCHED:
-        raise click.ClickException(f"torchrun takes {' and '.join(_LAUNCHED)}, got {command}; call it without torchrun")
     try:
+        check_command(command)
         with _in_project() as root:
             yield root
     except click.ClickException as error:
@@ -174,12 +171,6 @@ def _one_message(command: str) -> Iterator[Path]:
     except _EXPECTED as error:
         logger.debug("%s failed", command, exc_info=True)
         raise click.ClickException(_root_message(error)) from error
-
-
-def _follow(command: str) -> None:
-    """Take part in the fits of the first of the processes that torchrun started, which does the command."""
-    with _one_message(command):
-        follow()
 
 
 @cli.command("new-data")
@@ -345,9 +336,9 @@ def resume_command(run_id: str | None) -> None:
     """Finish the tracked run RUN_ID, by default the newest unfinished one, without repeating what it has done."""
     from deep_clustering.runs.resumption import resume
 
-    if follows():
-        return _follow("resume")
     with _one_message("resume") as project_path:
+        if follows():
+            return follow()
         resume(project_path, run_id, click.echo)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from deep_clustering.plain_json import parse, parse_object
+from deep_clustering.data.plain_json import parse, parse_object
 
 
 def test_what_is_said_is_read():

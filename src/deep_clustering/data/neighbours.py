@@ -18,10 +18,10 @@ from sklearn.neighbors import NearestNeighbors
 from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.checks import check_rows
 from deep_clustering.data.near_lists import Found, RowBlocks, search_lists
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.data.sources.card import array_sha256
 from deep_clustering.options import build
-from deep_clustering.plain_json import parse_object
 
 logger = logging.getLogger(__name__)
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.atomic import atomic_file, write_text
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
-from deep_clustering.plain_json import parse_object
 from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)

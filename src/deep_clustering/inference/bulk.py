@@ -15,12 +15,12 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from deep_clustering.atomic import write_text
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.inference.bulk_shards import MANIFEST, Shard, Task, assign_shards
 from deep_clustering.inference.bulk_workers import assign_together
 from deep_clustering.inference.prediction import check_first_row, open_model
 from deep_clustering.inference.predictor import sha256_of
 from deep_clustering.options import check_fields
-from deep_clustering.plain_json import parse_object
 from deep_clustering.redaction import redact_text
 from deep_clustering.training.progress import meter
 

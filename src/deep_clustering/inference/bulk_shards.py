@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from deep_clustering.atomic import atomic_path
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.inference.prediction import PredictOptions, assign_piece, table_of
 from deep_clustering.inference.predictor import Assigner, Predictor
 from deep_clustering.inference.row_files import Piece, Unread, open_unread
-from deep_clustering.plain_json import parse_object
 
 if TYPE_CHECKING:
     import pyarrow as pa

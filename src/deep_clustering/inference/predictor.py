@@ -11,12 +11,12 @@ import numpy as np
 from annotated_types import Ge, Le
 
 from deep_clustering.data import tensor_files
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.preparation import Preparation, finish_rows, has_no_terms, open_eyes
 from deep_clustering.data.sources.samples import select_fitted
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.methods import Model, cluster_names, label_free_score, load_method
 from deep_clustering.options import build
-from deep_clustering.plain_json import parse_object
 
 if TYPE_CHECKING:
     import pandas as pd

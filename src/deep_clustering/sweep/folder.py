@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deep_clustering.atomic import write_text
-from deep_clustering.plain_json import parse
+from deep_clustering.data.plain_json import parse
 from deep_clustering.sweep.grid import Cell, Grid
 from deep_clustering.sweep.lock import LOCK
 

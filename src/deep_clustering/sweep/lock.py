@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from deep_clustering.plain_json import parse_object
+from deep_clustering.data.plain_json import parse_object
 
 try:
     import fcntl

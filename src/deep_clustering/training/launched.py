@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 # Until all processes must have answered, and between looks for the next fit.
 _ANSWER_SECONDS, _LOOK_SECONDS = 120.0, 0.2
 _FIT, _END = "fit", "end"
+# What the processes can do together.
+_COMMANDS = ("run", "resume")
 
 
 def n_launched() -> int:
@@ -39,6 +41,12 @@ def n_launched() -> int:
 def follows() -> bool:
     """Whether this process is one of those that take part in the fits of another."""
     return n_launched() > 1 and os.environ["RANK"] != "0"
+
+
+def check_command(command: str) -> None:
+    """Refuse a command that the processes of torchrun would all do, each for itself; raises ValueError."""
+    if n_launched() > 1 and command not in _COMMANDS:
+        raise ValueError(f"torchrun takes {' and '.join(_COMMANDS)}, got {command}; call it without torchrun")
 
 
 def check_launch(options: ParallelOptions) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deep_clustering.data.encoders.known import MODEL_FILE, TOKENIZER_FILE
-from deep_clustering.plain_json import parse_object
+from deep_clustering.data.plain_json import parse_object
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions

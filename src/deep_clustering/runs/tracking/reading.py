@@ -9,8 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
-from deep_clustering.plain_json import parse_object
 from deep_clustering.redaction import REDACTED
 from deep_clustering.runs.tracking.process import state_of
 from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, UNKNOWN, USED

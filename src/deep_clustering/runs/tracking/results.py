@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
-from deep_clustering.plain_json import parse_object
 from deep_clustering.redaction import redact_text
 from deep_clustering.runs.tracking.reading import RecordedRun
 
