@@ -82,7 +82,17 @@ def test_variances_that_vanish_leave_finite_terms_and_gradients():
 
 def test_rows_outside_of_the_unit_interval_are_refused_for_bernoulli(tiny_options, blobs):
     with pytest.raises(ValueError, match=r"^vade: likelihood: bernoulli needs rows in \[0, 1\], got values from -"):
-        make_method(tiny_options("vade", "vectors", n_clusters=3, likelihood="bernoulli")).fit(blobs)
+        make_method(tiny_options("vade", "vectors", n_clusters=3, likelihood="bernoulli", views={"kind": "same"})).fit(
+            blobs
+        )
+
+
+@pytest.mark.parametrize("views", [{"kind": "noise", "scale": 0.1}, {"kind": "dropout", "rate": 0.5}])
+def test_views_outside_of_the_unit_interval_are_refused_for_bernoulli(tiny_options, views):
+    with pytest.raises(
+        ValueError, match=f"bernoulli needs views in .0, 1., which those of kind {views['kind']} are not"
+    ):
+        make_method(tiny_options("vade", "vectors", likelihood="bernoulli", views=views))
 
 
 def test_usual_rows_are_denser_than_strange_ones(tiny_options, blobs):

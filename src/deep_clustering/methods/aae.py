@@ -30,7 +30,6 @@ Deviations from the paper, or choices where it is silent
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import prod
 from typing import Annotated, ClassVar, final
 
 import numpy as np
@@ -40,13 +39,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.checks import check_rows
-from deep_clustering.methods.autoencoding import reconstruction_error
-from deep_clustering.methods.estimator import Estimator, Steps
+from deep_clustering.methods.autoencoding import Decoding, reconstruction_error
+from deep_clustering.methods.estimator import Steps
 from deep_clustering.methods.latent_mixture import memberships
 from deep_clustering.training.described import Described
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import MLP, discriminator
+from deep_clustering.training.networks import discriminator
 from deep_clustering.training.optimisers import make_optimiser
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks
@@ -78,7 +77,7 @@ def _sum(losses: Iterable[Tensor]) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class AAE(Estimator):
+class AAE(Decoding):
     """Adversarial autoencoder; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "aae"
@@ -87,8 +86,6 @@ class AAE(Estimator):
 
     style_dim: Annotated[int, Ge(1)]
     """Size of the style."""
-    decoder: list[Annotated[int, Ge(1)]]
-    """Width of each hidden layer of the decoder, which gives all values of a row."""
     discriminators: list[Annotated[int, Ge(1)]]
     """Width of each hidden layer of both discriminators."""
     adversarial_learning_rate: Annotated[float, Ge(0), Le(10)]
@@ -105,8 +102,7 @@ class AAE(Estimator):
         """Make new networks for rows of a shape."""
         self.row_shape_ = tuple(row_shape)
         networks: dict[str, nn.Module] = {
-            "encoder": self.network.build(self.row_shape_, self.n_outputs),
-            "decoder": MLP(hidden=self.decoder).build((self.n_outputs,), prod(self.row_shape_)),
+            **self.coders(self.row_shape_, self.n_outputs),
             "judge_of_clusters": discriminator(self.n_clusters, self.discriminators, 1, _SLOPE),
             "judge_of_style": discriminator(self.style_dim, self.discriminators, 1, _SLOPE),
         }
@@ -123,7 +119,7 @@ class AAE(Estimator):
         encoder = self.networks_["encoder"].eval()
 
         def describe(batch: Tensor) -> tuple[Tensor, ...]:
-            outputs = encoder(batch)
+            outputs = encoder(self.view.plain(batch))
             log_p, style = self.codes(outputs)
             p = log_p.exp()
             return p.argmax(dim=1), p, outputs, style.sum(dim=1), log_p
@@ -196,7 +192,7 @@ class _Training(Steps):
         encoder = self.networks["encoder"]
         was_training = encoder.training
         encoder.eval()
-        clusters = self.data.apply(lambda rows: self._model.codes(encoder(rows))[0].exp().argmax(dim=1))
+        clusters = self.data.apply(lambda views: self._model.codes(encoder(views))[0].exp().argmax(dim=1))
         encoder.train(was_training)
         return clusters
 

@@ -7,11 +7,12 @@ their end k-means on the latents of all rows places the centres, and the method'
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
 from annotated_types import Ge, Le
+from scipy import sparse
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
@@ -24,6 +25,7 @@ from deep_clustering.training.loop import Data
 from deep_clustering.training.networks import MLP
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks
+from deep_clustering.training.views import make_view
 
 # Rows at a time in the distances, so that (n, n_clusters, latent_dim) never stands in memory whole.
 CHUNK = 2048
@@ -57,7 +59,38 @@ class Centroids(nn.Module):
 
 
 @dataclass(kw_only=True)
-class Autoencoding(Estimator):
+class Decoding(Estimator):
+    """A method whose decoder gives the values of what its encoder saw.
+
+    With random views it is trained on them in the place of the rows, as by Guo, Zhu, Liu and Yin, "Deep embedded
+    clustering with data augmentation", ACML 2018: each is to be decoded as it is, and what is said of a row, its
+    cluster or its target, is said of its view without randomness and holds for the others.
+    """
+
+    views: dict[str, Any]
+    """What is encoded and decoded in training: kind and its options; kind: same for the rows themselves."""
+    decoder: list[Annotated[int, Ge(1)]]
+    """Width of each hidden layer of the decoder, which gives all values of a row."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.view = make_view(self.views, takes_one=True)
+
+    def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
+        """Those that are given."""
+        return given
+
+    def coders(self, row_shape: tuple[int, ...], n_latents: int) -> dict[str, nn.Module]:
+        """Make new networks for rows of a shape, of which so many numbers are decoded: "encoder" and "decoder"."""
+        view_shape = self.view.output_shape(row_shape)
+        return {
+            "encoder": self.network.build(view_shape, self.n_outputs),
+            "decoder": MLP(hidden=self.decoder).build((n_latents,), prod(view_shape)),
+        }
+
+
+@dataclass(kw_only=True)
+class Autoencoding(Decoding):
     """A method on an autoencoder."""
 
     label_free_score: ClassVar[tuple[str, str]] = ("within_share", "min")
@@ -65,8 +98,6 @@ class Autoencoding(Estimator):
 
     latent_dim: Annotated[int, Ge(1)]
     """Size of the latent."""
-    decoder: list[Annotated[int, Ge(1)]]
-    """Width of each hidden layer of the decoder, which gives all values of a row."""
     pretraining: Annotated[float, Ge(0), Le(1)]
     """Share of the epochs, the first ones, in which the loss is the reconstruction alone."""
     n_init: Annotated[int, Ge(1)]
@@ -85,19 +116,16 @@ class Autoencoding(Estimator):
     def build(self, row_shape: tuple[int, ...]) -> None:
         """Make new networks for rows of a shape."""
         self.row_shape_ = tuple(row_shape)
-        self.networks_ = {
-            "encoder": self.network.build(self.row_shape_, self.n_outputs).to(self.device_),
-            "decoder": MLP(hidden=self.decoder).build((self.latent_dim,), prod(self.row_shape_)).to(self.device_),
-            "clusters": self.clusters().to(self.device_),
-        }
+        networks = {**self.coders(self.row_shape_, self.latent_dim), "clusters": self.clusters()}
+        self.networks_ = {name: network.to(self.device_) for name, network in networks.items()}
 
     def clusters(self) -> nn.Module:
         """What holds the places of the clusters."""
         return Centroids(self.n_clusters, self.latent_dim)
 
-    def encode(self, rows: Tensor) -> Tensor:
-        """Latents of rows, shape (n, latent_dim)."""
-        return self.networks_["encoder"](rows)
+    def encode(self, views: Tensor) -> Tensor:
+        """Latents of views, shape (n, latent_dim)."""
+        return self.networks_["encoder"](views)
 
     def log_joint(self, latent: Tensor) -> Tensor:
         """How well each cluster suits, up to a constant of the row: here equal spherical Gaussians, (n, n_clusters)."""
@@ -116,7 +144,7 @@ class Autoencoding(Estimator):
         self.networks_["encoder"].eval()
 
         def describe(batch: Tensor) -> tuple[Tensor, ...]:
-            latent = self.encode(batch)
+            latent = self.encode(self.view.plain(batch))
             joint = self.log_joint(latent)
             responsibilities = torch.softmax(joint, dim=1)
             return responsibilities.argmax(dim=1), responsibilities, latent, latent.sum(dim=1), joint
@@ -157,9 +185,13 @@ class AutoencodingSteps(Steps):
         if self._is_pretraining:
             terms = self.pretraining_terms(views, latent.float())
         else:
-            terms = self.clustering_terms(views, latent.float(), index)
+            terms = self.clustering_terms(views, latent.float(), self.of_views(index))
         self.descend(terms["loss"])
         return terms
+
+    def of_views(self, index: Tensor) -> Tensor:
+        """The row of each view of the rows of a batch, shape (n_views n,)."""
+        return index.repeat(self.data.view.n_views)
 
     def pretraining_terms(self, views: Tensor, latent: Tensor) -> dict[str, Tensor]:
         """The loss of the first epochs; the same names as those of `clustering_terms`."""

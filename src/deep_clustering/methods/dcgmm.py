@@ -100,7 +100,7 @@ class _Training(VariationalSteps):
     @torch.no_grad()
     def prepare(self) -> None:
         """Mixture and clusters of all rows (Z2)."""
-        moments = self.of_all_rows(lambda rows: torch.cat(self.model.moments(rows), dim=1))
+        moments = self.of_all_rows(lambda views: torch.cat(self.model.moments(views), dim=1))
         means, log_variances = self.data.rows.in_proportion(moments).chunk(2, dim=1)
         em_iteration(self.clusters, means, log_variances.exp())
         self._own.copy_(self.model.clusters_of(moments.chunk(2, dim=1)[0]))

@@ -140,6 +140,14 @@ class VaDE(Autoencoding):
     noise: Annotated[float, Gt(0)]
     """Standard deviation of the gaussian likelihood, in units of the rows' own (V7)."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.likelihood == "bernoulli" and not self.view.keeps_range:
+            raise ValueError(
+                f"likelihood: bernoulli needs views in [0, 1], which those of kind {self.views['kind']} are not; use "
+                "likelihood: gaussian, or views of another kind"
+            )
+
     @property
     def n_outputs(self) -> int:
         """Means and logarithms of variances."""
@@ -158,14 +166,14 @@ class VaDE(Autoencoding):
         """The prior."""
         return Mixture(self.n_clusters, self.latent_dim)
 
-    def moments(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def moments(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), shape (n, latent_dim) each."""
-        mean, log_variance = self.networks_["encoder"](rows).float().chunk(2, dim=1)
+        mean, log_variance = self.networks_["encoder"](views).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
 
-    def encode(self, rows: Tensor) -> Tensor:
+    def encode(self, views: Tensor) -> Tensor:
         """The means."""
-        return self.moments(rows)[0]
+        return self.moments(views)[0]
 
     def log_joint(self, latent: Tensor) -> Tensor:
         """Log pi_c + log N(z; mu_c, s_c), shape (n, n_clusters)."""
@@ -173,12 +181,12 @@ class VaDE(Autoencoding):
         assert isinstance(mixture, Mixture)
         return mixture.log_joint(latent)
 
-    def bound(self, rows: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
+    def bound(self, views: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:
         """Equation (3) at z = m(x), shape (n,): V6."""
         mixture = self.networks_["clusters"]
         assert isinstance(mixture, Mixture)
         noise = self.noise * mixture.unit
-        fits = row_log_likelihood(rows, self.networks_["decoder"](mean), self.likelihood, noise)
+        fits = row_log_likelihood(views, self.networks_["decoder"](mean), self.likelihood, noise)
         lost = latent_divergence(mixture, mean, log_variance, mean)
         return fits.clamp_min(-FARTHEST) - lost
 
@@ -189,10 +197,11 @@ class VaDE(Autoencoding):
             network.eval()
 
         def describe(batch: Tensor) -> tuple[Tensor, ...]:
-            mean, log_variance = self.moments(batch)
+            view = self.view.plain(batch)
+            mean, log_variance = self.moments(view)
             joint = self.log_joint(mean)
             responsibilities = torch.softmax(joint, dim=1)
-            return responsibilities.argmax(dim=1), responsibilities, mean, self.bound(batch, mean, log_variance), joint
+            return responsibilities.argmax(dim=1), responsibilities, mean, self.bound(view, mean, log_variance), joint
 
         return describe_in_chunks(describe, Rows(features, self.device_))
 
@@ -228,7 +237,7 @@ class VariationalSteps(AutoencodingSteps):
         loss = reconstruction = self.reconstruction(views, latent)
         divergence = torch.zeros_like(loss)
         if not self._is_pretraining:
-            divergence = self.divergence(mean, log_variance, latent, index).mean()
+            divergence = self.divergence(mean, log_variance, latent, self.of_views(index)).mean()
             loss = reconstruction + divergence
         self.descend(loss)
         return {"loss": loss, "reconstruction": reconstruction, "clustering": divergence}
@@ -278,6 +287,6 @@ class _Training(VariationalSteps):
         assignments = super().finish(history)
         for network in self.networks.values():
             network.eval()
-        bounds = self.data.apply(lambda rows: self.model.bound(rows, *self.model.moments(rows)))
+        bounds = self.data.apply(lambda views: self.model.bound(views, *self.model.moments(views)))
         history.final(elbo=self.data.rows.in_proportion(bounds).mean())
         return assignments

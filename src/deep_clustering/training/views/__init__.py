@@ -11,6 +11,7 @@ from deep_clustering.options import build_kind
 from deep_clustering.training.views.base import View
 from deep_clustering.training.views.image import Affine, Photo, PhotoCrops
 from deep_clustering.training.views.neighbour import Neighbours, neighbour_table
+from deep_clustering.training.views.same import Same
 from deep_clustering.training.views.vector import Dropout, Noise
 
 __all__ = ["VIEWS", "View", "check_sizes", "make_view", "neighbour_table"]
@@ -22,16 +23,18 @@ VIEWS: dict[str, type[View]] = {
     "dropout": Dropout,
     "noise": Noise,
     "neighbours": Neighbours,
+    "same": Same,
 }
 _DROPPED = {"radius_noise": "dropped in 0.3.0; use neighbours or noise"}
 
 
-def make_view(options: Mapping[str, Any], *, takes_small: bool = False) -> View:
+def make_view(options: Mapping[str, Any], *, takes_small: bool = False, takes_one: bool = False) -> View:
     """Make a family of views from its options.
 
     Args:
         options: `kind` (a key of `VIEWS`) and the options of that kind.
         takes_small: Whether the method takes more than two views of a row.
+        takes_one: Whether it takes a single one.
 
     Returns:
         The views.
@@ -44,6 +47,10 @@ def make_view(options: Mapping[str, Any], *, takes_small: bool = False) -> View:
     if view.n_small and not takes_small:
         raise ValueError(
             f"views: kind '{options['kind']}' has more than two views of a row, which this method does not take"
+        )
+    if view.n_views == 1 and not takes_one:
+        raise ValueError(
+            f"views: kind '{options['kind']}' is the row itself, once; this method learns from two views of a row"
         )
     return view
 

@@ -15,6 +15,8 @@ class View(ABC):
 
     n_views: ClassVar[int] = 2
     """Views of each row in what `pair` gives."""
+    keeps_range: ClassVar[bool] = True
+    """Whether views of rows in [0, 1] are in [0, 1]."""
     dropped: ClassVar[dict[str, str]] = {
         "padding: border": "dropped in 0.3.0; use reflection",
         "erase": "dropped in 0.3.0; nothing is erased, leave it out",

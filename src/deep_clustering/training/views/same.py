@@ -1,5 +1,6 @@
 """No random view at all: for methods that learn from the rows as they come."""
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from deep_clustering.training.rows import Rows
 from deep_clustering.training.views.base import View
 
 
+@dataclass(frozen=True, kw_only=True)
 class Same(View):
     """The row itself, once: what `pair` gives has as many rows as the batch, and not two views of each."""
 

@@ -1,7 +1,7 @@
 """Views of rows of any shape, vectors first of all: values are lost, or noise is added to them."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Le
@@ -13,6 +13,8 @@ from deep_clustering.training.views.base import OwnView
 @dataclass(frozen=True, kw_only=True)
 class Dropout(OwnView):
     """Values of a row are lost at random, terms of a text for instance; the row keeps its length."""
+
+    keeps_range: ClassVar = False
 
     rate: Annotated[float, Ge(0), Le(0.99)]
     """Probability that a value becomes zero."""
@@ -29,6 +31,8 @@ class Dropout(OwnView):
 @dataclass(frozen=True, kw_only=True)
 class Noise(OwnView):
     """Gaussian noise on each value of a row."""
+
+    keeps_range: ClassVar = False
 
     scale: Annotated[float, Ge(0)]
     """Standard deviation, in units of the features."""
