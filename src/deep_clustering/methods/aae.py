@@ -26,6 +26,7 @@ Deviations from the paper, or choices where it is silent
     B4 the paper has no u. Without it D_y tells corners of the simplex from what lies beside them, and the encoder goes
        to some corners only: clusters stay empty, and where y(x) is near 0 or 1 nothing moves it any more
     B5 restarts and runs compare by (1) of the last epoch, the mean over its batches
+    B6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
 """
 
 from collections.abc import Iterable

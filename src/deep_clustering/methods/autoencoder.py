@@ -37,6 +37,7 @@ Deviations from the paper, or choices where it is silent
     A6 T of (5) is a share of the mean squared distance of the batch's latents, so that their unit does not matter; the
        paper learns it                                                                                  temperature
     A7 (5) is on from the first epoch and is made small; the paper, beside a classifier of the classes, makes it large
+    A8 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
 """
 
 from dataclasses import dataclass

@@ -20,6 +20,7 @@ Deviations from the paper, or choices where it is silent
     E3 (2) is a mean over rows, not their sum; Adam instead of descent with momentum
     E4 training ends with its last epoch, whatever share of the rows still changes cluster
     E5 encoder with batch normalisation behind each hidden layer
+    E6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
 """
 
 from dataclasses import dataclass

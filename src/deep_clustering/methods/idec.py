@@ -21,6 +21,7 @@ Deviations from the paper, or choices where it is silent
     I2 the target is computed before each epoch on all rows; the paper: each so many steps
     I3 both parts are means, over rows and over the values of a row, as in the authors' code
     I4 training ends with its last epoch, whatever share of the rows still changes cluster
+    I5 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
 """
 
 from dataclasses import dataclass

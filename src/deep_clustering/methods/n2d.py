@@ -22,6 +22,7 @@ Deviations from the paper, or choices where it is silent
     U3 (4), as a map of t-SNE has no place for a new row
     U4 of more rows than the map takes a draw is on it; each other row goes with the nearest of these    max_rows
     U5 batch normalisation behind each hidden layer
+    U6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
 """
 
 from collections.abc import Mapping
