@@ -545,7 +545,7 @@ VIEWED_OPTIONS = [
     ({"views": {"kind": "affin"}}, r"views: unknown kind 'affin' \(did you mean 'affine'\?\)"),
 ]
 AUTOENCODER_OPTIONS = [
-    *LITERATURE_OPTIONS,
+    *VIEWED_OPTIONS,
     ({"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
     ({"decoder": [0]}, "decoder must be at least 1, got 0"),
     ({"pretraining": 20}, "pretraining must be at least 0 and at most 1, got 20"),
@@ -675,6 +675,7 @@ BAD_OPTIONS = {
     ],
     "cc": [
         *VIEWED_OPTIONS,
+        ({"views": {"kind": "same"}}, "views: kind 'same' is the row itself, once"),
         ({"projection": []}, "projection"),
         ({"row_temperature": 0.0}, "row_temperature must be at least 0.01, got 0"),
         ({"column_temperature": 0.0}, "column_temperature must be at least 0.01, got 0"),

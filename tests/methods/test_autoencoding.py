@@ -12,6 +12,8 @@ from deep_clustering.methods.autoencoding import reconstruction_error, squared_d
 from deep_clustering.methods.dcn import moved_centroids
 from deep_clustering.methods.dec import divergence, log_soft_assignments, target_distribution
 from deep_clustering.scores.metrics import accuracy, contingency
+from deep_clustering.training.fitting import make_data
+from still_views import STILL
 
 N, K, D = 12, 3, 4
 AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm")
@@ -145,6 +147,37 @@ def test_the_first_epochs_reconstruct_alone(tiny_options, blobs, method, pretrai
     assert (history["clustering"][:n_alone] == 0).all()
     assert (history["clustering"][n_alone:] != 0).all()
     np.testing.assert_array_equal(history["loss"][:n_alone], history["reconstruction"][:n_alone])
+
+
+@pytest.mark.parametrize("method", [*AUTOENCODERS, "n2d", "aae"])
+def test_views_are_encoded_and_decoded_in_their_own_size(tiny_options, digits, method):
+    views = {"kind": "affine", **STILL, "size": 6, "rotation": 10.0}
+    fitted = make_method(tiny_options(method, encoder={"kind": "mlp", "hidden": [16]}, views=views)).fit(digits)
+    assert fitted.networks_["encoder"][1].in_features == 36
+    assert fitted.networks_["decoder"][-1].out_features == 36
+    assert fitted.predict(digits[:5]).shape == (5,)
+
+
+@pytest.mark.parametrize("method", ["autoencoder", "dec", "idec"])
+def test_views_that_are_the_rows_train_as_the_rows(tiny_options, digits, method):
+    """Two of each: means over a batch, its moments and what is said of each row are the same."""
+    size = {"batch_size": len(digits), "epochs": 6, "encoder": {"kind": "mlp", "hidden": [16]}}
+    alone = make_method(tiny_options(method, views={"kind": "same"}, **size)).fit(digits)
+    twice = make_method(tiny_options(method, views={"kind": "affine", **STILL}, **size)).fit(digits)
+    for term in ("loss", "reconstruction", "clustering"):
+        np.testing.assert_allclose(twice.history_[term], alone.history_[term], rtol=1e-3, atol=1e-6)
+    assert twice.history_["clustering"][-1] > 0
+
+
+def test_the_rows_of_views_are_those_of_the_batch_for_each_of_a_kind(tiny_options, digits):
+    model = make_method(tiny_options("dec", views={"kind": "affine", **STILL}))
+    model.device_ = torch.device("cpu")
+    model.build(digits.shape[1:])
+    steps = model.training(make_data(model, digits, None))
+    index = torch.tensor([5, 3])
+    views = steps.data.pairs(index)
+    rows = torch.tensor(digits)[steps.of_views(index)]
+    np.testing.assert_allclose(views, rows, atol=1e-6)
 
 
 def test_pretraining_of_all_methods_is_the_same(tiny_options, blobs):

@@ -12,6 +12,7 @@ from deep_clustering.training.rows import Rows
 from deep_clustering.training.views import VIEWS, View, make_view, neighbour_table
 from deep_clustering.training.views.image import Affine, Photo, PhotoCrops
 from deep_clustering.training.views.neighbour import Neighbours
+from deep_clustering.training.views.same import Same
 from deep_clustering.training.views.vector import Dropout, Noise
 from still_views import PLAIN_PHOTO, STILL, affine, generator, photo
 from waits import DEVICE, DeviceGenerator, Waits
@@ -124,6 +125,7 @@ EVERY_KIND = [
     Dropout(rate=0.3),
     Noise(scale=0.1),
     Neighbours(),
+    Same(),
 ]
 OF_EVERY_KIND = pytest.mark.parametrize(
     ("view", "where"),
@@ -153,7 +155,7 @@ def test_no_pair_waits_for_the_device(view, where, tmp_path):
     with Waits() as waits:
         shapes = [first.shape, *(pair.shape for pair in pairs)]
     assert waits.found == []
-    assert shapes == [(16, *view.output_shape(rows[torch.arange(1)].shape[1:]))] * 4
+    assert shapes == [(8 * view.n_views, *view.output_shape(rows[torch.arange(1)].shape[1:]))] * 4
     assert first.device == DEVICE
 
 
@@ -166,7 +168,7 @@ def test_no_pair_waits_for_cuda(view, where, tmp_path):
     next(pairs)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        assert [len(pair) for pair in pairs] == [16] * 3
+        assert [len(pair) for pair in pairs] == [8 * view.n_views] * 3
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -180,6 +182,21 @@ def test_make_view_gives_the_named_family():
     assert make_view({"kind": "noise", "scale": 1}) == Noise(scale=1.0)
     assert make_view({"kind": "photo", **PLAIN_PHOTO}) == photo()
     assert make_view({"kind": "neighbours"}) == Neighbours()
+
+
+def test_a_single_view_is_only_for_methods_that_take_one():
+    with pytest.raises(ValueError, match="kind 'same' is the row itself, once; this method learns from two views"):
+        make_view({"kind": "same"})
+    assert make_view({"kind": "same"}, takes_one=True) == Same()
+
+
+@pytest.mark.parametrize(
+    "view", [affine(rotation=40.0, translation=0.3, scale=0.5, shear=30.0), photo(**PHOTO)], ids=repr
+)
+def test_views_that_keep_the_range_keep_it(view):
+    assert view.keeps_range
+    views = view(torch.rand(50, 3, 6, 6, generator=generator()), generator(1))
+    assert (views.min() >= 0, views.max() <= 1) == (True, True)
 
 
 def test_an_unknown_kind_is_refused():
