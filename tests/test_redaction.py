@@ -1,5 +1,6 @@
 """What leaves the process as text: no credential, no order to a terminal, no formula."""
 
+import base64
 import logging
 
 import pytest
@@ -58,6 +59,25 @@ SHAPES = [
     f"sk_live_{HUSH}",
     f"AIzaSy{HUSH}ABCDEFGHIJKLMNOPQ",
     f"npm_{HUSH}ABCDEFGHIJKLMNOPQR",
+    f"dop_v1_{HUSH}",
+    f"auth: {HUSH}",
+    f"http_auth: '{HUSH}'",
+    f"token: {HUSH}",
+    f"auth=('me', '{HUSH}')",
+    f"auth=('me','{HUSH} and more')",
+    f'auth=("me", "{HUSH}")',
+    f"auth = ['me', '{HUSH}']",
+    f"{{'auth': ('me', \"{HUSH}\")}}",
+    f'{{"auth": ["me", "{HUSH}"]}}',
+    f"HTTPBasicAuth('me', '{HUSH}')",
+    f"https://host/back?code={HUSH}",
+    f"https://host/back?state=1&code={HUSH}",
+    f"https://host/back#code={HUSH}",
+    f"me:{HUSH}@host",
+    f"me:{HUSH}@host:5432/mlflow",
+    f"me:{HUSH}@[::1]/mlflow",
+    f"password=>{HUSH}",
+    f"wrong passphrase '{HUSH}'",
 ]
 
 
@@ -85,10 +105,44 @@ def test_no_credential_is_left_in_a_text(text, around):
         "--tokens 12345678",
         "a pass over 12345678 rows; pass: 12345678",
         "design=12345678 and path=/data/rows.npy",
+        "ratio 3:2@k",
+        "ratio 12345678:2@k",
+        "me@host.org, mailto:me2024@host.org and contact:jane.doe@host.org",
+        "at 12:30:15@host, 2024-01-01T10:20:30@host",
+        "python:3.11-slim2@sha256:0123456789abcdef",
+        "C:/data/rows2024@home.npy",
+        "git@github.com:owner/repository2",
+        "code=3 and code=12345678, exit code: 12345678",
+        "https://host/x?code=3",
+        "auth: none",
+        "auth: authentication",
+        "auth: 12345678",
+        "auth=(none, none), auth=()",
+        "unexpected token: expected",
+        "token: 12345678",
+        "the password 'short' and a password \"of words\"",
+        "basic configuration of everythingelse",
+        "Basic YWJjZGVmZ2hpamts",
     ],
 )
 def test_other_texts_stay(text):
     assert redact_text(text) == text
+
+
+@pytest.mark.parametrize("login", ["me:hush", f"me:{HUSH}", "me:größe", f"{HUSH}:", f"me:{HUSH}:with:colons"])
+@pytest.mark.parametrize(
+    "around", ["refused: Basic {}", "{{'value': 'basic {}'}}", "Basic%20{}", "Authorization: Basic {}"]
+)
+def test_an_encoded_login_is_hidden(login, around):
+    encoded = base64.b64encode(login.encode()).decode()
+    hidden = redact_text(around.format(encoded))
+    assert encoded.rstrip("=") not in hidden
+    assert REDACTED in hidden
+    assert redact_text(hidden) == hidden
+
+
+def test_a_login_without_digits_is_one_before_a_port():
+    assert redact_text("me:hushwithoutdigits@host:5432/mlflow") == "me:[redacted]@host:5432/mlflow"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +160,9 @@ def test_other_texts_stay(text):
             "sentry_dsn",
             "azure_sas",
             "github-pat",
+            "db_pw",
+            "conn_str",
+            "session_id",
         ),
     ],
 )
@@ -113,7 +170,9 @@ def test_values_of_such_names_are_hidden(name):
     assert flatten({"store": {name: HUSH}}) == {f"store.{name}": REDACTED}
 
 
-@pytest.mark.parametrize("name", ["path", "pattern", "token_pattern", "max_tokens", "author", "passes", "sash"])
+@pytest.mark.parametrize(
+    "name", ["path", "pattern", "token_pattern", "max_tokens", "author", "passes", "sash", "session"]
+)
 def test_values_of_other_names_stay(name):
     assert redact({name: "shown"}) == {name: "shown"}
 
@@ -145,7 +204,9 @@ def test_records_are_guarded_whoever_logs(caplog):
     assert "Traceback" in caplog.text
 
 
-@pytest.mark.parametrize("cell", ["=1+1", "\uff1d1+1", "\uff20x", "+cmd", "-cmd", "@x", "\tx", "\r=x", "\n=x"])
+@pytest.mark.parametrize(
+    "cell", ["=1+1", "\uff1d1+1", "\uff20x", "+cmd", "-cmd", "@x", "\tx", "\r=x", "\n=x", "\x00=x"]
+)
 def test_a_cell_is_no_formula(cell):
     assert csv_cell(cell) == f"'{cell}"
 

@@ -1,5 +1,7 @@
 """What leaves the process as text: what looks like a credential is hidden, what steers a terminal is spelled out."""
 
+import base64
+import binascii
 import json
 import logging
 import re
@@ -12,8 +14,8 @@ REDACTED = "[redacted]"
 
 # The short names count at the end only, so that `token_pattern`, `max_tokens` and `path` stay readable.
 _SECRET_NAME = re.compile(
-    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|cookie|connection_?string"
-    r"|(^|[._-]|api|access|private|account|auth)(token|key|pwd|pass|auth|sas|pat|sig|signature|jwt|otp|dsn)$",
+    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|cookie|conn(ection)?_?str(ing)?"
+    r"|session_?id|(^|[._-]|api|access|private|account|auth)(token|key|pwd|pw|pass|auth|sas|pat|sig|signature|jwt|otp|dsn)$",
     re.IGNORECASE,
 )
 # All lengths are bounded, so that no long text takes long. A login ends at the last @, as a password may hold any other
@@ -25,11 +27,19 @@ _URL_LOGIN = re.compile(
 _NAMELESS_LOGIN = re.compile(
     r"((?<![\w:/.])//|%3A%2F%2F)[^\s/@:%]{1,100}(?::|%3A)[^\s/@]{1,300}?(?=@|%40)", re.IGNORECASE
 )
+# Without a scheme a login is one only where nothing else looks so: `ratio 3:2@k`, addresses of mail, digests of images.
+_BARE_LOGIN = re.compile(
+    r"(?<![\w:/.@%-])((?!mailto:)[\w.+-]{1,100}:)(?:(?=[^\s@]{0,300}\d)(?=[^\s@]{0,300}[a-z])[^\s/:@,;<>()\[\]{}\"']{8,300}"
+    r"(?=@(?!sha\d)[\w\[])|[^\s/:@,;<>()\[\]{}\"']{6,300}(?=@(?!sha\d)[\w.-]{1,200}:\d))",
+    re.IGNORECASE,
+)
+# `code=3` is one of an answer; what a login hands on is longer.
+_CODE = re.compile(r"(?<=[?&#])(code=)(?!\[redacted\])[^&;#\s\"']{8,}", re.IGNORECASE)
 _QUERY = re.compile(r"(?<=[?&;])([\w.-]+)=(?!\[redacted\])[^&;#\s\"']+")
 _VALUE = r"\"[^\"]*\"|'[^']*'|[^\s\"'&;,<>]+"
 _ASSIGNED = re.compile(
     r"(passw(?:or)?d|passphrase|\bpwd|secret|(?:api|access|private|account)[_-]?key|(?:access|auth|api)[_-]?token"
-    rf"|connection[_-]?string|shared_?access_?(?:key|signature))([\"']?\s*[=:]\s*)(?!\[redacted\])({_VALUE})",
+    rf"|connection[_-]?string|shared_?access_?(?:key|signature))([\"']?\s*[=:]>?\s*)(?!\[redacted\])({_VALUE})",
     re.IGNORECASE,
 )
 # Words that other texts have, too, so that only what is long and stands close to one counts.
@@ -39,6 +49,19 @@ _CLOSE = re.compile(
     r"(\"[^\"]{8,}\"|'[^']{8,}'|[^\s\"'&;,<>()]{8,})",
     re.IGNORECASE,
 )
+_QUOTED = r"(?:\"[^\"\n]{1,300}\"|'[^'\n]{1,300}')"
+_PAIR = re.compile(
+    rf"(\b(?:\w{{0,20}}auth[\"']?\s{{0,9}}[=:]\s{{0,9}}[(\[]|\w{{0,20}}BasicAuth\()\s{{0,9}}{_QUOTED}\s{{0,9}},\s{{0,9}})"
+    rf"(?![\"']\[redacted\]){_QUOTED}",
+    re.IGNORECASE,
+)
+# A word and a value apart: `auth: none` and `unexpected token: expected` have no digit.
+_APART = re.compile(
+    r"((?<![\w.-])[\w.-]{0,60}(?<![a-z])(?:auth|token|jwt)\s?:\s{1,9}|\b(?:password|passphrase)\s(?=[\"']))"
+    r"(?=[\"']?[^\s\"']{0,300}\d)(?=[\"']?[^\s\"']{0,300}[a-z])[\"']?[^\s\"'&;,<>()\[\]]{8,}",
+    re.IGNORECASE,
+)
+_BASIC = re.compile(r"(\bbasic(?:\s+|%20))([a-z0-9+/]{8,8000}={0,2})(?![\w+/=])", re.IGNORECASE)
 _COOKIE = re.compile(r"(\b(?:set-)?cookie[\"']?\s*:\s*[\"']?)(?!\[redacted\])[^\s\"'][^\n\"']*", re.IGNORECASE)
 _PRIVATE_KEY = re.compile(r"(-----BEGIN [A-Z ]*PRIVATE KEY-----)(?!\[redacted\]).*?(?=-----END|\Z)", re.DOTALL)
 _AUTHORIZATION = re.compile(
@@ -46,11 +69,11 @@ _AUTHORIZATION = re.compile(
     re.IGNORECASE,
 )
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
-# Tokens that are known by their own form: of GitHub, GitLab, Hugging Face, OpenAI, Stripe, Slack, AWS, Google, npm and
-# PyPI, and JSON web tokens.
+# Tokens that are known by their own form: of GitHub, GitLab, Hugging Face, OpenAI, Stripe, DigitalOcean, Slack,
+# AWS, Google, npm and PyPI, and JSON web tokens.
 _TOKEN = re.compile(
     r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
-    r"|glpat-[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|xapp-[\w-]{10,}|AIza[\w-]{30,}|npm_\w{30,}|pypi-[\w-]{20,}"
+    r"|glpat-[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|dop_v1_\w{16,}|xapp-[\w-]{10,}|AIza[\w-]{30,}|npm_\w{30,}|pypi-[\w-]{20,}"
     r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 
@@ -61,18 +84,22 @@ _CONTROL = re.compile(
 _FURTHER_LINE = re.compile(r"\n(?!    )")
 
 # What spreadsheets take for a formula, but no number; in some languages also the wide forms of its first mark.
-_FORMULA = re.compile(r"[=@\t\r\n\uff1d\uff0b\uff0d\uff20]|[+-](?!\d*\.?\d+$)")
+_FORMULA = re.compile(r"[=@\x00-\x1f\uff1d\uff0b\uff0d\uff20]|[+-](?!\d*\.?\d+$)")
 
 
 def redact_text(text: str) -> str:
     """Hide what looks like a credential in a text: logins and signatures in URLs, passwords, tokens."""
     text = _URL_LOGIN.sub(rf"\1{REDACTED}@", text)
     text = _NAMELESS_LOGIN.sub(rf"\1{REDACTED}", text)
+    text = _BARE_LOGIN.sub(rf"\1{REDACTED}", text)
+    text = _CODE.sub(rf"\1{REDACTED}", text)
     text = _QUERY.sub(lambda pair: f"{pair[1]}={REDACTED}" if _SECRET_NAME.search(pair[1]) else pair[0], text)
     text = _AUTHORIZATION.sub(rf"\1{REDACTED}", text)
     text = _BEARER.sub(rf"\1{REDACTED}", text)
+    text = _BASIC.sub(lambda pair: f"{pair[1]}{REDACTED}" if _is_login(pair[2]) else pair[0], text)
+    text = _PAIR.sub(rf"\1'{REDACTED}'", text)
     text = _ASSIGNED.sub(rf"\1\2{REDACTED}", text)
-    text = _CLOSE.sub(rf"\1{REDACTED}", text)
+    text = _APART.sub(rf"\1{REDACTED}", _CLOSE.sub(rf"\1{REDACTED}", text))
     text = _PRIVATE_KEY.sub(rf"\1{REDACTED}", _COOKIE.sub(rf"\1{REDACTED}", text))
     return _TOKEN.sub(REDACTED, text)
 
@@ -183,6 +210,13 @@ def guard_logs() -> None:
 
     guarded.is_guarded = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(guarded)
+
+
+def _is_login(encoded: str) -> bool:
+    try:
+        return ":" in base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return False
 
 
 def _spelled(found: re.Match[str]) -> str:
