@@ -163,6 +163,24 @@ def test_a_damaged_version_is_named_and_another_can_be_chosen(project, name, fil
     assert result.exit_code == 0, result.output
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "node"),
+    [
+        ("features", "features.npy", "kmeans.fit"),
+        ("samples", "samples.npy", "data.extract_features"),
+        ("kmeans_assignments", "assignments.npy", "evaluation.score_kmeans"),
+        ("kmeans_representation", "representation.npz", "evaluation.score_kmeans"),
+    ],
+)
+def test_a_version_in_which_a_bit_has_changed_is_named(project, name, file, node):
+    (path,) = versions(project, file)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    found = refuse(project, "--pipelines=kmeans", f"--nodes={node}", params())
+    assert re.search(rf"^{name}: .*{re.escape(str(path))}: expected .*(has changed|CRC).*--load-versions", found), found
+
+
 def test_what_a_killed_run_left_is_not_taken_for_a_version(project):
     folder = versions(project, "features.npy")[0].parents[1]
     (folder / "2100-01-01T00.00.00.000Z").mkdir()

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from deep_clustering.atomic import atomic_file, atomic_path
+from deep_clustering.data import sealed_arrays
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.training.progress import Reading, meter
 
@@ -158,7 +159,7 @@ def _search_all(index: Any, blocks: RowBlocks, k: int, folder: Path | None) -> n
                 part = _nearest(index, blocks, np.arange(start, stop), k)
                 if file is not None:
                     with atomic_file(file) as target:
-                        np.save(target, part, allow_pickle=False)
+                        sealed_arrays.write(target, part)
             table[start:stop] = part
             count(stop - start)
     return table
@@ -168,7 +169,8 @@ def _read_part(file: Path | None, shape: tuple[int, int]) -> np.ndarray | None:
     if file is None or not file.exists():
         return None
     try:
-        part = np.load(file, allow_pickle=False)
+        with file.open("rb") as opened:
+            part = sealed_arrays.read(opened)
     except DAMAGED as error:
         logger.warning("%s is cut short or damaged (%s): searching its rows again", file, error)
         return None

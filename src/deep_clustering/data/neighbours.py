@@ -17,6 +17,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.checks import check_rows
+from deep_clustering.data import sealed_arrays
 from deep_clustering.data.near_lists import Found, RowBlocks, search_lists
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
@@ -82,7 +83,7 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
         return known
     found = _search(features, chosen, file.with_suffix(""))
     with atomic_file(file) as target:
-        np.save(target, found.table, allow_pickle=False)
+        sealed_arrays.write(target, found.table)
     if _is_large(features, chosen):
         write_text(file.with_suffix(".json"), json.dumps(found.card, indent=2))
     return found
@@ -102,7 +103,8 @@ def _read(file: Path, features: np.ndarray | sparse.csr_matrix, chosen: Neighbou
     n_samples = features.shape[0]
     try:
         card = parse_object(file.with_suffix(".json").read_bytes()) if _is_large(features, chosen) else dict(_EXACT)
-        table = np.load(file, allow_pickle=False)
+        with file.open("rb") as opened:
+            table = sealed_arrays.read(opened)
         if (table.shape, table.dtype) != ((n_samples, chosen.k), np.int32):
             raise ValueError(f"got {table.dtype} {table.shape}, expected int32 {(n_samples, chosen.k)}")
         if table.min() < -1 or table.max() >= n_samples:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from deep_clustering.atomic import atomic_file, write_text
+from deep_clustering.data import sealed_arrays
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.training.progress import Reading, meter
@@ -58,7 +59,7 @@ class Shards:
     def write(self, span: tuple[int, int], rows: np.ndarray) -> None:
         """Store the rows of a span: the file appears when it is whole."""
         with atomic_file(self.folder / _name(span)) as file:
-            np.lib.format.write_array(file, rows, allow_pickle=False)
+            sealed_arrays.write(file, rows)
 
     def read(self) -> np.ndarray:
         """All rows, shape (n_samples, n_features), float32.
@@ -95,7 +96,7 @@ class Shards:
     def _is_whole(self, span: tuple[int, int], n_features: int) -> bool:
         path, expected = self.folder / _name(span), (span[1] - span[0], n_features)
         try:
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
+            rows = sealed_arrays.open_map(path)
         except FileNotFoundError:
             return False
         except DAMAGED as error:

@@ -332,7 +332,8 @@ def test_a_file_cut_short_anywhere_is_named(cls, tmp_path):
     dataset, path = at(tmp_path, cls), tmp_path / "value.bin"
     dataset.save(VALUES[cls])
     whole = path.read_bytes()
-    for length in [*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1]:
+    without_digest = whole.index(b"\nsha256 ") if cls is NumpyDataset else -1  # as version 0.2.0 wrote it
+    for length in {*range(0, len(whole), max(1, len(whole) // 60)), len(whole) - 1} - {without_digest}:
         path.write_bytes(whole[:length])
         with damaged(path, cls):
             dataset.load()
@@ -717,3 +718,32 @@ def test_kedro_viz_knows_the_types_of_previews():
     for cls in {*CLASSES, PreparationDataset, FigureDataset} - {TextDataset}:
         name = inspect.signature(cls.preview).return_annotation.__name__
         assert getattr(_typing, name).__supertype__ is inspect.signature(cls.preview).return_annotation.__supertype__
+
+
+def test_a_bit_that_has_changed_in_a_page_of_a_table_is_seen(tmp_path):
+    frame = pd.DataFrame({"cluster": np.arange(50, dtype=np.int64), "name": [f"row {row}" for row in range(50)]})
+    dataset = at(tmp_path, ParquetDataset)
+    dataset.save(frame)
+    content = (tmp_path / "value.bin").read_bytes()
+    n_pages = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    assert n_pages > 50 * 8 // 4
+    for place in range(4, n_pages):
+        changed = bytearray(content)
+        changed[place] ^= 1
+        (tmp_path / "value.bin").write_bytes(changed)
+        try:
+            found = dataset.load()
+        except DatasetError:
+            continue
+        assert found.equals(frame), place
+
+
+def test_a_bit_that_has_changed_in_a_mapped_member_is_seen(tmp_path):
+    dataset = at(tmp_path, NpzDataset, mmap_above=100)
+    dataset.save({"latent": np.arange(64.0), "small": np.arange(3)})
+    assert isinstance(dataset.load()["latent"], np.memmap)
+    content = bytearray((tmp_path / "value.bin").read_bytes())
+    content[400] ^= 1
+    (tmp_path / "value.bin").write_bytes(content)
+    with pytest.raises(DatasetError, match="Bad CRC-32"):
+        dataset.load()

@@ -137,8 +137,8 @@ class ParquetDataset(LibraryDataset):
     kind = "a table (.parquet)"
     definition: ClassVar = {
         "type": "pandas.ParquetDataset",
-        "save_args": {"engine": "pyarrow", "index": False},
-        "load_args": {"engine": "pyarrow"},
+        "save_args": {"engine": "pyarrow", "index": False, "write_page_checksum": True},
+        "load_args": {"engine": "pyarrow", "page_checksum_verification": True},
     }
 
     @if_saved

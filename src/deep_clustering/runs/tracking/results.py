@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deep_clustering.data import sealed_arrays
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.inference.mlflow_store import TrackingError, open_store
@@ -62,13 +63,12 @@ def read_results(project_path: Path, run: RecordedRun) -> dict[str, Results]:
 
 
 def _read_method(client: "MlflowClient", run_id: str, method: str, files: set[str], folder: str) -> Results:
-    import numpy as np
-
     assignments, scores = f"{method}/assignments.npy", f"{method}/scores.json"
     values: dict[str, Any] = {"assignments": None, "metrics": None}
     try:
         if assignments in files:
-            values["assignments"] = np.load(client.download_artifacts(run_id, assignments, folder), allow_pickle=False)
+            with Path(client.download_artifacts(run_id, assignments, folder)).open("rb") as file:
+                values["assignments"] = sealed_arrays.read(file)
         if scores in files:
             text = Path(client.download_artifacts(run_id, scores, folder)).read_text(encoding="utf-8")
             values["metrics"] = parse_object(text)["metrics"]
