@@ -4,6 +4,7 @@ from itertools import permutations
 from types import SimpleNamespace
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from deep_clustering.runs.tracking.registry import Training, register
 
@@ -41,8 +42,11 @@ class Store:
         self.versions[int(version) - 1].tags[key] = value
 
     def set_registered_model_alias(self, name, alias, version):
+        is_first = alias not in self.aliases
         while self.meanwhile:
             self.meanwhile.pop(0)()
+        if is_first and alias in self.aliases:  # SQLite adds a line, which another process has added
+            raise MlflowException("(sqlite3.IntegrityError) UNIQUE constraint failed")
         self.aliases[alias] = version
 
     def add(self, score, direction="max", data="a" * 64):
@@ -87,3 +91,17 @@ def test_one_that_a_person_has_chosen_stays_until_a_better_one_comes():
     assert store.champion().version == 1
     store.add(0.6)
     assert store.champion().version == 4
+
+
+def test_a_store_that_refuses_the_alias_for_another_reason_is_told_of():
+    def refuse():
+        raise MlflowException("disk I/O error")
+
+    store = Store()
+    store.meanwhile = [refuse]
+    with pytest.raises(MlflowException, match="disk I/O error"):
+        store.add(0.5)
+    store.add(0.5)
+    store.meanwhile = [refuse]
+    with pytest.raises(MlflowException, match="disk I/O error"):
+        store.add(0.9)

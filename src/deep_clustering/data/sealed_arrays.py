@@ -25,7 +25,7 @@ def write(file: IO[bytes], array: np.ndarray) -> None:
         ValueError: if the array holds objects.
     """
     through = _Hashed(file)
-    np.lib.format.write_array(through, array, allow_pickle=False)  # type: ignore[arg-type]
+    np.lib.format.write_array(through, array, allow_pickle=False)
     file.write(_MARK + through.digest.hexdigest().encode())
 
 

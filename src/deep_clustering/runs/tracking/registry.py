@@ -126,11 +126,23 @@ def _settle_champion(client: "MlflowClient", name: str, version: str, training: 
         chosen = str(best.version) if best is not None else version
         if holder is not None and str(holder.version) == chosen:
             break
-        client.set_registered_model_alias(name, CHAMPION, chosen)
+        _set_champion(client, name, chosen, holder)
     if chosen == version:
         logger.info("registered as %s version %s, the champion: models:/%s@%s", name, version, name, CHAMPION)
     else:
         logger.info("registered as %s version %s; version %s stays champion", name, version, chosen)
+
+
+def _set_champion(client: "MlflowClient", name: str, version: str, holder: "ModelVersion | None") -> None:
+    """Give the alias to a version; a refusal because another process has given it away meanwhile passes."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.set_registered_model_alias(name, CHAMPION, version)
+    except MlflowException:
+        now = _champion(client, name)
+        if now is None or (holder is not None and now.version == holder.version):
+            raise
 
 
 def _versions(client: "MlflowClient", name: str) -> "list[ModelVersion]":
