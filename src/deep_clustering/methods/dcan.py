@@ -71,10 +71,19 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.dcan_training import GameTraining
 from deep_clustering.methods.latent_mixture import log_joint
 from deep_clustering.methods.partitions import StartOfRows, find_partitions
-from deep_clustering.methods.starts import check_drawn_rows, held_epochs, make_start
+from deep_clustering.methods.starts import (
+    NoStart,
+    check_drawn_rows,
+    check_turns,
+    epochs_before,
+    held_epochs,
+    make_start,
+    turns_of,
+)
 from deep_clustering.methods.whitening import settled_from
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
@@ -90,7 +99,7 @@ from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import make_view
 
 # The kinds of `start`.
-_STARTS = ("none", "kmeans", "neighbour_kmeans", "ward", "tsne_gmm")
+_STARTS = ("none", "kmeans", "neighbour_kmeans", "ward", "tsne_gmm", "dac", "in_turn")
 # The paper's lower bound for the points of one clustering step.
 _FEWEST_POINTS = 600
 # Log density of a row that is too far from everything for single precision, in nats.
@@ -102,8 +111,6 @@ class DCAN(Describing):
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcan"
-    epochs_before: ClassVar = 0
-    turns: ClassVar[tuple[dict[str, Any], ...]] = ({},)
     trains_in_parallel: ClassVar = True
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
     """The score by which runs compare without labels, and whether more or less is better."""
@@ -208,7 +215,10 @@ class DCAN(Describing):
         self.view, self.network, self.n_outputs = make_view(self.views), make_encoder(self.encoder), self.latent_dim
         self._start = make_start(self.start, _STARTS)
         check_drawn_rows(self._start, self.n_clusters)
+        check_turns(self._start, self.restarts, _STARTS)
+        self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
+        self.turns = turns_of(self._start)
         self.shown = ("within_share", "agreement", *(["js_divergence"] if self.loss == "adversarial" else []))
 
     def fit(
@@ -270,9 +280,13 @@ class DCAN(Describing):
         self, features: np.ndarray, neighbours: np.ndarray | None, precision: str, checkpoints: Checkpoints | None
     ) -> Tensor | None:
         """The partition that is held for the first epochs, shape (n_samples,), or None: deviation D15."""
-        if not isinstance(self._start, StartOfRows):
+        if isinstance(self._start, NoStart):
             return None
-        partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
+        if isinstance(self._start, DACStart):
+            partition = self._start.find(self, self.n_clusters, features, neighbours, precision, checkpoints)
+        else:
+            assert isinstance(self._start, StartOfRows)  # of starts in turn each training has one
+            partition = find_partitions(self._start, features, neighbours, [self.n_clusters], self.seed)[:, 0]
         return torch.from_numpy(partition).to(self.device_)
 
     def restart_score(self, history: History) -> float:

@@ -146,7 +146,8 @@ class GameTraining:
         first, second = own.chunk(2)
         assignments = torch.cat([second, first]) if self._model.cross_view else own  # D12
         if held is not None:
-            assignments = held[index].repeat(2)  # D15
+            of_rows = held[index].repeat(2)  # D15
+            assignments = torch.where(of_rows >= 0, of_rows, assignments)
         loss, terms = self._loss(latent, assignments)
         self.optimisers["encoder"].zero_grad(set_to_none=True)
         (loss + sum(of_representation.values())).backward()
@@ -176,7 +177,7 @@ class GameTraining:
         return whiten(codes, mean, factor), correction, of_representation
 
     def _mixture_of(self, clusters: Tensor) -> LatentMixture:
-        """The mixture of a partition of the queue."""
+        """The mixture of a partition of the queue; a row of no cluster, -1, has no part in it."""
         hard = memberships(clusters, self._model.n_clusters)
         return m_step(self._queue, hard, self._model.variance_floor, self._data.generator)
 

@@ -222,7 +222,7 @@ class NeuralMixture(Describing):
         self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
         self.learned_representation = make_representation(self.representation)
         check_drawn_rows(self._start, max(self.candidates))
-        check_turns(self._start, self.restarts)
+        check_turns(self._start, self.restarts, tuple(STARTS))
         self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.origins, self.turns = origins(self._start, self.heads), turns_of(self._start)

@@ -250,17 +250,22 @@ def check_drawn_rows(start: Start, n_clusters: int, where: str = "start") -> Non
             check_drawn_rows(one, n_clusters, f"{where}.starts")
 
 
-def check_turns(start: Start, restarts: int) -> None:
-    """Refuse starts in turn of which some would never have one.
+def check_turns(start: Start, restarts: int, kinds: Sequence[str]) -> None:
+    """Refuse starts in turn of which some would never have one, or that the method does not know.
 
     Args:
         start: The options of the start.
         restarts: Trainings of the fit.
+        kinds: Those of `STARTS` that the method knows.
 
     Raises:
-        ValueError: if there are fewer trainings than starts.
+        ValueError: if there are fewer trainings than starts, or one is of another kind.
     """
-    if isinstance(start, InTurn) and restarts < len(start.starts):
+    if not isinstance(start, InTurn):
+        return
+    for options in start.starts:
+        make_start(options, kinds)
+    if restarts < len(start.starts):
         raise ValueError(
             f"start (in_turn): {len(start.starts)} starts need as many restarts, got {restarts}; raise restarts, or "
             "name one of the starts"
