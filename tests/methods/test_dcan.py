@@ -273,6 +273,27 @@ def test_a_held_partition_stands_in_for_assignments_and_centres(tiny_options, bl
     assert estimator.predict(blobs).shape == (len(blobs),)
 
 
+def test_rows_that_are_not_held_have_their_own_assignments_and_no_part_in_the_centres(tiny_options, blobs, monkeypatch):
+    """As by the surest rows of another method: of every third row nothing is known."""
+    partition = torch.arange(len(blobs)) % 3
+    partition[::5] = -1
+    model = make_method(tiny_options("dcan", "vectors", n_clusters=3, cross_view=False))
+    training, data = begun(model, blobs, partition)
+    used, wanted = [], game.wanted_outputs
+    monkeypatch.setattr(game, "wanted_outputs", lambda *args: used.append(args[0]) or wanted(*args))
+    for batch in data.rows.batches(64, data.generator):
+        training.step(data.pairs(batch.place), batch.index, partition)
+        known = partition[batch.index].repeat(2)
+        latent = training._queue[: len(known)]
+        nearest = torch.cdist(latent, training._mixture.centroids).argmin(dim=1)
+        assert 0 < (known < 0).sum() < len(known)
+        np.testing.assert_array_equal(used[-1], torch.where(known < 0, nearest, known))
+        clusters = partition[training._queue_rows]
+        for cluster in range(3):
+            members = training._queue[clusters == cluster].numpy()
+            np.testing.assert_allclose(training._mixture.centroids[cluster], members.mean(axis=0), atol=1e-5)
+
+
 def test_the_first_centres_are_those_of_the_partition(tiny_options, blobs):
     partition = torch.arange(len(blobs)) % 3
     training, _ = begun(make_method(tiny_options("dcan", "vectors", n_clusters=3)), blobs, partition)
@@ -295,13 +316,25 @@ def test_the_first_centres_are_those_of_the_partition(tiny_options, blobs):
             "pca_dim": 5,
             "barnes_hut_rows": 1000,
         },
+        {
+            "kind": "dac",
+            "hold": 0.33,
+            "epochs": 1.0,
+            "trainings": 2,
+            "learning_rate": 1.0e-2,
+            "upper": 0.95,
+            "lower": 0.455,
+            "growth": 1.0,
+            "core": 0.9,
+        },
     ],
     ids=lambda start: start["kind"],
 )
 def test_separated_groups_are_found_from_every_start(tiny_options, blobs, blob_labels, start):
     rates = {"encoder_learning_rate": 5e-3, "discriminator_learning_rate": 5e-3}
     estimator = fitted(tiny_options, blobs, epochs=30, record_every=30, start=start, **rates)
-    assert accuracy(contingency(estimator.predict(blobs), blob_labels, 3, 3)) == 1
+    wrong = 1 if start["kind"] == "dac" else 0  # rows at most
+    assert accuracy(contingency(estimator.predict(blobs), blob_labels, 3, 3)) >= 1 - wrong / len(blobs)
 
 
 def unequal_groups(counts: tuple[int, ...], seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from scipy import sparse
 from sklearn.metrics import adjusted_rand_score
 from sklearn.neighbors import NearestNeighbors
 
-from deep_clustering.methods import baselines, make_method, mixture_starts
+from deep_clustering.methods import baselines, dcan, make_method, mixture_starts
 from deep_clustering.methods.partitions import find_partitions
 from deep_clustering.methods.starts import STARTS as STARTS_OF_ALL
 from deep_clustering.methods.starts import epochs_before, held_epochs, make_start
@@ -186,6 +186,9 @@ def test_its_epochs_are_a_share_of_those_of_the_fit_for_each_training():
     assert epochs_before(start, 1) == 2
 
 
+IN_TURN = [{"kind": "kmeans", "hold": 1.0, "n_init": 1}, {"kind": "ward", "hold": 1.0, "max_rows": 1000}]
+
+
 def test_trainings_take_turns_and_the_likelihood_chooses(tiny_options, blobs, blob_labels, monkeypatch):
     """What is held in the whole of one training joins two groups, and in that of the other none."""
     joined = np.where(blob_labels == 2, 1, blob_labels)
@@ -195,13 +198,21 @@ def test_trainings_take_turns_and_the_likelihood_chooses(tiny_options, blobs, bl
     monkeypatch.setattr(
         mixture_starts, "find_partitions", lambda start, *_: found[kinds[type(start)]][:, None].astype(np.int64)
     )
-    starts = [{"kind": "kmeans", "hold": 1.0, "n_init": 1}, {"kind": "ward", "hold": 1.0, "max_rows": 1000}]
-    for order in (starts, starts[::-1]):
+    for order in (IN_TURN, IN_TURN[::-1]):
         options = tiny_options("neural_mixture", "vectors", n_clusters=3, restarts=2, epochs=20, **NOISE)
         model = make_method({**options, "start": {"kind": "in_turn", "starts": order}}).fit(blobs)
         assert adjusted_rand_score(blob_labels, model.predict(blobs)) == 1
         scores = model.history_["candidate_scores"]
         assert int(np.argmax(scores)) == [one["kind"] for one in order].index("ward")
+
+
+def test_trainings_of_dcan_take_turns(tiny_options, blobs, monkeypatch):
+    begun, find = [], dcan.find_partitions
+    monkeypatch.setattr(dcan, "find_partitions", lambda start, *more: begun.append(start) or find(start, *more))
+    start = {"kind": "in_turn", "starts": IN_TURN}
+    model = make_method(tiny_options("dcan", "vectors", n_clusters=3, restarts=3, start=start)).fit(blobs)
+    assert begun == [make_start(IN_TURN[place], list(STARTS_OF_ALL)) for place in (0, 1, 0)]
+    assert len(model.history_["candidate_scores"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -223,6 +234,12 @@ def test_starts_in_turn_are_refused_before_anything_is_fitted(tiny_options, star
     start = {"kind": "in_turn", "starts": starts}
     with pytest.raises(ValueError, match=message):
         make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, restarts=restarts, start=start))
+
+
+def test_dcan_refuses_starts_in_turn_that_it_does_not_know(tiny_options):
+    starts = [{"kind": "none"}, {"kind": "consensus", "heads": 3, "epochs": 0.5, "hold": 0.5, "others": []}]
+    with pytest.raises(ValueError, match="start: unknown kind 'consensus'"):
+        make_method(tiny_options("dcan", restarts=2, start={"kind": "in_turn", "starts": starts}))
 
 
 def test_a_fit_of_starts_in_turn_counts_the_epochs_of_the_longest():
