@@ -83,7 +83,9 @@ class Preflight:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
         _warn_of_later_versions(pipeline, catalog)
         _check_rows_and_feedback(pipeline, parameters)
-        check_launch(build(ParallelOptions, parameters.get("parallel", {"workers": 1}), "parallel"))
+        check_launch(
+            build(ParallelOptions, parameters.get("parallel", {"workers": 1, "launcher": "local"}), "parallel")
+        )
         _settle_versions(pipeline, catalog)
         _introduce_pages(pipeline, catalog)
 

@@ -40,7 +40,7 @@ def train(tmp_path, tiny_options):
         checkpoints = {"every": 0, "resume": False, "folder": str(tmp_path / "checkpoints")}
         split = np.full(len(rows), 3, dtype=np.uint8)
         data = rows, split, np.zeros((len(rows), 0), np.int32), keys, np.ones(len(rows), np.float32)
-        model, history = fit(*data, options, checkpoints, chosen, {"workers": 1})
+        model, history = fit(*data, options, checkpoints, chosen, {"workers": 1, "launcher": "local"})
         assert "cost_wall_seconds" in history
         path = tmp_path / method / "model.safetensors" / f"v{next(n_versions):02}" / "model.safetensors"
         path.parent.mkdir(parents=True)

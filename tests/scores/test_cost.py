@@ -46,7 +46,7 @@ def test_the_cost_of_a_fit_is_in_its_history_and_is_no_column_of_the_epochs(tmp_
     clusters = {"feedback": None, "model": "latest", "numbers_of": None, "folder": str(tmp_path)}
     data = rows, np.full(40, 3, dtype=np.uint8), np.zeros((40, 0), dtype=np.int32), np.arange(40, dtype=np.uint64)
     data = *data, np.ones(40, dtype=np.float32)
-    _, history = fit(*data, options, checkpoints, clusters, {"workers": 1})
+    _, history = fit(*data, options, checkpoints, clusters, {"workers": 1, "launcher": "local"})
     costs = costs_of(history)
     assert {"wall_seconds", "cpu_seconds"} <= set(costs)
     assert all(value >= 0 for value in costs.values())

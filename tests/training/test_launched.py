@@ -18,7 +18,7 @@ import pytest
 from torch import distributed
 
 from deep_clustering.methods import make_method
-from deep_clustering.training import launched
+from deep_clustering.training import launched, meeting
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.launched import check_launch, fit_launched
 from deep_clustering.training.parallel import ParallelOptions
@@ -43,9 +43,9 @@ def launch(monkeypatch):
 
     yield make
     if distributed.is_initialized():
-        meeting = launched._meeting()
-        meeting.end()
-        atexit.unregister(meeting.end)
+        ours = launched._meeting()
+        ours.end()
+        atexit.unregister(ours.end)
     launched._meeting.cache_clear()
 
 
@@ -112,14 +112,14 @@ def test_one_that_does_not_answer_is_named_with_the_address(launch, rank, missin
     told = launch(rank)
     address = f"127.0.0.1:{told['MASTER_PORT']}"
     with pytest.raises(TimeoutError, match=f"worker {missing} did not answer at {address} within 1 s, of 2 processes"):
-        launched._Meeting.begin(1)
+        launched._begin(1)
 
 
 def test_other_versions_are_refused(launch, monkeypatch):
     """The other process is of an earlier version of the project."""
     port = int(launch()["MASTER_PORT"])
     own = {"deep-clustering": "0.3.0", "torch": "2.13.0", "Python": "3.11.1"}
-    monkeypatch.setattr(launched, "_versions", lambda: own)
+    monkeypatch.setattr(meeting, "versions", lambda: own)
 
     def answer() -> None:
         store = distributed.TCPStore("127.0.0.1", port, world_size=2, is_master=False)
@@ -129,10 +129,10 @@ def test_other_versions_are_refused(launch, monkeypatch):
     with ThreadPoolExecutor(1) as other:
         other.submit(answer)
         with pytest.raises(ValueError, match=f"parallel: workers of different versions: the {message}"):
-            check_launch(ParallelOptions(workers=1))
+            check_launch(ParallelOptions(workers=1, launcher="local"))
 
 
 def test_further_workers_beside_them_are_refused(launch):
     launch()
     with pytest.raises(ValueError, match=r"parallel\.workers: torchrun started 2 processes, .*; expected 1, got 3"):
-        check_launch(ParallelOptions(workers=3))
+        check_launch(ParallelOptions(workers=3, launcher="local"))

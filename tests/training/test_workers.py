@@ -1,8 +1,11 @@
 """Several processes take the steps of one: the same model comes out, and what goes wrong is said."""
 
+import logging
 import os
+import re
 import signal
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,8 +13,9 @@ import torch
 
 from deep_clustering.methods import make_method
 from deep_clustering.methods.mixture_training import MixtureTraining
-from deep_clustering.training import fitting, parallel, workers
+from deep_clustering.training import fitting, workers
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+from deep_clustering.training.on_ray import fit_on_ray
 from deep_clustering.training.parallel import check_workers, fit_together
 
 STILL = {"kind": "noise", "scale": 0.0}
@@ -60,6 +64,14 @@ def checkpoints(folder, resume=False):
     return Checkpoints(CheckpointOptions(every=1, resume=resume, folder=str(folder)), "together")
 
 
+@pytest.fixture(params=["local", "ray"])
+def fit_by_two(request):
+    """Function of the arguments of a fit, by two processes of this machine or of the nodes of a Ray cluster."""
+    if request.param == "ray":
+        request.getfixturevalue("two_nodes")
+    return partial({"local": fit_together, "ray": fit_on_ray}[request.param], 2)
+
+
 @pytest.fixture
 def exchanges(monkeypatch):
     """Names of the collectives that this process takes part in."""
@@ -87,7 +99,7 @@ def assert_same(together, alone, rows, terms, blind):
 
 
 @pytest.mark.parametrize("teacher_momentum", [0.0, 0.9])
-def test_two_workers_of_128_rows_are_one_of_256(options, rows, tmp_path, exchanges, teacher_momentum):
+def test_two_workers_of_128_rows_are_one_of_256(options, rows, tmp_path, exchanges, fit_by_two, teacher_momentum):
     """Ten steps, and what is found in all rows behind them; a step has an exchange of outputs, and one of gradients.
 
     A batch normalisation has one on either way. Densities are blind to the last layer's bias: the rounding that its
@@ -96,7 +108,7 @@ def test_two_workers_of_128_rows_are_one_of_256(options, rows, tmp_path, exchang
     options = {**options, "teacher_momentum": teacher_momentum}
     alone = make_method(options).fit(rows)
     assert not exchanges
-    together = fit_together(2, make_method(options), rows, None, checkpoints(tmp_path), None)
+    together = fit_by_two(make_method(options), rows, None, checkpoints(tmp_path), None)
     of_norms, of_teacher = ["all_gather", "all_reduce"], ["all_gather"] if teacher_momentum else []
     assert sorted(exchanges) == sorted(10 * [*of_norms, *of_teacher, "all_gather", "all_reduce"])
     blind = {max(name for name in alone.get_arrays() if name.endswith("bias")), "score_mean", "log_normaliser"}
@@ -104,7 +116,7 @@ def test_two_workers_of_128_rows_are_one_of_256(options, rows, tmp_path, exchang
 
 
 @pytest.mark.parametrize("loss", ["adversarial", "gaussian_kl", "euclidean"])
-def test_two_workers_train_dcan_as_one_does(of_dcan, rows, tmp_path, monkeypatch, exchanges, loss):
+def test_two_workers_train_dcan_as_one_does(of_dcan, rows, tmp_path, monkeypatch, exchanges, fit_by_two, loss):
     """Ten steps; of the one, views that stand still must leave the other draws what they are with two.
 
     The latent is centred, and so blind to the last layer's bias and to what goes with it.
@@ -114,7 +126,7 @@ def test_two_workers_train_dcan_as_one_does(of_dcan, rows, tmp_path, monkeypatch
         made = fitting.make_data
         patch.setattr(fitting, "make_data", lambda *of: replace(made(*of), draws=torch.Generator()))
         alone = make_method(options).fit(rows)
-    together = fit_together(2, make_method(options), rows, None, checkpoints(tmp_path), None)
+    together = fit_by_two(make_method(options), rows, None, checkpoints(tmp_path), None)
     of_game = ["all_gather", "all_reduce"] if loss == "adversarial" else []
     assert sorted(exchanges) == sorted(10 * [*of_game, *2 * ["all_gather", "all_reduce"]])
     blind = {max(name for name in alone.get_arrays() if name.startswith("encoder") and name.endswith("bias"))}
@@ -122,23 +134,24 @@ def test_two_workers_train_dcan_as_one_does(of_dcan, rows, tmp_path, monkeypatch
     assert_same(together, alone, rows, terms, blind | {"code_mean"})
 
 
-def test_a_worker_that_is_killed_ends_the_fit_and_it_can_go_on(options, rows, tmp_path, monkeypatch):
-    """The first of three epochs is kept; in the second, the other worker is killed."""
+def test_a_worker_that_is_killed_ends_the_fit_and_it_can_go_on(
+    options, rows, tmp_path, monkeypatch, caplog, fit_by_two
+):
+    """The first of three epochs is kept; in the second, the other worker is killed, whose number the log has said."""
     options = {**options, "epochs": 3}
-    others, steps, step = [], [], MixtureTraining.step
-    monkeypatch.setattr(parallel, "_ids", lambda found: others.extend(found) or "")
+    steps, step = [], MixtureTraining.step
 
     def watched(self, *arguments, **more):
         steps.append(1)
         if len(steps) == 15:
-            os.kill(others[0].pid, signal.SIGKILL)
+            os.kill(int(re.search(r"process(?:es)? (\d+)", caplog.text)[1]), signal.SIGKILL)
         return step(self, *arguments, **more)
 
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch, caplog.at_level(logging.INFO):
         patch.setattr(MixtureTraining, "step", watched)
-        with pytest.raises(ChildProcessError, match=r"exit code -9; `kedro resume` goes on from the newest checkpoint"):
-            fit_together(2, make_method(options), rows, None, checkpoints(tmp_path), None)
-    assert not others[0].is_alive()
+        message = r"a worker ended before the fit did: .*\d+.*; `kedro resume` goes on from the newest checkpoint"
+        with pytest.raises(ChildProcessError, match=message):
+            fit_by_two(make_method(options), rows, None, checkpoints(tmp_path), None)
     resumed = make_method(options).fit(rows, None, checkpoints(tmp_path, resume=True))
     np.testing.assert_array_equal(resumed.history_["epoch"], [1, 2, 3])
 
@@ -160,3 +173,5 @@ def test_another_method_trains_on_one_worker(tiny_options, rows):
     method = make_method(tiny_options("imsat", "vectors", n_clusters=3))
     with pytest.raises(ValueError, match="parallel: imsat trains on one worker; expected workers = 1, got 2"):
         fit_together(2, method, rows, None, None, None)
+    with pytest.raises(ValueError, match="parallel: imsat trains on one worker; expected workers = 1, got 2"):
+        fit_on_ray(2, method, rows, None, None, None)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -32,6 +32,8 @@ class ParallelOptions:
 
     workers: Annotated[int, Ge(1)]
     """Processes that train one model, each on its share of every batch."""
+    launcher: Literal["local", "ray"]
+    """What starts them: local, this process on its own machine; ray, a Ray cluster, see `on_ray`."""
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Nodes of the training pipeline."""
 
 import logging
-from functools import partial
 from textwrap import wrap
 from typing import Any
 
@@ -60,8 +59,8 @@ def fit(
     from deep_clustering.pipelines.training.clusters import ClusterOptions, correct_former, settle_numbers
     from deep_clustering.scores.cost import measure_cost
     from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints, fingerprint
-    from deep_clustering.training.launched import fit_launched, n_launched
-    from deep_clustering.training.parallel import ParallelOptions, fit_alone, fit_together
+    from deep_clustering.training.launched import fit_of
+    from deep_clustering.training.parallel import ParallelOptions
 
     estimator, chosen = make_method(options), build(ClusterOptions, clusters, "clusters")
     rows, keys = select_fitted(features, split), select_fitted(row_keys, split)
@@ -73,9 +72,7 @@ def fit(
             more = {}
             if certain_rows is not None and trunk is not None:
                 more = {"given": Given(select_fitted(certain_rows, split), trunk.arrays)}
-            n_workers = build(ParallelOptions, parallel, "parallel").workers
-            of_one = fit_alone if n_launched() == 1 else fit_launched
-            fit_ = of_one if n_workers == 1 else partial(fit_together, n_workers)
+            fit_ = fit_of(build(ParallelOptions, parallel, "parallel"))
             history = fit_(estimator, rows, neighbours, kept, weights if is_weighted else None, **more).history_
         else:
             settled = correct_former(chosen, estimator, options["method"], features, split, keys)

@@ -11,8 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from queue import SimpleQueue
 from typing import Any
 
-# What numpy, scikit-learn and torch read when they are imported.
-THREAD_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+from deep_clustering.training.threads import THREAD_SETTINGS
 
 # A job that is asked to end has so long to say goodbye to the tracking store.
 _GRACE_SECONDS = 3.0

@@ -1,0 +1,85 @@
+"""One training by the nodes of a Ray cluster: what is missing there is said; see also `test_workers`."""
+
+import json
+import socket
+import time
+
+import pytest
+import torch
+
+from deep_clustering.methods import make_method
+from deep_clustering.training import meeting, on_ray
+from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+from deep_clustering.training.launched import check_launch
+from deep_clustering.training.on_ray import check_ray, fit_on_ray
+from deep_clustering.training.parallel import ParallelOptions
+
+TWO = ParallelOptions(workers=2, launcher="ray")
+
+
+@pytest.fixture
+def model(tiny_options):
+    return make_method(tiny_options("neural_mixture", "vectors", n_clusters=3, batch_size=32, epochs=1))
+
+
+@pytest.fixture
+def checkpoints(tmp_path):
+    return Checkpoints(CheckpointOptions(every=0, resume=False, folder=str(tmp_path)), "on_ray")
+
+
+def test_ray_that_is_not_installed_is_named_before_a_run(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(
+        ValueError, match=r"parallel\.launcher: 'ray' needs Ray, .*pip install 'deep-clustering\[ray\]'"
+    ):
+        check_launch(TWO)
+    check_launch(ParallelOptions(workers=1, launcher="ray"))
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [("head", "expected host:port of the head of a cluster, got 'head'"), ("127.0.0.1:1", "no Ray cluster answers at")],
+)
+def test_an_address_where_nothing_is_is_refused_before_a_run(monkeypatch, address, message):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(ValueError, match=rf"parallel\.launcher: .*{message}"):
+        check_launch(TWO)
+
+
+def test_an_address_where_something_else_answers_is_refused(monkeypatch):
+    """What takes connections and says nothing: Ray itself would ask it for minutes."""
+    pytest.importorskip("ray", reason="Ray is not installed, the extra 'ray'")
+    monkeypatch.setattr(on_ray, "_ANSWER_SECONDS", 3.0)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{other.getsockname()[1]}")
+        began = time.monotonic()
+        with pytest.raises(ValueError, match="--launcher: no Ray cluster answers at RAY_ADDRESS=127"):
+            check_ray("--launcher")
+    assert time.monotonic() - began < 60
+
+
+def test_workers_that_a_cluster_has_no_room_for_are_named(two_nodes, model, blobs, checkpoints, monkeypatch):
+    """Each takes as many processors as this process has threads; no node has them."""
+    monkeypatch.setattr(on_ray, "_BEGIN_SECONDS", 3.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1000)
+    with pytest.raises(TimeoutError, match=r"parallel\.launcher: worker 1 did not begin within 3 s: each takes 1000"):
+        fit_on_ray(2, model, blobs, None, checkpoints, None)
+
+
+def test_a_worker_that_cannot_reach_this_process_is_named(two_nodes, model, blobs, checkpoints, monkeypatch):
+    """It is told of an address where nobody is."""
+    import ray
+
+    monkeypatch.setattr(ray.util, "get_node_ip_address", lambda: "no.such.host.invalid")
+    with pytest.raises(
+        ChildProcessError, match=r"parallel\.launcher: a worker could not begin: worker 1: .*no\.such\.host"
+    ):
+        fit_on_ray(2, model, blobs, None, checkpoints, None)
+
+
+def test_workers_of_other_versions_are_refused(two_nodes, model, blobs, checkpoints, monkeypatch):
+    own = json.dumps({**meeting.versions(), "torch": "2.13.0"})
+    monkeypatch.setattr(meeting, "introduce", lambda store, rank: store.set(f"worker {rank}", own))
+    with pytest.raises(ValueError, match=r"parallel: workers of different versions: the first has .*torch 2\.13\.0"):
+        fit_on_ray(2, model, blobs, None, checkpoints, None)
