@@ -200,11 +200,10 @@ def _one_message(command: str) -> Iterator[Path]:
     type=_Typed(),
     help="Of --backbone: file of the weights.  [default: as data/01_raw/weights has]",
 )
+@click.option("--drawings", is_flag=True, help="Images of figures, letters or signs: by their pixels.")
 @click.option("--size", type=click.IntRange(8, 512), help="Of --images: side in pixels to bring them to.")
 @click.option("--n-clusters", type=click.IntRange(2), help="Number of clusters.")
-@click.option(
-    "--budget", default="120", show_default=True, help="Time that a run may take on this machine: seconds, or 2m, 1h."
-)
+@click.option("--budget", help="Time that a run may take here: seconds, or 2m, 1h.  [default: 2m, with --drawings 10m]")
 @click.option("--force", is_flag=True, help="Replace conf/NAME.")
 def new_data_command(no_header: bool, **options: Any) -> None:  # noqa: ANN401
     """Look at your own data and write its environment conf/NAME."""

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deep_clustering.own_data.budget import Circumstances, in_words, plan_run
-from deep_clustering.own_data.estimates import Estimate
-from deep_clustering.own_data.request import parse_budget
+from deep_clustering.own_data.estimates import Clock, Estimate, Rows, _Timed, estimate
+from deep_clustering.own_data.request import Request, parse_budget
 
 ESTIMATES = {
     "dcan": Estimate(fixed=2, per_epoch=0.5, epochs=60),
@@ -14,6 +14,7 @@ ESTIMATES = {
     "kmeans": Estimate(fixed=1),
     "ward": Estimate(fixed=30),
 }
+TIMED = _Timed(begin=1.0, step=0.5, row=0.01)
 
 
 def plan(budget, refused=None, refitting=0.0, estimates=ESTIMATES):
@@ -94,3 +95,24 @@ def test_times_are_said_as_well_as_they_are_known():
         "about 4 minutes",
         "about 2 hours",
     ]
+
+
+def test_drawings_have_more_time_unless_the_user_says_it(tmp_path):
+    assert Request(name="x", images=tmp_path).seconds == 120
+    assert Request(name="x", images=tmp_path, drawings=True).seconds == 600
+    assert Request(name="x", images=tmp_path, drawings=True, budget="90s").seconds == 90
+
+
+def test_starts_in_turn_take_as_long_as_one_after_the_other(parameters, monkeypatch):
+    monkeypatch.setattr("deep_clustering.own_data.estimates._STEPS_TIME", 0.01)
+    monkeypatch.setattr("deep_clustering.own_data.estimates._measure_steps", lambda options, rows: TIMED)
+    rows = Rows(n_samples=60, row_shape=(1, 8, 8), density=None, n_clusters=3, n_neighbours=5)
+    clock = Clock(rows)
+    options = parameters["neural_mixture"]
+    starts = options["start"]["starts"]
+    one_by_one = [estimate({**options, "start": start, "restarts": 2}, rows, clock) for start in starts]
+    together = estimate({**options, "start": {"kind": "in_turn", "starts": starts}, "restarts": 6}, rows, clock)
+    assert together.seconds == pytest.approx(sum(one.seconds for one in one_by_one))
+    plain = estimate({**options, "start": {"kind": "none"}, "restarts": 2}, rows, clock)
+    # three trainings of DAC, each half as long again as the fit that they are before
+    assert one_by_one[2].per_epoch == pytest.approx(plain.per_epoch * (1 + 3 * 1.5))

@@ -229,16 +229,20 @@ def test_one_command_compares_what_the_environment_names(project):
 # What is written
 
 
-@pytest.mark.parametrize("kind", ["images", "array", "grey_array", "one_column", "text", "many_texts", "sparse"])
+@pytest.mark.parametrize(
+    "kind", ["images", "drawings", "array", "grey_array", "drawn_array", "one_column", "text", "many_texts", "sparse"]
+)
 def test_what_is_written_passes_every_schema(project, kind):
     rng = np.random.default_rng(0)
     rows = {"array": rng.random((30, 5)), "grey_array": rng.random((30, 9, 9)), "one_column": rng.random((30, 1))}
     arguments = ["--array", "rows.npy"]
-    if kind in rows:
-        np.save("rows.npy", rows[kind])
-    elif kind == "images":
+    drawn = ["--drawings"] if kind.startswith("draw") else []
+    if kind in rows or kind == "drawn_array":
+        np.save("rows.npy", rows["grey_array" if drawn else kind])
+        arguments += drawn
+    elif kind in ("images", "drawings"):
         paint_folder(project / "pets")
-        arguments = ["--images", "pets"]
+        arguments = ["--images", "pets", *drawn]
     elif kind == "sparse":
         sparse.save_npz("rows.npz", sparse.random(30, 40, 0.2, "csr", rng=rng))
         arguments = ["--array", "rows.npz"]
@@ -331,6 +335,23 @@ def test_a_backbone_sees_photographs_with_neighbours_as_views(project):
     assert written["features"]["postprocess"] == "centre_l2"
     assert written["dcan"]["views"]["kind"] == written["neural_mixture"]["views"]["kind"] == "neighbours"
     assert written["neighbours"]["k"] == 5
+
+
+def test_drawings_are_seen_by_their_pixels_and_trainings_take_turns_with_starts(project):
+    np.save("signs.npy", np.random.default_rng(0).integers(0, 256, (60, 28, 28), dtype=np.uint8))
+    arguments = ("--array", "signs.npy", "--n-clusters", 3, "--drawings")
+    lines = dict(line.split(maxsplit=1) for line in new_data("signs", *arguments).splitlines() if line)
+    written = parameters(project, "signs")
+    method = written["neural_mixture"]
+    assert (written["features"]["backbone"], written["features"]["postprocess"]) == (None, "none")
+    assert [start["kind"] for start in method["start"]["starts"]] == ["tsne_gmm", "overclustering", "dac"]
+    assert (method["start"]["kind"], method["restarts"], method["epochs"]) == ("in_turn", 3, 40)
+    assert (written["dcan"]["start"]["kind"], written["dcan"]["restarts"]) == ("in_turn", 2)
+    assert {written[name]["views"]["size"] for name in ("neural_mixture", "dcan", "dac", "trunk")} == {20}
+    assert lines["neural_mixture"].endswith("40 epochs")
+    assert "fit 600 s" in (project / "conf/signs/parameters.yml").read_text()
+    assignments = assign(project, "signs", "dcan")
+    assert assignments.shape == (60,)
 
 
 def test_weights_that_are_not_here_are_named(project, tmp_path, monkeypatch):
@@ -546,6 +567,9 @@ def test_letters_digits_and_lines_make_a_name(name):
         (["--array", "x.npy", "--no-header"], "--no-header belongs to --text"),
         (["--array", "x.npy", "--backbone", "resnet18"], "--backbone belongs to --images"),
         (["--images", "conf", "--backbone-weights", "x.pth"], "--backbone-weights needs --backbone"),
+        (["--images", "conf", "--backbone", "resnet18", "--drawings"], "by their pixels, got it with --backbone"),
+        (["--text", "notes.csv", "--column", "words", "--drawings"], "by their pixels, got it with --text"),
+        (["--array", "eye.npy", "--drawings"], "--drawings needs images, got rows of shape (5,)"),
         (["--images", "conf", "--encoder", "lsa"], "--encoder belongs to --text"),
         (["--text", "notes.csv", "--column", "words", "--encoder", "onnx:nowhere"], "no such folder"),
         (["--text", "notes.csv", "--column", "words", "--analyzer", "chars"], "did you mean 'char'"),

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deep_clustering.own_data.suggestions import (
+    drawing_settings,
     image_shape,
     n_neighbours,
     schedule,
@@ -31,6 +32,20 @@ from deep_clustering.own_data.suggestions import (
 )
 def test_the_size_of_images_follows_theirs(sizes, shape):
     assert image_shape(sizes) == shape
+
+
+@pytest.mark.parametrize(
+    ("shape", "size"), [((28, 28), 20), ((8, 8), 16), ((32, 32), 24), ((64, 64), 32), ((20, 40), 0)]
+)
+def test_views_of_drawings_are_square_where_these_are(shape, size):
+    assert drawing_settings(shape, 3000, 10).others == {"presets": {"drawings": {"size": size}}}
+
+
+@pytest.mark.parametrize(("n_samples", "epochs", "batch_size"), [(300, 40, 64), (3000, 40, 256), (10_000, 15, 256)])
+def test_many_drawings_are_seen_fewer_times(n_samples, epochs, batch_size):
+    settings = drawing_settings((28, 28), n_samples, 10)
+    for method in (settings.dcan, settings.neural_mixture):
+        assert (method.epochs, method.changes["batch_size"]) == (epochs, batch_size)
 
 
 def test_few_texts_or_words_are_taken_as_they_are():

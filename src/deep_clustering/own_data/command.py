@@ -16,7 +16,7 @@ from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_
 from deep_clustering.own_data.environments import Environment, check_place, environment_files, write_environment
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, estimate
 from deep_clustering.own_data.look import Look, look, project_path
-from deep_clustering.own_data.request import Request, parse_budget
+from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.suggestions import Settings
 
 # What takes part if it suits the data and there is time, in the order of the comparison.
@@ -62,7 +62,7 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
         methods=_METHODS,
         map_points=5000,
     )
-    budget = parse_budget(request.budget)
+    budget = request.seconds
     plan, extraction = _plan(draft, seen, budget, _parameters_of(draft, conf, read_parameters))
     environment = _planned(draft, plan, budget)
     written = write_environment(environment, conf, replace=request.force)

@@ -215,13 +215,23 @@ def estimate(options: Mapping[str, Any], rows: Rows, clock: Clock) -> Estimate:
 
 def _estimate_training(options: Mapping[str, Any], rows: Rows, clock: Clock) -> Estimate:
     """A method that trains networks, and what its start trains before it."""
+    start = options["start"]
+    if start["kind"] == "in_turn":
+        turns = [_estimate_training({**options, "start": one, "restarts": 1}, rows, clock) for one in start["starts"]]
+        times = options["restarts"] / len(turns)
+        return Estimate(
+            fixed=times * sum(one.fixed for one in turns),
+            per_epoch=times * sum(one.per_epoch for one in turns),
+            epochs=options["epochs"],
+        )
     main = _measure_steps(options, rows)
     n_steps = max(1, rows.n_samples // options["batch_size"])
     per_epoch, fixed = n_steps * main.step, main.begin
     n_looks = options["epochs"] / options["record_every"] + _PASSES_BEHIND
     fixed += n_looks * main.row * rows.n_samples
-    start = options["start"]
     fixed += clock.start(start)
+    if start["kind"] == "dac":  # its steps are of the same network on the same views
+        per_epoch += start["trainings"] * start["epochs"] * n_steps * main.step
     before = _fitted_before(options, start, rows)
     if before is not None:
         per_epoch += start["epochs"] * n_steps * _measure_steps(before, rows).step

@@ -29,6 +29,7 @@ from deep_clustering.own_data.suggestions import (
     Settings,
     are_counts,
     backbone_shape,
+    drawing_settings,
     feature_settings,
     image_settings,
     image_shape,
@@ -153,7 +154,7 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     ]
     return Look(
         source=_image_source(request.name, project_path(root), shape, channels, labels),
-        suggest=_image_suggestion(request, n_samples),
+        suggest=_image_suggestion(request, n_samples, shape),
         n_samples=n_samples,
         row_shape=(channels, *shape),
         density=None,
@@ -162,7 +163,9 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     )
 
 
-def _image_suggestion(request: Request, n_samples: int) -> Callable[[int], Settings]:
+def _image_suggestion(request: Request, n_samples: int, shape: tuple[int, int]) -> Callable[[int], Settings]:
+    if request.drawings:
+        return lambda n_clusters: drawing_settings(shape, n_samples, n_clusters)
     if request.backbone is None:
         return lambda n_clusters: image_settings(n_samples, n_clusters)
     from deep_clustering.own_data.backbones import backbone_features  # imports torch
@@ -224,8 +227,12 @@ def _look_at_array(request: Request, file: Path) -> Look:
         *values.attention(),
     ]
     some = _spaced(samples, _ROWS).astype(np.float32)
+    if request.drawings and some.ndim != 4:
+        raise ValueError(f"new-data: --drawings needs images, got rows of shape {some.shape[1:]} in {file}")
 
     def suggest(n_clusters: int) -> Settings:
+        if request.drawings:
+            return drawing_settings(some.shape[2:], len(raw), n_clusters)
         if some.ndim == 4:
             return image_settings(len(raw), n_clusters)
         return vector_settings(some, values.deviations, len(raw), n_clusters)

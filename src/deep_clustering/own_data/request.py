@@ -23,8 +23,8 @@ _BELONGS = {
     "backbone_weights": "images",
 }
 
-DEFAULT_BUDGET = "120"
-"""Seconds that a run may take, as the command line has it."""
+# Time that a run may take unless the user says it: of drawings more, whose networks see images and not their features.
+_BUDGET, _BUDGET_OF_DRAWINGS = "2m", "10m"
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600}
 
@@ -67,10 +67,12 @@ class Request:
     """Pretrained network that sees the images."""
     backbone_weights: str | None = None
     """File of its weights, or their name."""
+    drawings: bool = False
+    """Whether images are drawings, which their pixels tell apart."""
     n_clusters: int | None = None
     """Number of clusters; None takes the number of classes, or a guess."""
-    budget: str = DEFAULT_BUDGET
-    """Time that a run of the environment may take."""
+    budget: str | None = None
+    """Time that a run of the environment may take; None for the usual."""
     force: bool = False
     """Replace an environment of that name."""
 
@@ -92,11 +94,21 @@ class Request:
             raise ValueError(f"new-data: --labels of --images must be folders or none, got '{self.labels}'")
         if self.backbone_weights is not None and self.backbone is None:
             raise ValueError("new-data: --backbone-weights needs --backbone, the name of the network")
+        if self.drawings and (self.text is not None or self.backbone is not None):
+            other = "--text" if self.text is not None else "--backbone"
+            raise ValueError(f"new-data: --drawings takes images by their pixels, got it with {other}")
         if self.encoder is not None:
             from deep_clustering.data.encoders.known import check_encoder
 
             check_encoder(self.encoder)
-        parse_budget(self.budget)
+        if self.budget is not None:
+            parse_budget(self.budget)
+
+    @property
+    def seconds(self) -> float:
+        """Time that a run of the environment may take."""
+        usual = _BUDGET_OF_DRAWINGS if self.drawings else _BUDGET
+        return parse_budget(usual if self.budget is None else self.budget)
 
 
 def parse_budget(text: str) -> float:

@@ -38,6 +38,10 @@ _FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 # Smaller sets get smaller batches, so that an epoch has several steps.
 _BATCHES = ((1000, 64), (5000, 128), (10**12, 256))
 _SNAPSHOTS = 12
+# Of drawings: passes over single images and the epochs that may come of them, and fewer of which get smaller batches.
+_DRAWINGS_SEEN, _FEWEST_DRAWN_EPOCHS, _MOST_DRAWN_EPOCHS, _FEW_DRAWINGS = 150_000, 15, 40, 1000
+# A view has this share of the side, which networks see in less time than all of it, and at least so many pixels.
+_VIEWED_SHARE, _LEAST_VIEW = 0.7, 16
 # A whitened latent has about as many dimensions as there are clusters, within reason.
 _LATENT = 64
 
@@ -79,7 +83,7 @@ class Settings:
     """DCAN."""
     neural_mixture: MethodSettings
     """NMM-EM."""
-    others: dict[str, str] = field(default_factory=_OF_ROWS.copy)
+    others: dict[str, Any] = field(default_factory=_OF_ROWS.copy)
     """Globals that suit the rows, for all other methods."""
     why: list[tuple[str, str]] = field(default_factory=list)
     """What was chosen and why: what, and the words for it."""
@@ -162,6 +166,48 @@ def image_settings(n_samples: int, n_clusters: int) -> Settings:
         ("rows", "histograms of the directions of edges, centred, of length one; --backbone takes a network instead")
     ]
     return feature_settings(features, n_samples, n_clusters, why)
+
+
+def drawing_settings(shape: tuple[int, int], n_samples: int, n_clusters: int) -> Settings:
+    """Figures, letters and signs: their pixels as they are, and views that are turned, moved, scaled and sheared.
+
+    Args:
+        shape: Height and width of the images.
+        n_samples: Number of images.
+        n_clusters: Number of clusters.
+
+    Returns:
+        Settings in which trainings take turns with two starts or three.
+    """
+    epochs = min(_MOST_DRAWN_EPOCHS, max(_FEWEST_DRAWN_EPOCHS, _DRAWINGS_SEEN // n_samples))
+    method = {
+        "epochs": epochs,
+        "batch_size": 64 if n_samples < _FEW_DRAWINGS else 256,
+        "record_every": _record_every(epochs),
+    }
+    in_turn = {"start": {"kind": "in_turn"}}
+    size, latent = _view_size(shape), _latent_dim(n_clusters)
+    return Settings(
+        features={"scaling": "range"},
+        n_neighbours=n_neighbours(n_samples),
+        metric="euclidean",
+        dcan=MethodSettings(preset=None, changes={**in_turn, "restarts": 2, "latent_dim": latent, **method}),
+        neural_mixture=MethodSettings(preset=None, changes={**in_turn, "restarts": 3, **method}),
+        others={"presets": {"drawings": {"size": size}}},
+        why=[
+            ("rows", "pixels"),
+            ("views", f"images turned, moved, scaled and sheared a little; their side is {size or 'as it was'}"),
+            ("starts", "a t-SNE map, merged components (neural_mixture), DAC; the likelihood of views chooses"),
+        ],
+    )
+
+
+def _view_size(shape: tuple[int, int]) -> int:
+    """Side of square views of drawings, as small as shapes allow, or 0 for the size of oblong ones."""
+    height, width = shape
+    if height != width:
+        return 0
+    return max(_LEAST_VIEW, min(_SIDE, 4 * round(_VIEWED_SHARE * height / 4)))
 
 
 def vector_settings(rows: np.ndarray, deviations: np.ndarray, n_samples: int, n_clusters: int) -> Settings:
