@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
+from deep_clustering.data.places import at_home
 from deep_clustering.data.sources.array_files import Layout
 from deep_clustering.data.sources.dialects import check_marks
 from deep_clustering.data.sources.text import check_encoding
@@ -77,7 +78,7 @@ class PredictOptions:
     @property
     def path(self) -> Path:
         """Where the new rows are."""
-        return Path(str(self.input)).expanduser()
+        return at_home(str(self.input))
 
     @property
     def reading(self) -> dict[str, Any]:

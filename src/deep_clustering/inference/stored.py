@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 
+from deep_clustering.data.places import at_home
 from deep_clustering.inference.mlflow_store import TrackingError, open_store, store_uri
 from deep_clustering.inference.predictor import Predictor, from_bytes
 from deep_clustering.options import closest
@@ -36,7 +37,7 @@ def read_predictor(project_path: Path, model: str) -> tuple[Predictor, str]:
         ValueError: if there is no such file, or it is not a predictor.
     """
     if not model.startswith((_REGISTERED, _OF_RUN)):
-        path = Path(model).expanduser()
+        path = at_home(model)
         return _read(path / _IN_MODEL if path.is_dir() else path), model
     with open_store(project_path) as client, tempfile.TemporaryDirectory() as folder:
         from mlflow.artifacts import download_artifacts

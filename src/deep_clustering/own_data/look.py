@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.places import absolute
 from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.array_files import (
     arrange,
@@ -107,7 +108,7 @@ def look(request: Request) -> Look:
 
 def project_path(path: Path) -> str:
     """Relative to the project if it is inside, so that the project can be moved; else absolute."""
-    resolved = path.resolve()
+    resolved = absolute(path)
     inside = resolved.is_relative_to(Path.cwd())
     return (resolved.relative_to(Path.cwd()) if inside else resolved).as_posix()
 
@@ -119,7 +120,7 @@ def _spaced(items: Sequence[Any] | np.ndarray, n: int) -> Any:  # noqa: ANN401 -
 
 def _look_at_images(request: Request, folder: Path) -> Look:
     """All names, the headers of many, the pixels of some."""
-    root = folder.resolve()
+    root = absolute(folder)
     found = image_files.find_images(root, image_files.EXTENSIONS)
     headers = {file: image_files.header(root / file) for file in _spaced(found.images, _HEADERS)}
     sizes = [seen for seen in headers.values() if seen is not None]
@@ -206,7 +207,7 @@ def _first(bad: dict[str, str]) -> str:
 
 def _look_at_array(request: Request, file: Path) -> Look:
     """The range of all values in one pass, and the rest from evenly spaced rows."""
-    raw, columns = _read_array_or_table(request, file.resolve())
+    raw, columns = _read_array_or_table(request, absolute(file))
     whole, layout = arrange(raw, request.layout)
     if not whole.size:
         raise ValueError(f"new-data: {file} is empty, got shape {raw.shape}")
@@ -239,7 +240,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
 
     n_classes = None
     if request.labels is not None:
-        n_classes = len(class_labels(read_labels(file.resolve(), request.labels), len(raw))[1])
+        n_classes = len(class_labels(read_labels(absolute(file), request.labels), len(raw))[1])
     return Look(
         source=_array_source(request, file, layout, value_range),
         suggest=suggest,

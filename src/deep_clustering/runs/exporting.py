@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from deep_clustering.data.places import at_home
 from deep_clustering.options import closest
 from deep_clustering.runs import cluster_folders, repeating
 from deep_clustering.runs.reproduction import RESUMES
@@ -51,7 +52,7 @@ def export_clusters(project_path: Path, request: ExportRequest, say: Callable[[s
     method = _method_of(plan, run, request.method)
     table = _load(plan, run, f"{method}{_TABLE}")
     names = _load(plan, run, f"{method}_cluster_names")
-    target = Path(request.to).expanduser()
+    target = at_home(request.to)
     say(f"exporting {method} of run {run.run_id[:8]} ({run.name}): {len(names)} clusters")
     _write(project_path, plan, run, target, table, names, copy=request.copy)
     n_skipped = int((table["skipped"] != "").sum())
@@ -165,7 +166,7 @@ def _image_files(project_path: Path, source: Mapping[str, Any], table: pd.DataFr
     """The file of each sample of a folder of images."""
     from deep_clustering.data.sources.image_files import find_images, printable
 
-    root = project_path / Path(source["path"]).expanduser()
+    root = project_path / at_home(source["path"])
     # the table has names that can be printed, of files whose names perhaps cannot
     found = {printable(file): root / file for file in find_images(root, source["extensions"]).images}
     assigned = table[table["skipped"] == ""]

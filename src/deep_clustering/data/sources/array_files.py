@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from deep_clustering.checks import check_labels
+from deep_clustering.data.places import absolute
 from deep_clustering.data.sources.array_headers import Check, Header, check_header
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.number_tables import read_number_table, read_whole
@@ -200,7 +201,7 @@ def read_labels(samples_file: Path, labels: str) -> np.ndarray:
             return _cells(table[labels])
         if not Path(labels).suffix:
             raise ValueError(f"ingestion: {samples_file}: no column '{labels}' ({closest(labels, table.columns)})")
-    return read_array(Path(labels).expanduser().resolve(), "labels")
+    return read_array(absolute(labels), "labels")
 
 
 def _cells(column: "pd.Series") -> np.ndarray:

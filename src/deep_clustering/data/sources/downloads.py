@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from deep_clustering.atomic import atomic_file
+from deep_clustering.data.places import absolute
 from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ class Archive:
 
 def raw_folder(root: str) -> Path:
     """The absolute path of an option `root`."""
-    return Path(root).expanduser().resolve()
+    return absolute(root)
 
 
 def find_files(

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from deep_clustering.data.places import absolute
 from deep_clustering.data.sources import image_files, image_shards
 from deep_clustering.data.sources.array_files import (
     Layout,
@@ -61,7 +62,7 @@ class Arrays:
 
     def load(self) -> Samples:
         """Read the files; an object array is refused, since it would need pickle."""
-        file = Path(self.samples).expanduser().resolve()
+        file = absolute(self.samples)
         stated = None if self.labels is None else str(self.labels)
         columns: dict[str, list[str]] = {}
         if plain_suffix(file) in TABLES and file.is_file():
@@ -143,7 +144,7 @@ class ImageFolder:
 
     def load(self) -> Samples:
         """Read every image, sorted by path; the card names the files that could not be read."""
-        root = Path(self.path).expanduser().resolve()
+        root = absolute(self.path)
         found = image_files.find_images(root, self.extensions)
         if not found.images and not found.unreadable:
             raise ValueError(

@@ -10,6 +10,7 @@ from typing import TypeVar
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.places import absolute
 from deep_clustering.data.sources.array_headers import Check, Header, check_sparse_header
 from deep_clustering.data.sources.tfidf import as_csr
 from deep_clustering.options import nearest_file
@@ -50,7 +51,7 @@ def existing(path: str | Path, what: str) -> Path:
     Raises:
         FileNotFoundError: saying which file was looked for.
     """
-    file = Path(path).expanduser().resolve()
+    file = absolute(path)
     if not file.is_file():
         raise FileNotFoundError(f"ingestion: no file at {file}; expected {what}{nearest_file(file)}")
     return file

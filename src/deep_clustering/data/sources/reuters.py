@@ -9,6 +9,7 @@ import numpy as np
 from annotated_types import Ge, Le
 from scipy import sparse
 
+from deep_clustering.data.places import absolute
 from deep_clustering.data.sources.array_files import read_array
 from deep_clustering.data.sources.downloads import raw_folder
 from deep_clustering.data.sources.prepared import existing, file_hash, read_mat, read_sparse
@@ -101,7 +102,7 @@ def _from_npz(options: Reuters10k) -> _Part:
     rows, others = read_sparse(path)
     if options.labels is None and "y" not in others:
         raise ValueError(f"ingestion: {path} has no classes 'y'; name a .npy file of them in 'labels'")
-    labels = (others["y"] if options.labels is None else read_array(Path(options.labels).resolve(), "labels")).ravel()
+    labels = (others["y"] if options.labels is None else read_array(absolute(options.labels), "labels")).ravel()
     if labels.dtype.kind not in "iu":
         raise ValueError(f"ingestion: {path}: expected classes as integers, got {labels.dtype}")
     labels = labels.astype(np.int64)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from annotated_types import Ge
 
+from deep_clustering.data.places import absolute
 from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import check_marks, find_dialect
@@ -269,9 +270,7 @@ class SparseArrays:
         n_samples, n_features = rows.shape
         labels, class_names = np.full(n_samples, -1, dtype=np.int64), None
         if self.labels is not None:
-            labels, class_names = class_labels(
-                read_array(Path(self.labels).expanduser().resolve(), "labels"), n_samples
-            )
+            labels, class_names = class_labels(read_array(absolute(self.labels), "labels"), n_samples)
         about = {
             "name": self.name,
             "source": file.name,
