@@ -88,6 +88,29 @@ def test_a_sparse_matrix_of_a_wrong_shape_is_refused_by_its_header(tmp_path):
         read_sparse(tmp_path / "rows.npz", check)
 
 
+@pytest.mark.parametrize(
+    ("kind", "changes", "message"),
+    [
+        ("csr", {"indptr": np.zeros(9, dtype=np.int32)}, "9 numbers in indptr; expected 4 of shape"),
+        ("csc", {"indices": np.zeros(9, dtype=np.int32)}, "9 numbers in indices; expected 3 of shape"),
+        ("coo", {"row": np.zeros(9, dtype=np.int32)}, "9 numbers in row; expected 3 of shape"),
+        (
+            "csr",
+            {"data": np.zeros(99), "indices": np.zeros(99, dtype=np.int32)},
+            r"99 values in a matrix of shape \(3, 5\)",
+        ),
+    ],
+)
+def test_parts_of_no_matrix_are_refused_by_their_headers(tmp_path, monkeypatch, kind, changes, message):
+    file = tmp_path / "rows.npz"
+    sparse.save_npz(file, sparse.csr_matrix(np.eye(3, 5)).asformat(kind))
+    with np.load(file) as archive:
+        np.savez(file, **{**dict(archive), **changes})
+    monkeypatch.setattr("scipy.sparse.load_npz", lambda path: pytest.fail("unpacked"))
+    with pytest.raises(ValueError, match=message):
+        read_sparse(file)
+
+
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
 def test_a_sparse_matrix_is_what_was_saved(tmp_path, kind):
     matrix = sparse.random_array((20, 6), density=0.3, rng=np.random.default_rng(0))

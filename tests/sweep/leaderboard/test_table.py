@@ -1,5 +1,6 @@
 """The leaderboard: lines, paired differences, the choice without labels, its files and its place in a README."""
 
+import os
 import re
 from pathlib import Path
 
@@ -307,3 +308,12 @@ def test_published_tables_are_those_of_the_published_runs(page):
     for name, table in shown.items():
         runs = read_runs(ROOT / f"docs/results/{name}.csv")
         assert table == to_markdown(make_leaderboard(runs, PUBLISHED[page, name])), name
+
+
+@pytest.mark.parametrize("special", ["pipe", "/dev/zero"])
+def test_what_is_no_file_is_refused_before_it_is_opened(tmp_path, special):
+    path = tmp_path / special
+    if special == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(ValueError, match=f"{path}: expected a table of runs .*, got a pipe, socket or device"):
+        read_runs(path)

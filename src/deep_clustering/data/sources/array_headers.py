@@ -92,14 +92,30 @@ def check_sparse_header(file: Path, check: Check | None = None) -> None:
         if any(math.prod(heads[name].shape) > _FEW for name in ("shape", "format") if name in names):
             raise ValueError("its shape or format is more than a few numbers")
         shape = tuple(int(size) for size in archive["shape"].ravel())
-        kind = archive["format"].item() if "format" in names else b"csr"
+        kind = archive["format"].item() if "format" in names else "csr"
+    kind = kind.decode("latin-1") if isinstance(kind, bytes) else kind
     values = heads.get("tfidf", heads.get("data"))
     if values is None or len(shape) != 2:
         raise ValueError(f"no matrix, but shape {shape} and arrays {', '.join(sorted(names)[:5])}")
-    if kind not in (b"csr", "csr") and shape[0] > math.prod(values.shape) + _EMPTY_ROWS:
+    _check_parts(heads, kind, shape, math.prod(values.shape))
+    if kind != "csr" and shape[0] > math.prod(values.shape) + _EMPTY_ROWS:
         raise ValueError(f"{shape[0]} rows with {math.prod(values.shape)} values; expected at most {_EMPTY_ROWS} more")
     if check is not None:
         check(Header(shape, values.dtype))
+
+
+def _check_parts(heads: dict[str, Header], kind: str, shape: tuple[int, ...], n_values: int) -> None:
+    """Refuse parts of a matrix that do not belong to one, before they are unpacked."""
+    if kind not in ("csr", "csc", "coo"):
+        return
+    lines = {"indptr": shape[kind == "csc"] + 1, "indices": n_values}
+    for name, n_expected in ({"row": n_values, "col": n_values} if kind == "coo" else lines).items():
+        if name in heads and (n_held := math.prod(heads[name].shape)) != n_expected:
+            raise ValueError(
+                f"{n_held} numbers in {name}; expected {n_expected} of shape {shape} with {n_values} values"
+            )
+    if n_values > math.prod(shape):
+        raise ValueError(f"{n_values} values in a matrix of shape {shape}")
 
 
 def _header(file: Path, key: str) -> Header:

@@ -66,6 +66,8 @@ def read_runs(path: Path) -> pd.DataFrame:
     Raises:
         ValueError: if it is no such table.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: expected a table of runs (.csv), got a pipe, socket or device")
     try:
         runs = pd.read_csv(path, dtype={"variant": str, "reason": str}, keep_default_na=True)
     except FileNotFoundError as error:
