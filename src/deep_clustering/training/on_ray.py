@@ -101,12 +101,15 @@ def connect(where: str, n_cores: int) -> bool:
     return True
 
 
-def in_own_processes(function: Callable[..., Any], threads: int) -> Any:  # noqa: ANN401 - Ray's
-    """A function whose calls Ray puts into processes of their own, each with its threads, once."""
+def in_processes(function: Callable[..., Any], threads: int, n_calls: int = 0) -> Any:  # noqa: ANN401 - Ray's
+    """A function that Ray calls in processes with so many threads, which take so many jobs, or with 0 any number.
+
+    Imports take seconds, so that short jobs are better taken by processes that have taken some before.
+    """
     import ray
 
     settings = dict.fromkeys(THREAD_SETTINGS, str(threads))
-    return ray.remote(num_cpus=threads, max_calls=1, max_retries=0, runtime_env={"env_vars": settings})(function)
+    return ray.remote(num_cpus=threads, max_calls=n_calls, max_retries=0, runtime_env={"env_vars": settings})(function)
 
 
 def fit_on_ray(
@@ -163,7 +166,7 @@ def _started(store: "TCPStore", n_workers: int, threads: int) -> Iterator[None]:
     """Further workers at work, as many to a node as it has room for; they are ended at the end, however it comes."""
     import ray
 
-    start = in_own_processes(_work, threads).options(scheduling_strategy="SPREAD")
+    start = in_processes(_work, threads, n_calls=1).options(scheduling_strategy="SPREAD")
     address = (ray.util.get_node_ip_address(), store.port)
     jobs = {start.remote(rank, n_workers, address, threads): rank for rank in range(1, n_workers)}
     try:

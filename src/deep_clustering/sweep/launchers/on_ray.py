@@ -6,14 +6,14 @@ from contextlib import suppress
 from typing import Any
 
 from deep_clustering.sweep.launchers.processes import WorkerDied
-from deep_clustering.training.on_ray import connect, in_own_processes
+from deep_clustering.training.on_ray import connect, in_processes
 
 
 class OnRay:
-    """Each job in a process of its own on some node of a cluster.
+    """Each job in a process on some node of a cluster, which lives from job to job.
 
-    The death of a process or of a node fails its own job only. The seconds that a job may take include the start of its
-    process. Every node needs the project and its packages at the same paths.
+    The death of a process or of a node fails its own job only. The seconds that a job may take include the start of a
+    new process. Every node needs the project and its packages at the same paths.
     """
 
     def __init__(self, jobs: int, threads: int, timeout: float | None) -> None:
@@ -26,7 +26,7 @@ class OnRay:
         import ray
 
         self.n_nodes = sum(bool(node["Alive"]) for node in ray.nodes())
-        self._job = in_own_processes(_call, threads)
+        self._job = in_processes(_call, threads)
         self._running: set[Any] = set()
         self._waiting = ThreadPoolExecutor(jobs, thread_name_prefix="launcher")
 
