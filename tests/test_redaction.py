@@ -70,11 +70,18 @@ SHAPES = [
     f"{{'auth': ('me', \"{HUSH}\")}}",
     f'{{"auth": ["me", "{HUSH}"]}}',
     f"HTTPBasicAuth('me', '{HUSH}')",
+    f"http_auth=('me', '{HUSH}')",
+    f"basic_auth=('me', '{HUSH}')",
+    f"my_proxy_auth = ['me', '{HUSH}']",
+    f"proxyauth=('me', '{HUSH}')",
     f"https://host/back?code={HUSH}",
     f"https://host/back?state=1&code={HUSH}",
     f"https://host/back#code={HUSH}",
-    f"me:{HUSH}@host",
-    f"me:{HUSH}@host:5432/mlflow",
+    f"me:{HUSH}@localhost",
+    f"me:{HUSH}@localhost:5432/mlflow",
+    f"me:{HUSH}@127.0.0.1",
+    f"me:{HUSH}@db.host.org:5432/mlflow",
+    f"me:{HUSH}@db.host.org/mlflow",
     f"me:{HUSH}@[::1]/mlflow",
     f"password=>{HUSH}",
     f"wrong passphrase '{HUSH}'",
@@ -118,7 +125,21 @@ def test_no_credential_is_left_in_a_text(text, around):
         "auth: authentication",
         "auth: 12345678",
         "auth=(none, none), auth=()",
+        'coauth = ["a","b"]',
+        'xauth=("features", "labels")',
         "unexpected token: expected",
+        "unexpected token: line12column3",
+        "token: word2vec-google-news",
+        "token: resnet50classifier",
+        "a token: /data/models2/x.onnx",
+        "auth: OAuth2.0-required",
+        "npm:package-1234x@latest",
+        "npm:package-1234x@1.2.3",
+        "see file.py:function12@line",
+        "dcan:acc0.95123@seed0",
+        "time:2024-01-01T10@host",
+        "process:worker-12@node-3:6379",
+        "contact:jane.doe2024@host.org",
         "token: 12345678",
         "the password 'short' and a password \"of words\"",
         "basic configuration of everythingelse",
@@ -141,8 +162,26 @@ def test_an_encoded_login_is_hidden(login, around):
     assert redact_text(hidden) == hidden
 
 
-def test_a_login_without_digits_is_one_before_a_port():
-    assert redact_text("me:hushwithoutdigits@host:5432/mlflow") == "me:[redacted]@host:5432/mlflow"
+def test_an_encoded_login_of_an_old_server_is_hidden():
+    assert base64.b64decode("bWU6aPxzaA==") == "me:hüsh".encode("latin-1")
+    assert redact_text("Basic bWU6aPxzaA==") == "Basic [redacted]"
+
+
+@pytest.mark.parametrize(
+    ("text", "hidden"),
+    [
+        ("password 'a1b2c3d4'", "password '[redacted]'"),
+        (f'http_auth: "{HUSH}"', 'http_auth: "[redacted]"'),
+        (f"token: {HUSH}", "token: [redacted]"),
+    ],
+)
+def test_quotes_stay_in_pairs(text, hidden):
+    assert redact_text(text) == hidden
+
+
+@pytest.mark.parametrize("text", ["-eyJaaaaaaaa", "-xoxb-a.", "a+b:", "token: a1", "auth=('"])
+def test_a_long_text_of_beginnings_is_searched_once(text):
+    assert redact_text(text * 50_000) == text * 50_000
 
 
 @pytest.mark.parametrize(
@@ -162,6 +201,9 @@ def test_a_login_without_digits_is_one_before_a_port():
             "github-pat",
             "db_pw",
             "conn_str",
+            "db_conn_string",
+            "ConnectionStrings",
+            "azureConnectionString",
             "session_id",
         ),
     ],
@@ -171,7 +213,11 @@ def test_values_of_such_names_are_hidden(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["path", "pattern", "token_pattern", "max_tokens", "author", "passes", "sash", "session"]
+    "name",
+    [
+        *("path", "pattern", "token_pattern", "max_tokens", "author", "passes", "sash", "session"),
+        *("connection_strength", "conn_stride", "conn_structure", "reconnstruct"),
+    ],
 )
 def test_values_of_other_names_stay(name):
     assert redact({name: "shown"}) == {name: "shown"}

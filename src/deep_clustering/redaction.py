@@ -14,7 +14,8 @@ REDACTED = "[redacted]"
 
 # The short names count at the end only, so that `token_pattern`, `max_tokens` and `path` stay readable.
 _SECRET_NAME = re.compile(
-    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|cookie|conn(ection)?_?str(ing)?"
+    r"passw(or)?d|passphrase|secret|credential|bearer|authorization|cookie"
+    r"|connection[_-]?strings?(?![a-z])|(?<![a-z])conn(ection)?[_-]?str(ing)?s?(?![a-z])"
     r"|session_?id|(^|[._-]|api|access|private|account|auth)(token|key|pwd|pw|pass|auth|sas|pat|sig|signature|jwt|otp|dsn)$",
     re.IGNORECASE,
 )
@@ -27,10 +28,14 @@ _URL_LOGIN = re.compile(
 _NAMELESS_LOGIN = re.compile(
     r"((?<![\w:/.])//|%3A%2F%2F)[^\s/@:%]{1,100}(?::|%3A)[^\s/@]{1,300}?(?=@|%40)", re.IGNORECASE
 )
-# Without a scheme a login is one only where nothing else looks so: `ratio 3:2@k`, addresses of mail, digests of images.
+# Without a scheme a login is one only before what no address of mail, version or name ends in: `localhost`, a number of
+# a host, or its name with dots and a port or a path.
+_HOST = (
+    r"(?:localhost\b|\d{1,3}(?:\.\d{1,3}){3}(?![\w.-])|\[[\da-f:.]{2,45}\]|(?:[\w-]{1,63}\.){1,9}[a-z]{2,20}(?::\d|/))"
+)
 _BARE_LOGIN = re.compile(
-    r"(?<![\w:/.@%-])((?!mailto:)[\w.+-]{1,100}:)(?:(?=[^\s@]{0,300}\d)(?=[^\s@]{0,300}[a-z])[^\s/:@,;<>()\[\]{}\"']{8,300}"
-    r"(?=@(?!sha\d)[\w\[])|[^\s/:@,;<>()\[\]{}\"']{6,300}(?=@(?!sha\d)[\w.-]{1,200}:\d))",
+    r"(?<![\w:/.@%-])((?!mailto:)[\w.+-]{1,100}:)(?=[^\s@]{0,300}\d)(?=[^\s@]{0,300}[a-z])"
+    rf"[^\s/:@,;<>()\[\]{{}}\"']{{8,300}}(?=@{_HOST})",
     re.IGNORECASE,
 )
 # `code=3` is one of an answer; what a login hands on is longer.
@@ -51,14 +56,16 @@ _CLOSE = re.compile(
 )
 _QUOTED = r"(?:\"[^\"\n]{1,300}\"|'[^'\n]{1,300}')"
 _PAIR = re.compile(
-    rf"(\b(?:\w{{0,20}}auth[\"']?\s{{0,9}}[=:]\s{{0,9}}[(\[]|\w{{0,20}}BasicAuth\()\s{{0,9}}{_QUOTED}\s{{0,9}},\s{{0,9}})"
+    rf"(\b(?:(?:\w{{0,20}}_)?(?:http|basic|proxy)?auth[\"']?\s{{0,9}}[=:]\s{{0,9}}[(\[]|\w{{0,20}}BasicAuth\()\s{{0,9}}{_QUOTED}\s{{0,9}},\s{{0,9}})"
     rf"(?![\"']\[redacted\]){_QUOTED}",
     re.IGNORECASE,
 )
-# A word and a value apart: `auth: none` and `unexpected token: expected` have no digit.
+# A word and a value apart. Parsers and vocabularies have tokens, too, so that one counts only if it begins with many
+# letters and digits on end, and `word2vec-google-news` does not.
 _APART = re.compile(
-    r"((?<![\w.-])[\w.-]{0,60}(?<![a-z])(?:auth|token|jwt)\s?:\s{1,9}|\b(?:password|passphrase)\s(?=[\"']))"
-    r"(?=[\"']?[^\s\"']{0,300}\d)(?=[\"']?[^\s\"']{0,300}[a-z])[\"']?[^\s\"'&;,<>()\[\]]{8,}",
+    r"((?<![\w.-])[\w.-]{0,60}(?<![a-z])(?:auth|token|jwt)\s?:\s{1,9}[\"']?"
+    r"(?=[a-z\d]{16})(?=(?:[a-z]{0,99}\d){3})(?=\d{0,99}[a-z])"
+    r"|\b(?:password|passphrase)\s[\"'](?=[^\s\"']{0,300}\d)(?=[^\s\"']{0,300}[a-z]))[^\s\"'&;,<>()\[\]]{8,}",
     re.IGNORECASE,
 )
 _BASIC = re.compile(r"(\bbasic(?:\s+|%20))([a-z0-9+/]{8,8000}={0,2})(?![\w+/=])", re.IGNORECASE)
@@ -70,11 +77,11 @@ _AUTHORIZATION = re.compile(
 )
 _BEARER = re.compile(r"(\bbearer\s+)[\w.~+/=-]{8,}", re.IGNORECASE)
 # Tokens that are known by their own form: of GitHub, GitLab, Hugging Face, OpenAI, Stripe, DigitalOcean, Slack,
-# AWS, Google, npm and PyPI, and JSON web tokens.
+# AWS, Google, npm and PyPI, and JSON web tokens, which begin behind no hyphen, as each would be a new beginning of one.
 _TOKEN = re.compile(
     r"\b(?:gh[pousr]_\w{20,}|github_pat_\w{20,}|hf_\w{20,}|sk-[\w-]{20,}|xox[abprs]-[\w-]{10,}|AKIA[0-9A-Z]{16}"
     r"|glpat-[\w-]{16,}|[rs]k_(?:live|test)_\w{16,}|dop_v1_\w{16,}|xapp-[\w-]{10,}|AIza[\w-]{30,}|npm_\w{30,}|pypi-[\w-]{20,}"
-    r"|eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
+    r"|(?<![\w-])eyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*)"
 )
 
 # Escapes, controls and marks that turn the direction of writing; line breaks and tabs are apart, texts have them.
@@ -214,9 +221,11 @@ def guard_logs() -> None:
 
 def _is_login(encoded: str) -> bool:
     try:
-        return ":" in base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True).decode()
-    except (binascii.Error, UnicodeDecodeError):
+        raw = base64.b64decode(encoded + "=" * (-len(encoded) % 4), validate=True)
+    except binascii.Error:
         return False
+    texts = raw.decode(errors="surrogateescape"), raw.decode("latin-1")
+    return any(":" in text and text.isprintable() for text in texts)
 
 
 def _spelled(found: re.Match[str]) -> str:
