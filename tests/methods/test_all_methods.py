@@ -509,6 +509,14 @@ def test_each_option_is_needed(tiny_options, method):
             make_method({key: value for key, value in options.items() if key != name})
 
 
+@pytest.mark.parametrize("method", [*AUTOENCODERS, "aae"])
+def test_a_model_of_before_there_were_views_predicts_as_then(tiny_options, blobs, method):
+    fitted = make_method(tiny_options(method, "vectors", n_clusters=3, views={"kind": "same"})).fit(blobs)
+    model = save_method(fitted)
+    del model.options["views"]
+    np.testing.assert_array_equal(load_method(model).predict(blobs), fitted.predict(blobs))
+
+
 def test_unknown_method_names_the_nearest_or_all(method_names):
     with pytest.raises(ValueError, match=r"unknown method 'dcam' \(did you mean 'dcan'\?\)"):
         make_method({"method": "dcam"})

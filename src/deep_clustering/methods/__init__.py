@@ -65,6 +65,10 @@ _YOUNGER: dict[str, dict[str, Any]] = {
         "teacher_momentum": 0.0,
         "weight_prior": 0.0,
     },
+    **{
+        method: {"views": {"kind": "same"}}
+        for method in ("aae", "autoencoder", "dcgmm", "dcn", "dec", "idec", "n2d", "vade")
+    },
 }
 
 
