@@ -169,6 +169,31 @@ def test_what_several_workers_cannot_train_is_refused(options, rows, changed, n_
         check_workers(make_method({**options, **changed}), rows, n_workers)
 
 
+@pytest.mark.parametrize("method", ["neural_mixture", "dcan"])
+def test_a_start_that_one_worker_trains_is_refused(parameters, tiny_options, rows, method):
+    """Each would begin with clusters of its own; also where it is one of several starts in turn."""
+    starts = {"kind": "in_turn", "starts": parameters["neural_mixture"]["start"]["starts"]}
+    if method == "dcan":
+        starts["starts"] = [start for start in starts["starts"] if start["kind"] != "overclustering"]
+    for start in (starts, starts["starts"][-1]):
+        options = tiny_options(method, "vectors", n_clusters=3, start=start, restarts=3)
+        with pytest.raises(ValueError, match="2 workers need another start, as dac trains on one worker"):
+            check_workers(make_method(options), rows, 2)
+    for start in ({"kind": "none"}, starts["starts"][0]):
+        check_workers(make_method(tiny_options(method, "vectors", n_clusters=3, start=start)), rows, 2)
+
+
+def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, rows, tmp_path, monkeypatch):
+    """Which die of it, since they miss the first."""
+
+    def fail(*_, **__):
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(MixtureTraining, "step", fail)  # of this process alone: the others are made anew
+    with pytest.raises(RuntimeError, match=r"^not enough memory$"):
+        fit_together(2, make_method(options), rows, None, checkpoints(tmp_path), None)
+
+
 def test_another_method_trains_on_one_worker(tiny_options, rows):
     method = make_method(tiny_options("imsat", "vectors", n_clusters=3))
     with pytest.raises(ValueError, match="parallel: imsat trains on one worker; expected workers = 1, got 2"):

@@ -38,6 +38,7 @@ Deviations from the paper, or choices where it is silent
        paper learns it                                                                                  temperature
     A7 (5) is on from the first epoch and is made small; the paper, beside a classifier of the classes, makes it large
     A8 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
+       a view of the same row may be among the near ones of (5)
 """
 
 from dataclasses import dataclass

@@ -63,8 +63,8 @@ class Decoding(Estimator):
     """A method whose decoder gives the values of what its encoder saw.
 
     With random views it is trained on them in the place of the rows, as by Guo, Zhu, Liu and Yin, "Deep embedded
-    clustering with data augmentation", ACML 2018: each is to be decoded as it is, and what is said of a row, its
-    cluster or its target, is said of its view without randomness and holds for the others.
+    clustering with data augmentation", ACML 2018: each is to be decoded as it is. What a method fixes before an epoch,
+    the cluster or the target of a row, is that of its view without randomness and holds for the others.
     """
 
     views: dict[str, Any]
@@ -77,8 +77,8 @@ class Decoding(Estimator):
         self.view = make_view(self.views, takes_one=True)
 
     def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
-        """Those that are given."""
-        return given
+        """Those that are given, if the views are of them."""
+        return given if self.views["kind"] == "neighbours" else None
 
     def coders(self, row_shape: tuple[int, ...], n_latents: int) -> dict[str, nn.Module]:
         """Make new networks for rows of a shape, of which so many numbers are decoded: "encoder" and "decoder"."""

@@ -28,6 +28,7 @@ Deviations from the paper, or choices where it is silent
     C3 the counts begin with a number, so that the first rows of a cluster do not carry its centre away  first_count
     C4 the reconstruction is a mean over the values of a row, so that lambda does not depend on their number
     C5 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
+       each view has the centre that is nearest to it
 """
 
 from dataclasses import dataclass

@@ -33,6 +33,7 @@ Deviations from the paper, or choices where it is silent
     V7 a of (5) is in units of the rows: `noise` times the root mean square of all values about the mean of their
        column. Of rows of length one, whose values are small, an absolute one would hide all there is to see
     V8 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
+       gamma of (3) is that of each view
 """
 
 import math

@@ -132,6 +132,8 @@ def check_workers(model: Any, rows: np.ndarray | sparse.csr_matrix, n_workers: i
         needs.append("precision = fp32 or bf16, got auto")
     if model.representation["kind"] != "none":
         needs.append(f"representation = none, got {model.representation['kind']}")
+    if alone_before := getattr(model, "alone_before", ""):
+        needs.append(f"another start, as {alone_before} trains on one worker")
     if model.device not in ("cpu", "auto") or (model.device == "auto" and torch.cuda.is_available()):
         needs.append(f"device = cpu, got {model.device}")
     if needs:
@@ -168,7 +170,8 @@ def _started(task: _Task, n_workers: int, folder: Path) -> Iterator[None]:
         logger.info("training by %d workers, processes %s beside this one", n_workers, _ids(others))
         yield
     except RuntimeError as error:
-        if dead := _dead(others, _END_SECONDS):
+        # Of an error of this process the others die, too: theirs is gloo's, as is that of this one if they died first.
+        if "gloo" in str(error) and (dead := _dead(others, _END_SECONDS)):
             raise ChildProcessError(_message(dead)) from error
         raise
     finally:
