@@ -2,7 +2,6 @@
 
 import json
 import socket
-import time
 
 import pytest
 import torch
@@ -53,10 +52,8 @@ def test_an_address_where_something_else_answers_is_refused(monkeypatch):
     monkeypatch.setattr(on_ray, "_ANSWER_SECONDS", 3.0)
     with socket.create_server(("127.0.0.1", 0)) as other:
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{other.getsockname()[1]}")
-        began = time.monotonic()
         with pytest.raises(ValueError, match="--launcher: no Ray cluster answers at RAY_ADDRESS=127"):
             check_ray("--launcher")
-    assert time.monotonic() - began < 60
 
 
 def test_workers_that_a_cluster_has_no_room_for_are_named(two_nodes, model, blobs, checkpoints, monkeypatch):

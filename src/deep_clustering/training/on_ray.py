@@ -150,15 +150,21 @@ def fit_on_ray(
     check_workers(model, rows, n_workers)
     import torch
 
-    connect(LAUNCHER, (n_workers - 1) * torch.get_num_threads())
+    is_ours = connect(LAUNCHER, (n_workers - 1) * torch.get_num_threads())
+    import ray
+
     store = torch.distributed.TCPStore("localhost", 0, n_workers, is_master=True, wait_for_workers=False)
     introduce(store, 0)
-    with _started(store, n_workers, torch.get_num_threads()):
-        meeting = Meeting.of(store, 0, n_workers)
-        try:
-            return meeting.fit((model, CommonCheckpoints.like(checkpoints), weights, more), (rows, neighbours))
-        finally:
-            meeting.end()
+    try:
+        with _started(store, n_workers, torch.get_num_threads()):
+            meeting = Meeting.of(store, 0, n_workers)
+            try:
+                return meeting.fit((model, CommonCheckpoints.like(checkpoints), weights, more), (rows, neighbours))
+            finally:
+                meeting.end()
+    finally:
+        if is_ours:  # the next fit may need another room
+            ray.shutdown()
 
 
 @contextmanager
@@ -174,7 +180,8 @@ def _started(store: "TCPStore", n_workers: int, threads: int) -> Iterator[None]:
         logger.info("training by %d workers, beside this process %s", n_workers, _listed(store, list(jobs.values())))
         yield
     except RuntimeError as error:
-        if lost := _lost(jobs, store, _END_SECONDS):
+        # Of an error of this process the others die, too: theirs is gloo's, as is that of this one if they died first.
+        if "gloo" in str(error) and (lost := _lost(jobs, store, _END_SECONDS)):
             raise ChildProcessError(
                 f"training: a worker ended before the fit did: {lost}; `kedro resume` goes on from the newest "
                 "checkpoint"
@@ -236,8 +243,8 @@ def _lost(jobs: dict[Any, int], store: "Store", seconds: float) -> str:
                 ray.get(job)
             except exceptions.RayTaskError as error:
                 said = said or f"{worker}: {error.cause}"
-            except exceptions.RayError:
-                return f"{worker}: its process or node died: killed, out of memory, or crashed"
+            except exceptions.RayError as error:
+                return f"{worker}: its process or node died: killed, out of memory, or crashed ({error})"
     return said
 
 
