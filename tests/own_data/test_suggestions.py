@@ -35,7 +35,7 @@ def test_the_size_of_images_follows_theirs(sizes, shape):
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"), [((28, 28), 20), ((8, 8), 16), ((32, 32), 24), ((64, 64), 32), ((20, 40), 0)]
+    ("shape", "size"), [((28, 28), 20), ((8, 8), 16), ((32, 32), 24), ((64, 64), 32), ((20, 40), 0), ((4, 40), 28)]
 )
 def test_views_of_drawings_are_square_where_these_are(shape, size):
     assert drawing_settings(shape, 3000, 10).others == {"presets": {"drawings": {"size": size}}}

@@ -205,9 +205,9 @@ def drawing_settings(shape: tuple[int, int], n_samples: int, n_clusters: int) ->
 def _view_size(shape: tuple[int, int]) -> int:
     """Side of square views of drawings, as small as shapes allow, or 0 for the size of oblong ones."""
     height, width = shape
-    if height != width:
+    if height != width and min(shape) >= _LEAST_VIEW:
         return 0
-    return max(_LEAST_VIEW, min(_SIDE, 4 * round(_VIEWED_SHARE * height / 4)))
+    return max(_LEAST_VIEW, min(_SIDE, 4 * round(_VIEWED_SHARE * max(shape) / 4)))
 
 
 def vector_settings(rows: np.ndarray, deviations: np.ndarray, n_samples: int, n_clusters: int) -> Settings:
