@@ -92,13 +92,18 @@ def test_the_precision_is_decided_once_and_recorded(tiny_options, blobs, monkeyp
     assert (str(chosen.history_["under_precision"]), str(chosen.history_["under_device"])) == ("bf16", "cpu")
 
 
-@pytest.mark.parametrize(("name", "n_views"), [("dcan", 2), ("imsat", 2), ("dec", 1)])
-def test_the_precision_is_measured_on_as_many_rows_as_a_step_has(tiny_options, blobs, monkeypatch, name, n_views):
-    shapes = []
+@pytest.mark.parametrize(
+    ("name", "views", "n_views"), [("dcan", {}, 2), ("imsat", {}, 2), ("dec", {}, 2), ("dec", {"kind": "same"}, 1)]
+)
+def test_the_precision_is_measured_on_as_many_rows_as_a_step_has(
+    tiny_options, blobs, monkeypatch, name, views, n_views
+):
+    shapes, changes = [], {"views": views} if views else {}
     for module in (fitting, loop):
         monkeypatch.setattr(module, "training_precision", lambda _, __, shape, ___: shapes.append(shape) or "fp32")
     for restarts in (1, 2):
-        make_method(tiny_options(name, "vectors", n_clusters=3, batch_size=20, restarts=restarts, epochs=1)).fit(blobs)
+        changes |= {"n_clusters": 3, "batch_size": 20, "restarts": restarts, "epochs": 1}
+        make_method(tiny_options(name, "vectors", **changes)).fit(blobs)
     assert set(shapes) == {(n_views * 20, 5)}
 
 
