@@ -214,17 +214,19 @@ def estimate(options: Mapping[str, Any], rows: Rows, clock: Clock) -> Estimate:
 
 
 def _estimate_training(options: Mapping[str, Any], rows: Rows, clock: Clock) -> Estimate:
-    """A method that trains networks, and what its start trains before it."""
-    start = options["start"]
-    if start["kind"] == "in_turn":
-        turns = [_estimate_training({**options, "start": one, "restarts": 1}, rows, clock) for one in start["starts"]]
-        times = options["restarts"] / len(turns)
-        return Estimate(
-            fixed=times * sum(one.fixed for one in turns),
-            per_epoch=times * sum(one.per_epoch for one in turns),
-            epochs=options["epochs"],
-        )
-    main = _measure_steps(options, rows)
+    """A method that trains networks, and what its start trains before it, or each of several in turn."""
+    main, start = _measure_steps(options, rows), options["start"]
+    starts = start["starts"] if start["kind"] == "in_turn" else [start]
+    each = [_estimate_from(one, main, options, rows, clock) for one in starts]
+    times = options["restarts"] / len(each)
+    fixed, per_epoch = (times * sum(seconds) for seconds in zip(*each, strict=True))
+    return Estimate(fixed=fixed, per_epoch=per_epoch, epochs=options["epochs"])
+
+
+def _estimate_from(
+    start: Mapping[str, Any], main: "_Timed", options: Mapping[str, Any], rows: Rows, clock: Clock
+) -> tuple[float, float]:
+    """Seconds of one training from a start: whatever the epochs, and for each of them."""
     n_steps = max(1, rows.n_samples // options["batch_size"])
     per_epoch, fixed = n_steps * main.step, main.begin
     n_looks = options["epochs"] / options["record_every"] + _PASSES_BEHIND
@@ -236,8 +238,7 @@ def _estimate_training(options: Mapping[str, Any], rows: Rows, clock: Clock) -> 
     if before is not None:
         per_epoch += start["epochs"] * n_steps * _measure_steps(before, rows).step
         fixed += _PASSES_BEHIND * main.row * rows.n_samples
-    restarts = options["restarts"]
-    return Estimate(fixed=restarts * fixed, per_epoch=restarts * per_epoch, epochs=options["epochs"])
+    return fixed, per_epoch
 
 
 def _fitted_before(options: Mapping[str, Any], start: Mapping[str, Any], rows: Rows) -> dict[str, Any] | None:
