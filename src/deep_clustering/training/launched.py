@@ -65,8 +65,13 @@ def check_launch(options: ParallelOptions) -> None:
     _meeting()
 
 
-def fit_of(options: ParallelOptions) -> Callable[..., Any]:
-    """The fit by the processes that options ask for, or that torchrun started; arguments are those of a method's."""
+def fit_of(model: Any, options: ParallelOptions) -> Callable[..., Any]:  # noqa: ANN401
+    """The fit of a method by the processes that options ask for, or that torchrun started; without epochs by this one.
+
+    Its arguments are the method and those of the method's own fit.
+    """
+    if not hasattr(model, "epochs"):
+        return fit_alone
     if options.workers > 1:
         return partial({"local": fit_together, "ray": fit_on_ray}[options.launcher], options.workers)
     return fit_alone if n_launched() == 1 else fit_launched
@@ -83,7 +88,7 @@ def fit_launched(
     """Fit a method by the processes that torchrun started, of which this one is the first.
 
     Args:
-        model: The method; one without epochs is fitted by this process.
+        model: The method.
         rows: The rows, shape (n_samples, ...); a memory map is opened by each process, else all are sent the rows.
         neighbours: Nearest rows of each, or None.
         checkpoints: Where the state of the training is kept; the first process reads and writes it.
@@ -97,8 +102,6 @@ def fit_launched(
         ValueError: if the method or its options do not train so, or another process finds other rows.
         ChildProcessError: if a process ends before the fit does.
     """
-    if not hasattr(model, "epochs"):
-        return model.fit(rows, neighbours, checkpoints, weights, **more)
     check_workers(model, rows, n_launched())
     from deep_clustering.training.workers import CommonCheckpoints
 

@@ -125,7 +125,7 @@ def fit_on_ray(
 
     Args:
         n_workers: How many processes, with this one.
-        model: The method; one without epochs is fitted by this process.
+        model: The method.
         rows: The rows, shape (n_samples, ...); a memory map is opened by each process, else all are sent the rows.
         neighbours: Nearest rows of each, or None.
         checkpoints: Where the state of the training is kept; this process reads and writes it.
@@ -141,8 +141,6 @@ def fit_on_ray(
         TimeoutError: if the cluster has no room for the workers.
         ChildProcessError: if a worker ends before the fit does.
     """
-    if not hasattr(model, "epochs"):
-        return model.fit(rows, neighbours, checkpoints, weights, **more)
     from deep_clustering.training.meeting import Meeting, introduce
     from deep_clustering.training.parallel import check_workers
     from deep_clustering.training.workers import CommonCheckpoints

@@ -68,7 +68,7 @@ def fit_together(
 
     Args:
         n_workers: How many processes.
-        model: The method; one without epochs is fitted by this process.
+        model: The method.
         rows: The rows, shape (n_samples, ...); a memory map is opened by each worker, else they lie in a scratch file.
         neighbours: Nearest rows of each, or None.
         checkpoints: Where the state of the training is kept; all begin from it, the first one writes.
@@ -82,8 +82,6 @@ def fit_together(
         ValueError: if the method or its options do not train so, or the fit raises it.
         ChildProcessError: if a worker ends before the fit does.
     """
-    if not hasattr(model, "epochs"):
-        return model.fit(rows, neighbours, checkpoints, weights, **more)
     check_workers(model, rows, n_workers)
     import torch
 

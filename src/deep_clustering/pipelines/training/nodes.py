@@ -72,7 +72,7 @@ def fit(
             more = {}
             if certain_rows is not None and trunk is not None:
                 more = {"given": Given(select_fitted(certain_rows, split), trunk.arrays)}
-            fit_ = fit_of(build(ParallelOptions, parallel, "parallel"))
+            fit_ = fit_of(estimator, build(ParallelOptions, parallel, "parallel"))
             history = fit_(estimator, rows, neighbours, kept, weights if is_weighted else None, **more).history_
         else:
             settled = correct_former(chosen, estimator, options["method"], features, split, keys)
