@@ -127,6 +127,7 @@ def main() -> None:
         batch_size=args.batch_size,
         precision=args.precision,
         device="auto",
+        launcher="local",
         cache="",
         encoder=None,
         pooling="cls",

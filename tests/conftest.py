@@ -151,6 +151,25 @@ def blob_labels(_blobs: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
+def two_nodes() -> Iterator[Any]:
+    """A Ray cluster of two nodes on this machine: this process is on one without room, workers are on the other."""
+    pytest.importorskip("ray", reason="Ray is not installed, the extra 'ray'")
+    import ray
+    from ray.cluster_utils import Cluster
+
+    small = {"object_store_memory": 100 * 2**20}
+    with pytest.MonkeyPatch.context() as patch:
+        # Workers import what a test lets them do.
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+        cluster.add_node(num_cpus=os.cpu_count(), **small)
+        patch.setenv("RAY_ADDRESS", cluster.address)
+        yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+@pytest.fixture(scope="module")
 def plain_pages() -> Iterator[None]:
     """Pages and pictures without a drawing, for files about what is around them: to draw is half of a small run."""
     with pytest.MonkeyPatch.context() as patch:

@@ -83,9 +83,7 @@ class Preflight:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
         _warn_of_later_versions(pipeline, catalog)
         _check_rows_and_feedback(pipeline, parameters)
-        check_launch(
-            build(ParallelOptions, parameters.get("parallel", {"workers": 1, "launcher": "local"}), "parallel")
-        )
+        _check_clusters(pipeline, parameters)
         _settle_versions(pipeline, catalog)
         _introduce_pages(pipeline, catalog)
 
@@ -109,6 +107,21 @@ def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) 
         fits = {node.name for node in pipeline.nodes}
         methods = [parameters[name]["method"] for name in NAMESPACES if f"{name}.fit" in fits]
         check_feedback(parameters["clusters"], methods)
+
+
+def _check_clusters(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
+    """Look for the workers that are to train together, and for those that are to extract features.
+
+    Raises:
+        ValueError: if there is no Ray, or they cannot do it.
+        TimeoutError: if a process that torchrun started does not answer.
+    """
+    check_launch(build(ParallelOptions, parameters.get("parallel", {"workers": 1, "launcher": "local"}), "parallel"))
+    if "params:features" in pipeline.inputs():
+        from deep_clustering.data.feature_options import FeatureOptions
+        from deep_clustering.data.shards_on_ray import check_cluster
+
+        check_cluster(build(FeatureOptions, parameters["features"], "features"))
 
 
 def _introduce_pages(pipeline: Pipeline, catalog: CatalogProtocol) -> None:

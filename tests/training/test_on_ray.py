@@ -46,6 +46,21 @@ def test_an_address_where_nothing_is_is_refused_before_a_run(monkeypatch, addres
         check_launch(TWO)
 
 
+def test_a_cluster_is_asked_once_however_often_it_is_looked_for(monkeypatch):
+    """Before a run, and where a fit begins; whether its machine still takes connections is seen each time."""
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(on_ray.subprocess, "run", lambda call, **_: asked.append(call[-1]))
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        address = f"127.0.0.1:{head.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        check_launch(TWO)
+        check_ray("--launcher")
+    assert asked == [address]
+    with pytest.raises(ValueError, match="no Ray cluster answers at"):
+        check_ray("--launcher")
+
+
 def test_an_address_where_something_else_answers_is_refused(monkeypatch):
     """What takes connections and says nothing: Ray itself would ask it for minutes."""
     pytest.importorskip("ray", reason="Ray is not installed, the extra 'ray'")

@@ -35,6 +35,9 @@ class FeatureOptions:
     """auto: bf16 where the device computes with it, else fp32; or one of the two."""
     device: str
     """Where the backbone runs, see `resolve_device`."""
+    launcher: Literal["local", "ray"]
+    """What computes the shards of the rows of a network or of a text model: local, this process; ray, the workers of a
+    Ray cluster, see `shards_on_ray`."""
     cache: str
     """Folder of extracted rows: a killed run goes on from there, an equal one only reads."""
 
@@ -66,6 +69,13 @@ class FeatureOptions:
 
         names = self.encoder if isinstance(self.encoder, list) else [] if self.encoder is None else [self.encoder]
         return tuple(map(normalised, names))
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether rows are computed in shards: those of a network, or of a text model."""
+        from deep_clustering.data.encoders.known import LSA
+
+        return self.has_network or any(name != LSA for name in self.encoders)
 
     def __post_init__(self) -> None:
         if self.has_network:

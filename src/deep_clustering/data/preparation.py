@@ -17,6 +17,7 @@ RowArray: TypeAlias = np.ndarray | sparse.csr_matrix
 
 # Options that files of versions before 0.3.0 lack, and what they did.
 _LACKING: Mapping[str, Any] = {
+    "launcher": "local",
     "beside_gradients": False,
     "encoder": None,
     "pooling": "cls",
@@ -130,7 +131,7 @@ def prepare(
         is_sparse=sparse.issparse(samples),
         value_range=(float(card["value_range"][0]), float(card["value_range"][1])),
         fit=card.get("fit", "crop"),
-        options={**asdict(chosen), **resolved, "cache": ""},  # new rows are not worth one
+        options={**asdict(chosen), **resolved, "cache": "", "launcher": "local"},  # new rows are few
         weights_sha256=weights_sha256,
         terms=tuple(vocabulary["terms"]),
         arrays=arrays if vocabulary["idf"] is None else {**arrays, "idf": np.array(vocabulary["idf"])},

@@ -4,11 +4,12 @@ import hashlib
 import json
 import logging
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +25,17 @@ ROWS_PER_SHARD = 2048
 # Larger results are put together on disk instead of in memory.
 MEMORY_LIMIT = 2**30
 _MANIFEST = "manifest.json"
+
+
+class Piece(NamedTuple):
+    """Rows of a shard, all or some."""
+
+    span: tuple[int, int]
+    """First row and end of the shard."""
+    places: Any
+    """Where they are in it, an index."""
+    rows: np.ndarray
+    """Shape (n, n_features), float32."""
 
 
 @dataclass(frozen=True)
@@ -128,15 +140,36 @@ def open_shards(cache: Path, key: Mapping[str, Any], n_samples: int) -> Shards:
     return Shards(cache / digest[:32], key, n_samples)
 
 
+def in_order(
+    batches: Callable[[int, int], Iterable[tuple[Any, np.ndarray]]],
+) -> Callable[[Sequence[tuple[int, int]]], Generator[Piece]]:
+    """Shard after shard, by this process.
+
+    Args:
+        batches: Makes of the span of a shard its rows, some at a time and in any order: places in the span, and rows.
+
+    Returns:
+        Function of spans, for `fill`.
+    """
+
+    def pieces(spans: Sequence[tuple[int, int]]) -> Generator[Piece]:
+        # Batches end with their shard, so that a resumed run computes what an unbroken one does.
+        return (Piece((start, stop), *batch) for start, stop in spans for batch in batches(start, stop))
+
+    return pieces
+
+
 def fill(
-    shards: Shards, batches: Callable[[int, int], Iterable[tuple[Any, np.ndarray]]], unit: str, packages: Sequence[str]
+    shards: Shards,
+    pieces: Callable[[Sequence[tuple[int, int]]], Generator[Piece]],
+    unit: str,
+    packages: Sequence[str],
 ) -> None:
-    """Compute the rows that are missing, shard by shard, and show how far they are.
+    """Compute the rows that are missing, store each shard when it is whole, and show how far they are.
 
     Args:
         shards: Where they go; those that are there are left alone.
-        batches: Makes of the span of a shard its rows, some at a time and in any order: places in the span, an index,
-            and rows (n, n_features), float32.
+        pieces: Makes of the spans that are missing their rows, in any order.
         unit: What has a row, in the singular.
         packages: Whose versions the folder notes.
 
@@ -150,17 +183,20 @@ def fill(
     def text(reading: Reading) -> str:
         return f"{reading.done} of {reading.total} {unit}s, {reading.speed:.0f} {unit}s/s, {reading.left:.0f} s left"
 
-    with meter("features", unit, n_missing, text) as count:
-        for start, stop in missing:
-            rows = np.empty((stop - start, 0), dtype=np.float32)
-            # Batches end with their shard, so that a resumed run computes what an unbroken one does.
-            for places, part in batches(start, stop):
-                if not rows.size:
-                    rows = np.empty((stop - start, part.shape[1]), dtype=np.float32)
-                rows[places] = part
-                count(len(part))
+    n_written = 0
+    begun: dict[tuple[int, int], tuple[np.ndarray, int]] = {}
+    with meter("features", unit, n_missing, text) as count, closing(pieces(missing)) as made:
+        for (start, stop), places, part in made:
+            fresh = (np.empty((stop - start, part.shape[1]), dtype=np.float32), 0)
+            rows, n_done = begun.pop((start, stop), fresh)
+            rows[places] = part
+            count(len(part))
+            if n_done + len(part) < stop - start:
+                begun[start, stop] = (rows, n_done + len(part))
+                continue
             if not np.isfinite(rows).all():
                 raise ValueError(f"features: the network gives NaN or infinity for {unit}s {start} to {stop - 1}")
-            if (start, stop) == missing[0]:
+            if not n_written:
                 shards.begin(rows.shape[1], packages)
             shards.write((start, stop), rows)
+            n_written += 1

@@ -146,7 +146,7 @@ def _refuse_mixture(run: RecordedRun, plan: repeating.Plan, finished: Pipeline) 
 def _is_place(name: str) -> bool:
     """Whether a parameter says only where something is computed or kept, or in what pieces."""
     block, _, option = name.partition(".")
-    is_of_work = block in ("checkpoints", "parallel") or name in ("device", "features.batch_size")
+    is_of_work = block in ("checkpoints", "parallel") or name in ("device", "features.batch_size", "features.launcher")
     return is_of_work or option in ("device", "cache", "folder")
 
 

@@ -42,7 +42,7 @@ class Meeting:
         """Join the others, who have been introduced or will be; raises ValueError if they have other versions."""
         from torch import distributed
 
-        _compare_versions([json.loads(store.get(named(one))) for one in range(n)])
+        compare_versions([json.loads(store.get(named(one))) for one in range(n)])
         distributed.init_process_group(
             "gloo", store=distributed.PrefixStore("training", store), rank=rank, world_size=n
         )
@@ -123,7 +123,8 @@ def versions() -> dict[str, str]:
     return {"deep-clustering": __version__, "torch": str(torch.__version__), "Python": platform.python_version()}
 
 
-def _compare_versions(of_workers: list[dict[str, str]]) -> None:
+def compare_versions(of_workers: list[dict[str, str]]) -> None:
+    """Refuse workers that have not the versions of the first; raises ValueError."""
     for worker, own in enumerate(of_workers):
         if own != of_workers[0]:
             raise ValueError(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from deep_clustering.training.threads import THREAD_SETTINGS
@@ -63,6 +64,7 @@ def check_ray(where: str) -> None:
         ) from error
 
 
+@cache  # a process that takes seconds, for what is looked at before a run and where it begins to compute
 def _ask(address: str) -> None:
     """How a cluster is; by a process that can be ended, since Ray asks whatever is there for minutes."""
     call = [sys.executable, "-m", "ray.scripts.scripts", "status", "--address", address]

@@ -83,6 +83,22 @@ def test_a_model_that_scales_by_the_batch_gets_texts_one_by_one(folder, make_opt
     assert {len(batch) for batch in runs} == {1}
 
 
+def test_workers_of_a_cluster_give_the_same_rows_and_what_they_cut_is_counted_once(
+    two_nodes, folder, make_options, runs, monkeypatch, tmp_path, caplog
+):
+    monkeypatch.setattr(shards, "ROWS_PER_SHARD", 4)
+    texts = ["oil " * 30, "wheat", "trade " * 8, "price " * 7, "oil", "wheat " * 20]
+    options = {"encoder": f"onnx:{folder}", "pooling": "mean", "max_tokens": 9}
+    alone = rows_of(texts, make_options(**options, cache=str(tmp_path / "alone"))).rows
+    caplog.clear()
+    encoder_was_tried = len(runs)
+    by_workers = rows_of(texts, make_options(**options, launcher="ray")).rows
+    assert len(runs) == encoder_was_tried + 1  # by one more text
+    np.testing.assert_array_equal(by_workers, alone)
+    (said,) = [message for message in caplog.messages if "were cut" in message]
+    assert said == "features: 3 texts are longer than 9 tokens and were cut there"
+
+
 @pytest.mark.parametrize("where", ["option", "config.json", "tokenizer_config.json"])
 def test_long_texts_are_cut_and_counted(folder, make_options, where, caplog):
     key = {"config.json": "max_position_embeddings", "tokenizer_config.json": "model_max_length"}
@@ -147,7 +163,7 @@ os.replace = killed_before_the_second_shard
 options = FeatureOptions(scaling="none", postprocess="none", backbone=None, weights="", size=32, layer="", batch_size=4,
     precision="fp32", device="cpu", cache=sys.argv[2], encoder="onnx:" + sys.argv[1], pooling="cls", max_tokens=512,
     lsa=100, max_terms=20000, max_df=0.3, min_df=2,
-    beside_gradients=False)
+    beside_gradients=False, launcher="local")
 texts = sys.argv[3:]
 encode(np.zeros((len(texts), 1), np.float32), texts, np.ones(len(texts), dtype=bool), options)
 """

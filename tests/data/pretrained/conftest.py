@@ -45,6 +45,7 @@ def make_options(weights, tmp_path):
             "batch_size": 8,
             "precision": "fp32",
             "device": "cpu",
+            "launcher": "local",
             "cache": str(tmp_path / "cache"),
             "encoder": None,
             "pooling": "cls",

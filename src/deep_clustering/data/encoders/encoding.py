@@ -1,7 +1,9 @@
 """Texts to rows by one encoder or by several side by side; rows of models are kept as those of images are."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -11,7 +13,8 @@ from scipy import sparse
 from deep_clustering.data.encoders import lsa
 from deep_clustering.data.encoders.known import LSA, ONNX, split_name
 from deep_clustering.data.features import WIDTHS
-from deep_clustering.data.shards import fill, open_shards
+from deep_clustering.data.shards import fill, in_order, open_shards
+from deep_clustering.data.shards_on_ray import on_cluster, on_processors
 
 if TYPE_CHECKING:
     from deep_clustering.data.feature_options import FeatureOptions
@@ -26,6 +29,8 @@ class TextEncoder(Protocol):
     """What it runs on."""
     settings: dict[str, Any]
     """What else its rows depend on."""
+    counts: Counter[str]
+    """What `close` says of all texts; those of another process may be added."""
 
     def batches(self, texts: Sequence[str]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Places of some texts, and their rows, until all are done."""
@@ -150,17 +155,42 @@ def _cached(encoder: TextEncoder, name: str, texts: Sequence[str], options: "Fea
         **encoder.settings,
     }
     shards = open_shards(Path(options.cache), key, len(texts))
-    fill(shards, lambda start, stop: encoder.batches(texts[start:stop]), "text", encoder.packages)
+    if options.launcher == "ray":
+        make = partial(_open_on_cluster, name, on_processors(options), encoder.sha256)
+        pieces = on_cluster(make, texts, encoder.counts)
+    else:
+        pieces = in_order(lambda start, stop: encoder.batches(texts[start:stop]))
+    fill(shards, pieces, "text", encoder.packages)
     encoder.close()
     return shards.read()
 
 
+def _open_on_cluster(
+    name: str, options: "FeatureOptions", sha256: str
+) -> Callable[[Sequence[str]], tuple[np.ndarray, Counter[str]]]:
+    """What a worker makes of the texts of a shard, by the same model."""
+    encoder = open_encoder(name, options)
+    if encoder.sha256 != sha256:
+        raise ValueError(f"features: encoder {name}: expected sha256 {sha256}, got {encoder.sha256} on a worker")
+
+    def see(texts: Sequence[str]) -> tuple[np.ndarray, Counter[str]]:
+        encoder.counts.clear()
+        return _put_together(encoder, texts), Counter(encoder.counts)
+
+    return see
+
+
 def _rows(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
+    rows = _put_together(encoder, texts)
+    encoder.close()
+    return rows
+
+
+def _put_together(encoder: TextEncoder, texts: Sequence[str]) -> np.ndarray:
     parts = list(encoder.batches(texts))
     rows = np.empty((len(texts), parts[0][1].shape[1]), dtype=np.float32)
     for places, part in parts:
         rows[places] = part
-    encoder.close()
     return rows
 
 

@@ -4,6 +4,7 @@ import hashlib
 import logging
 import mmap
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ _IDS, _MASK, _TYPES = "input_ids", "attention_mask", "token_type_ids"
 _LIMITS = (("config.json", "max_position_embeddings"), ("tokenizer_config.json", "model_max_length"))
 # Tokens in a batch: more of them leave the caches of a CPU, and long texts get slower together than one by one.
 _TOKENS = 4096
+# What is counted of texts.
+_CUT, _WITHOUT = "cut", "without a token"
 # A model that scales its activations by the whole batch gives a text other values beside other texts.
 _SCALED_BY_BATCH = b"DynamicQuantizeLinear"
 
@@ -54,7 +57,7 @@ class OnnxEncoder:
         self._inputs = self._find_inputs()
         self._output = self._find_output()
         self.settings: dict[str, Any] = {"pooling": self._pooling, "max_tokens": self._max_tokens}
-        self._n_cut = self._n_without = 0
+        self.counts: Counter[str] = Counter()
         self._width = self._run([self._tokenizer.encode("a text").ids or [0]]).shape[1]
 
     def _find_inputs(self) -> list[str]:
@@ -86,13 +89,13 @@ class OnnxEncoder:
         """
         # The tokenizer takes valid characters only, and a text may hold half of one.
         encodings = self._tokenizer.encode_batch([text.encode("utf-8", "replace").decode() for text in texts])
-        self._n_cut += sum(bool(encoding.overflowing) for encoding in encodings)
+        self.counts[_CUT] += sum(bool(encoding.overflowing) for encoding in encodings)
         tokens = [encoding.ids for encoding in encodings]
         lengths = np.array([len(ids) for ids in tokens])
         order = np.argsort(lengths, kind="stable")
         start = int(np.count_nonzero(lengths == 0))
         if start:
-            self._n_without += start
+            self.counts[_WITHOUT] += start
             yield order[:start], np.zeros((start, self._width), dtype=np.float32)
         while start < len(order):
             size = min(self._batch_size, len(order) - start)
@@ -122,14 +125,11 @@ class OnnxEncoder:
 
     def close(self) -> None:
         """Say how many texts were cut, and of how many nothing was left."""
-        if self._n_cut:
-            logger.warning(
-                "features: %d texts are longer than %d tokens and were cut there", self._n_cut, self._max_tokens
-            )
-            self._n_cut = 0
-        if self._n_without:
-            logger.warning("features: of %d texts the tokenizer makes no token; their rows are zero", self._n_without)
-            self._n_without = 0
+        if n_cut := self.counts[_CUT]:
+            logger.warning("features: %d texts are longer than %d tokens and were cut there", n_cut, self._max_tokens)
+        if n_without := self.counts[_WITHOUT]:
+            logger.warning("features: of %d texts the tokenizer makes no token; their rows are zero", n_without)
+        self.counts.clear()
 
 
 def _fingerprint(folder: Path) -> tuple[str, bool]:

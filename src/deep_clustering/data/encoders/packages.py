@@ -1,6 +1,7 @@
 """Sentence encoders of packages that the user has installed: sentence-transformers and model2vec."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ class PackageEncoder:
         """
         self.packages: tuple[str, ...] = (kind,)
         self.settings: dict[str, Any] = {}
+        self.counts: Counter[str] = Counter()
         try:
             self._model = _load(kind, name, options)
         except Exception as error:  # whatever the package and its download raise

@@ -1,9 +1,11 @@
 """Images to rows: in batches, shard by shard, with what is already there left alone."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from dataclasses import replace
+from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -11,7 +13,8 @@ import torch
 from deep_clustering.data.gradients import check_images
 from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.data.pretrained.weights import file_sha256, load_weights, locate_weights, read_weights
-from deep_clustering.data.shards import fill, open_shards
+from deep_clustering.data.shards import fill, in_order, open_shards
+from deep_clustering.data.shards_on_ray import on_cluster, on_processors
 from deep_clustering.training.precision import resolve_precision
 from deep_clustering.training.rows import resolve_device
 
@@ -35,31 +38,51 @@ def extract_rows(
 
     Raises:
         ConnectionError: if weights cannot be downloaded.
-        ValueError: if images, weights, layer or size do not fit the backbone; nothing has been extracted then.
+        ValueError: if images, weights, layer or size do not fit the backbone, or there is no cluster that is to
+            extract them; nothing has been extracted then.
+        ChildProcessError: if workers of the cluster die again and again.
     """
     check_images(images, value_range)
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
     weights = locate_weights(str(options.backbone), options.weights)
+    found = file_sha256(weights)
     key = {
         "samples": sha256,
         "value_range": [float(value) for value in value_range],
         "backbone": options.backbone,
-        "weights": file_sha256(weights),
+        "weights": found,
         "size": options.size,
         "layer": options.layer,
         "precision": precision,
     }
     shards = open_shards(Path(options.cache), key, len(images))
-    build = cache(lambda: make_extractor(options, value_range, weights, precision, device))
-
-    def batches(start: int, stop: int) -> Iterator[tuple[slice, np.ndarray]]:
-        for first in range(start, stop, options.batch_size):
-            last = min(first + options.batch_size, stop)
-            yield slice(first - start, last - start), build()(images[first:last])
-
-    fill(shards, batches, "image", ("torch", "torchvision"))
+    if options.launcher == "ray":
+        settled: dict[str, Any] = {"precision": precision}  # which another machine might choose otherwise
+        make = partial(_open_on_cluster, replace(on_processors(options), **settled), value_range, found)
+        pieces = on_cluster(make, np.asarray(images), Counter())
+    else:
+        build = cache(lambda: make_extractor(options, value_range, weights, precision, device))
+        pieces = in_order(partial(_batches, images, options.batch_size, build))
+    fill(shards, pieces, "image", ("torch", "torchvision"))
     return shards.read()
+
+
+def _batches(
+    images: np.ndarray, batch_size: int, build: Callable[[], Extractor], start: int, stop: int
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Places and rows of some images at a time; the network is built when there are any."""
+    for first in range(start, stop, batch_size):
+        last = min(first + batch_size, stop)
+        yield slice(first - start, last - start), build()(images[first:last])
+
+
+def _open_on_cluster(
+    options: "FeatureOptions", value_range: Sequence[float], weights_sha256: str
+) -> Callable[[np.ndarray], tuple[np.ndarray, Counter[str]]]:
+    """What a worker makes of the images of a shard, in the same batches; nothing is counted."""
+    extract = open_extractor(options, value_range, weights_sha256)
+    return lambda images: (extract(images), Counter())
 
 
 def identify(options: "FeatureOptions") -> tuple[str, str]:

@@ -32,7 +32,7 @@ _ROUNDS = 20
 # What must be equal of methods whose scores compare: clusters, views, and what else a score is defined by.
 _OF_SCORE = ("n_clusters", "views", "n_neighbours", "temperature", "beta", "spaces", "entropy_weight")
 # What may differ of the rows. The weights of a backbone are compared by their fingerprint and not by their place.
-_FREE_OF_ROWS = ("device", "cache", "batch_size", "weights")
+_FREE_OF_ROWS = ("device", "cache", "launcher", "batch_size", "weights")
 # What the rows depend on with a backbone, an encoder, or neither.
 _OF_BACKBONE, _OF_SAMPLES = ("size", "layer", "precision"), ("scaling",)
 _OF_ENCODER = ("encoder", "pooling", "max_tokens", "lsa", "max_terms", "max_df", "min_df")
