@@ -1,5 +1,6 @@
 """Several processes take the steps of one: the same model comes out, and what goes wrong is said."""
 
+import json
 import logging
 import os
 import re
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+import first_finders
 from deep_clustering.methods import make_method
+from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.training import fitting, workers
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
@@ -169,18 +172,46 @@ def test_what_several_workers_cannot_train_is_refused(options, rows, changed, n_
         check_workers(make_method({**options, **changed}), rows, n_workers)
 
 
-@pytest.mark.parametrize("method", ["neural_mixture", "dcan"])
-def test_a_start_that_one_worker_trains_is_refused(parameters, tiny_options, rows, method):
-    """Each would begin with clusters of its own; also where it is one of several starts in turn."""
-    starts = {"kind": "in_turn", "starts": parameters["neural_mixture"]["start"]["starts"]}
-    if method == "dcan":
-        starts["starts"] = [start for start in starts["starts"] if start["kind"] != "overclustering"]
-    for start in (starts, starts["starts"][-1]):
-        options = tiny_options(method, "vectors", n_clusters=3, start=start, restarts=3)
-        with pytest.raises(ValueError, match="2 workers need another start, as dac trains on one worker"):
-            check_workers(make_method(options), rows, 2)
-    for start in ({"kind": "none"}, starts["starts"][0]):
-        check_workers(make_method(tiny_options(method, "vectors", n_clusters=3, start=start)), rows, 2)
+@pytest.mark.parametrize("kind", ["dac", "in_turn"])
+def test_a_start_that_dac_trains_is_found_by_the_first_worker_for_all(
+    parameters, options, of_dcan, rows, tmp_path, monkeypatch, fit_by_two, kind
+):
+    """One that starts from the same partition learns the same: with one of its own, the other worker would not.
+
+    Of two starts in turn the latter is DAC's.
+    """
+    dac = next(start for start in parameters["neural_mixture"]["start"]["starts"] if start["kind"] == "dac")
+    start = dac if kind == "dac" else {"kind": "in_turn", "starts": [{"kind": "kmeans", "n_init": 1, "hold": 1.0}, dac]}
+    given = of_dcan | {"loss": "gaussian_kl"} if kind == "dac" else options
+    given = {**given, "start": start, "restarts": 1 if kind == "dac" else 2}
+    found, find = [], DACStart._find
+
+    def noted(*of):
+        found.append(find(*of))
+        return found[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DACStart, "_find", noted)
+        together = fit_by_two(make_method(given), rows, None, checkpoints(tmp_path), None)
+    (partition,) = found
+    assert len(np.unique(partition[partition >= 0])) == 3
+    with monkeypatch.context() as patch:
+        made = fitting.make_data
+        patch.setattr(fitting, "make_data", lambda *of: replace(made(*of), draws=torch.Generator()))
+        patch.setattr(DACStart, "find", lambda *_: partition)
+        alone = make_method(given).fit(rows)
+    blind = {max(name for name in alone.get_arrays() if name.startswith("encoder") and name.endswith("bias"))}
+    terms = [name for name in alone.history_ if not name.startswith(("snapshot", "under"))]
+    assert_same(together, alone, rows, terms, blind | {"code_mean", "score_mean", "log_normaliser"})
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_others_wait_for_the_first_longer_than_for_an_exchange(tmp_path, fails):
+    """And have its error if it fails."""
+    torch.multiprocessing.spawn(first_finders.find, (str(tmp_path), 2 * first_finders.SECONDS, fails), nprocs=2)
+    for rank in (0, 1):
+        said = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert said == ("not to be found" if fails else {"by": 0})
 
 
 def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, rows, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The start from clusters of a network that DAC trains first, on the views of the method that begins with them."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from deep_clustering.methods.partitions import most_certain
 from deep_clustering.options import build
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.progress import phase
+from deep_clustering.training.workers import of_first
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,8 @@ class DACStart:
     ) -> np.ndarray:
         """Train the network on the views of a method, and say which rows are surely of which cluster.
 
+        Of several workers the first one does, and the others get what it found: each would find clusters of its own.
+
         Args:
             model: The method; its seed, device, views, encoder, epochs and batches are taken.
             n_clusters: Number of clusters.
@@ -66,6 +70,18 @@ class DACStart:
         Raises:
             ValueError: if the views are more than two of a row.
         """
+        return of_first(partial(self._find, model, n_clusters, features, neighbours, precision, checkpoints))
+
+    def _find(
+        self,
+        model: Any,  # noqa: ANN401
+        n_clusters: int,
+        features: np.ndarray,
+        neighbours: np.ndarray | None,
+        precision: str,
+        checkpoints: Checkpoints | None,
+    ) -> np.ndarray:
+        """See `find`."""
         n_epochs = self.n_epochs(model.epochs)
         options = {
             "n_clusters": n_clusters,

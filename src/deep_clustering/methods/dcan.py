@@ -77,7 +77,6 @@ from deep_clustering.methods.latent_mixture import log_joint
 from deep_clustering.methods.partitions import StartOfRows, find_partitions
 from deep_clustering.methods.starts import (
     NoStart,
-    alone_before,
     check_drawn_rows,
     check_turns,
     epochs_before,
@@ -217,7 +216,7 @@ class DCAN(Describing):
         self._start = make_start(self.start, _STARTS)
         check_drawn_rows(self._start, self.n_clusters)
         check_turns(self._start, self.restarts, _STARTS)
-        self.epochs_before, self.alone_before = epochs_before(self._start, self.epochs), alone_before(self._start)
+        self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.turns = turns_of(self._start)
         self.shown = ("within_share", "agreement", *(["js_divergence"] if self.loss == "adversarial" else []))

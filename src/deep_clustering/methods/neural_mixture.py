@@ -113,7 +113,6 @@ from deep_clustering.methods.pair_mixture import e_step
 from deep_clustering.methods.starts import (
     STARTS,
     Given,
-    alone_before,
     check_drawn_rows,
     check_given,
     check_turns,
@@ -224,7 +223,7 @@ class NeuralMixture(Describing):
         self.learned_representation = make_representation(self.representation)
         check_drawn_rows(self._start, max(self.candidates))
         check_turns(self._start, self.restarts, tuple(STARTS))
-        self.epochs_before, self.alone_before = epochs_before(self._start, self.epochs), alone_before(self._start)
+        self.epochs_before = epochs_before(self._start, self.epochs)
         self.held_epochs = held_epochs(self._start, self.epochs)
         self.origins, self.turns = origins(self._start, self.heads), turns_of(self._start)
 

@@ -291,13 +291,6 @@ def epochs_before(start: Start, epochs: int) -> int:
     return max(1, round(start.epochs * epochs)) if isinstance(start, Overclustering | Consensus) else 0
 
 
-def alone_before(start: Start) -> str:
-    """What a start, or one of several in turn, trains by one process alone; nothing for most."""
-    if isinstance(start, InTurn):
-        return next((named for one in start.made() if (named := alone_before(one))), "")
-    return "dac" if isinstance(start, DACStart) else ""
-
-
 def held_epochs(start: Start, epochs: int) -> int:
     """Number of first epochs in which the partition of a start stands in for the assignments; 0 for several in turn."""
     return max(1, round(start.hold * epochs)) if start.hold else 0

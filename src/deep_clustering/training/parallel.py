@@ -130,8 +130,6 @@ def check_workers(model: Any, rows: np.ndarray | sparse.csr_matrix, n_workers: i
         needs.append("precision = fp32 or bf16, got auto")
     if model.representation["kind"] != "none":
         needs.append(f"representation = none, got {model.representation['kind']}")
-    if alone_before := getattr(model, "alone_before", ""):
-        needs.append(f"another start, as {alone_before} trains on one worker")
     if model.device not in ("cpu", "auto") or (model.device == "auto" and torch.cuda.is_available()):
         needs.append(f"device = cpu, got {model.device}")
     if needs:

@@ -9,16 +9,22 @@ An exchange takes its time whatever its size, so a step has few: one for the out
 each batch normalisation, whose moments the next layer waits for on either way.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
 
 from deep_clustering.training.checkpoints import Checkpoints
+
+# What the first worker finds may be the end of a training; if it dies, the others learn of it at once all the same.
+_PATIENCE = timedelta(days=14)
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -103,6 +109,37 @@ def alone() -> Iterator[None]:
     """What every worker does for itself, with the same numbers."""
     with joined(0, 1):
         yield
+
+
+def of_first(find: Callable[[], Found]) -> Found:
+    """What the first worker finds, for all, where each would find another; the others wait, however long it takes.
+
+    Args:
+        find: Is called by the first worker, as one that trains alone.
+
+    Returns:
+        What it gave: plain values and arrays.
+
+    Raises:
+        ValueError, FloatingPointError: with every worker, if the first one's call raised it.
+    """
+    if current().n == 1:
+        return find()
+    said: list[Any] = [None]
+    # Of its own, as an exchange of the training has another limit; made before anybody has to wait.
+    group = distributed.new_group(timeout=_PATIENCE)
+    if not current().rank:
+        with alone():
+            try:
+                said = [(find(), None)]
+            except (ValueError, FloatingPointError) as error:
+                said = [(None, error)]
+    distributed.broadcast_object_list(said, group=group)  # type: ignore[arg-type]  # all are members
+    distributed.destroy_process_group(group)
+    found, failure = said[0]
+    if failure is not None:
+        raise failure
+    return found
 
 
 @contextmanager
