@@ -2,8 +2,11 @@
 
 import base64
 import logging
+import re
+from html import unescape
 
 import pytest
+from markdown_it import MarkdownIt
 
 from deep_clustering.redaction import (
     REDACTED,
@@ -265,3 +268,47 @@ def test_other_cells_stay(cell):
 def test_a_cell_of_markdown_is_one_cell_and_no_html():
     assert markdown_cell("a|b\nc<script>") == "a\\|b\\nc&lt;script>"
     assert markdown_cell("p < 0.0001") == "p < 0.0001"
+
+
+# What Markdown would make of a cell, and what it is to show: the text itself.
+ALIVE = [
+    "![x](https://evil.example/p.png)",
+    "[x](https://evil.example)",
+    "[x](//evil.example)",
+    "[x] (javascript:alert(1))",
+    "[x [y](z)](w)",
+    r"[x\](https://evil.example)",
+    r"[x\\](https://evil.example)",
+    "<https://evil.example>",
+    "<img src=x>",
+    r"\<img src=x>",
+    "a | b",
+    r"a \| b",
+    r"a \\| b",
+]
+
+
+def of_python_markdown(page):
+    return pytest.importorskip("markdown").markdown(page, extensions=["tables"])
+
+
+@pytest.mark.parametrize("render", [of_python_markdown, MarkdownIt("commonmark").enable("table").render])
+@pytest.mark.parametrize("cell", ALIVE)
+def test_neither_links_nor_images_nor_tags_of_a_cell_come_alive(render, cell):
+    page = f"| a | b |\n| --- | --- |\n| {markdown_cell(cell)} | after |\n"
+    html = render(page)
+    assert not re.search(r"<(a|img|script)\b", html), html
+    shown = [unescape(one) for one in re.findall(r"<td>(.*?)</td>", html)]
+    assert shown == [cell, "after"]
+
+
+@pytest.mark.parametrize("cell", ["https://evil.example", "see WWW.evil.example", "ftp://evil.example"])
+def test_a_bare_address_is_no_link_to_those_who_make_links_of_them(cell):
+    shown = markdown_cell(cell)
+    assert not re.search(r"://|www\.", shown, re.IGNORECASE)
+    assert unescape(shown) == cell
+
+
+@pytest.mark.parametrize("cell", ["[0.812, 0.903]", "0.9 (+1 failed)", "views.scale=[0.1, 0.2]", r"C:\x"])
+def test_what_has_no_meaning_in_markdown_stays(cell):
+    assert markdown_cell(cell) == cell

@@ -1,6 +1,7 @@
 """What Kedro asks of settings and registry again and again is made once, and nobody spoils it for another."""
 
 import copy
+import os
 
 import pytest
 from kedro.config import OmegaConfigLoader
@@ -54,3 +55,21 @@ def test_pipelines_that_were_taken_away_or_chosen_otherwise_are_there_at_the_nex
         return {node.namespace for node in pipelines["__default__"].nodes if node.name.endswith(".fit")}
 
     assert (fitted(few), fitted(register_pipelines())) == ({"kmeans", "ward"}, set(COMPARED))
+
+
+@pytest.mark.parametrize("name", ["pipe", "pipe.zip", "pipe.tar.gz"])
+def test_configuration_from_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    said = rf"^--conf-source: expected a folder or an archive, got a pipe, socket or device: {tmp_path / name}$"
+    with pytest.raises(ValueError, match=said):
+        ConfigLoader(**{**ARGUMENTS, "conf_source": str(tmp_path / name)})
+
+
+@pytest.mark.parametrize("env", ["base", "mine", "local"])
+def test_files_of_another_form_are_refused_wherever_configuration_is_read(tmp_path, env):
+    for name in ("base", env):
+        (tmp_path / name).mkdir(exist_ok=True)
+    file = tmp_path / env / "parameters.yml"
+    file.write_text("a: " + "[" * 100_000 + "]" * 100_000)
+    with pytest.raises(ValueError, match=rf"^{file}: nested deeper than 50 levels$"):
+        ConfigLoader(**{**ARGUMENTS, "conf_source": str(tmp_path), "env": None if env == "local" else env})

@@ -45,13 +45,11 @@ def cli() -> None:
 
 
 def _check_environment(env: str | None) -> None:
-    """Refuse an environment without a folder in conf, and files of another form than configuration has."""
+    """Refuse an environment without a folder in conf."""
     folder = Path("conf")
     if env and folder.is_dir() and not (folder / env).is_dir():
         known = {path.name for path in folder.iterdir() if path.is_dir()}
         raise click.ClickException(f"--env: no configuration in conf/{env} ({closest(env, known)})")
-    if problems := misshapen([folder / "base", folder / (env or "local")]):
-        raise click.ClickException(message("\n".join(problems)))
 
 
 def _check_runner(runner: str | None) -> None:
@@ -214,6 +212,8 @@ def new_data_command(no_header: bool, **options: Any) -> None:  # noqa: ANN401
         if Path(options[name] or "").suffix and Path(options[name]).exists():
             options[name] = path_from_here(options[name], Path.cwd(), _project_root())
     with _one_message("new-data"):
+        if problems := misshapen([Path("conf/base")]):  # which are copied before they are read
+            raise ValueError("\n".join(problems))
         click.echo(new_data(Request(header=False if no_header else "auto", **options), Path("conf"), _read_parameters))
 
 

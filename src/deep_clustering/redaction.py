@@ -88,6 +88,10 @@ _TOKEN = re.compile(
 _CONTROL = re.compile(
     r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# In Markdown: backslashes that take the next mark literally, and marks that begin a tag, end the text of a link or
+# image, or make a link of a bare address. As entities they are the same to the eye.
+_ESCAPING = re.compile(r"\\(?=[!-/:-@\[-`{-~])")
+_ALIVE = re.compile(r"<(?=[a-z/!?])|\](?=\s*[(\[:])|:(?=//)|(?<=www)\.", re.IGNORECASE)
 _FURTHER_LINE = re.compile(r"\n(?!    )")
 
 # What spreadsheets take for a formula, but no number; in some languages also the wide forms of its first mark.
@@ -181,8 +185,9 @@ def message(text: str) -> str:
 
 
 def markdown_cell(text: str) -> str:
-    """A cell of a Markdown table: bars and line breaks in it do not split it, and tags are no HTML."""
-    return re.sub(r"<(?=[a-zA-Z/!?])", "&lt;", one_line(text).replace("|", r"\|"))
+    """A cell or heading in Markdown: bars and line breaks do not split it, and no tag, image or link in it is alive."""
+    cell = _ESCAPING.sub(r"\\\\", one_line(text)).replace("|", r"\|")
+    return _ALIVE.sub(lambda found: "&lt;" if found[0] == "<" else f"&#{ord(found[0])};", cell)
 
 
 def csv_cell(cell: Any) -> Any:  # noqa: ANN401

@@ -1,6 +1,7 @@
 """Kedro settings of the project."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 from kedro.config import OmegaConfigLoader
@@ -9,6 +10,7 @@ from omegaconf import Container, OmegaConf
 from deep_clustering.hooks import NodeProgress, Preflight, ShowResults
 from deep_clustering.options import closest
 from deep_clustering.pipelines.parameters import packaged_conf
+from deep_clustering.pipelines.yaml_shape import misshapen
 from deep_clustering.runs.tracking import MLflowTracking
 
 HOOKS = (Preflight(), NodeProgress(), ShowResults(), MLflowTracking())
@@ -28,6 +30,25 @@ class ConfigLoader(OmegaConfigLoader):
     Kedro's own does so whenever it is asked, several times a run: most of the time of a run of few rows.
     """
 
+    def __init__(self, conf_source: str, env: str | None = None, **arguments: Any) -> None:  # noqa: ANN401
+        """Look at the form of all files before Kedro reads any.
+
+        Args:
+            conf_source: A folder of environments, or an archive of one.
+            env: The environment.
+            arguments: The others of Kedro's loader.
+
+        Raises:
+            ValueError: if the source is a pipe, socket or device, or files are of another form than configuration has.
+        """
+        place = Path(conf_source)
+        if place.exists() and not (place.is_dir() or place.is_file()):
+            raise ValueError(f"--conf-source: expected a folder or an archive, got a pipe, socket or device: {place}")
+        names = dict.fromkeys([CONFIG_LOADER_ARGS["base_env"], env or CONFIG_LOADER_ARGS["default_run_env"]])
+        if problems := misshapen(place / name for name in names):
+            raise ValueError("\n".join(problems))
+        super().__init__(conf_source, env, **arguments)
+
     def __getitem__(self, key: str) -> dict[str, Any]:
         """A copy of what all files of a kind say together, as Kedro's loader merges and resolves it.
 
@@ -45,7 +66,7 @@ class ConfigLoader(OmegaConfigLoader):
 
 
 CONFIG_LOADER_CLASS = ConfigLoader
-CONFIG_LOADER_ARGS = {
+CONFIG_LOADER_ARGS: dict[str, Any] = {
     "base_env": "base",
     "default_run_env": "local",
     # conf/<data set>/ holds only what that data set changes, so its parameters and presets are merged key by key.
@@ -68,8 +89,7 @@ def read_options(method: str, env: str = "base", **changes: Any) -> dict[str, An
     Raises:
         ValueError: if there is no configuration of this name, or the method has none of these options.
     """
-    arguments: dict[str, Any] = dict(CONFIG_LOADER_ARGS)
-    known: dict[str, Any] = OmegaConfigLoader(str(packaged_conf()), env=env, **arguments)["parameters"]
+    known: dict[str, Any] = OmegaConfigLoader(str(packaged_conf()), env=env, **CONFIG_LOADER_ARGS)["parameters"]
     methods = {name for name, options in known.items() if isinstance(options, dict) and "method" in options}
     if method not in methods:
         raise ValueError(f"unknown method '{method}' ({closest(method, methods)})")

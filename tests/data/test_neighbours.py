@@ -1,11 +1,14 @@
 """Neighbours against brute force and scikit-learn."""
 
+import os
+
 import numpy as np
 import pytest
 from scipy import sparse
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
+from deep_clustering.data import neighbours
 from deep_clustering.data.neighbours import find_neighbours as find_with_card
 from deep_clustering.data.neighbours import is_held_out, leave_out
 
@@ -98,6 +101,13 @@ def test_neighbours_whose_file_is_damaged_are_searched_again(rows, cache, caplog
     np.testing.assert_array_equal(find_neighbours(rows, OPTIONS), first)
     assert "is cut short or damaged" in caplog.text
     assert file.read_bytes() == whole
+
+
+def test_a_cache_that_is_no_folder_is_named_before_anything_is_searched(rows, tmp_path, monkeypatch):
+    monkeypatch.setattr(neighbours, "_search", None)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match=r"neighbours\.cache: expected a folder, got something else: .*/pipe$"):
+        find_neighbours(rows, OPTIONS | {"cache": str(tmp_path / "pipe")})
 
 
 @pytest.mark.parametrize("change", [{"k": 4}, {"centre": True}, {"projection": 3}, {"metric": "euclidean"}])

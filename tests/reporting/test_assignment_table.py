@@ -61,6 +61,7 @@ def test_a_gap_makes_no_number_of_another_kind(tmp_path):
 def test_what_a_spreadsheet_would_run_is_defused(text):
     shown = for_spreadsheets(pd.DataFrame({"id": [text], "n": [1]}))
     assert shown["id"].tolist() == [f"'{text}"]
+    assert for_spreadsheets(pd.DataFrame({text: [1], "n": [1]})).columns.tolist() == [f"'{text}", "n"]
 
 
 @pytest.mark.parametrize("text", ["-5", "+3", "-.5", "-1.25", "a=b", "a-b.png", "'x", "", "猫.png"])

@@ -196,11 +196,11 @@ def test_vectors_become_a_table_for_each_cluster(tmp_path):
     assert second[["id", "x0", "x1"]].values.tolist() == [["a/x.png", 0.5, 1], ["'=z.png", 4, 5]]
 
 
-def test_columns_of_a_table_keep_their_names(tmp_path):
+def test_columns_of_a_table_keep_their_names_but_for_formulas(tmp_path):
     samples = np.float32([[0.5, 1], [2, 3], [4, 5]])
     cluster_folders.write_tables(tmp_path / "out", TABLE, NAMES, samples, [], ["width", "=height"])
     first = pd.read_csv(tmp_path / "out/00_red__or__so.csv")
-    assert first[["id", "width", "=height"]].values.tolist() == [["b/x.png", 2, 3]]
+    assert first[["id", "width", "'=height"]].values.tolist() == [["b/x.png", 2, 3]]
 
 
 def test_sparse_rows_show_their_strongest_terms(tmp_path):

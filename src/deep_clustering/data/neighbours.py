@@ -19,6 +19,7 @@ from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.checks import check_rows
 from deep_clustering.data import sealed_arrays
 from deep_clustering.data.near_lists import Found, RowBlocks, search_lists
+from deep_clustering.data.places import check_folder
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.data.sources.card import array_sha256
@@ -71,11 +72,13 @@ def find_neighbours(features: np.ndarray | sparse.csr_matrix, options: Mapping[s
 
     Raises:
         ModuleNotFoundError: if there are more than `exact_rows` and faiss is not installed.
-        ValueError: if an option is wrong, k is not below the number of rows, or the rows are not finite.
+        ValueError: if an option is wrong, the cache is no folder, k is not below the number of rows, or the rows are
+            not finite.
     """
     chosen = build(NeighbourOptions, options, "neighbours")
     if chosen.k == 0:
         return _nothing(features)
+    check_folder(chosen.cache, "neighbours.cache")
     _check(features, chosen)
     file = _cache_file(features, chosen)
     if (known := _read(file, features, chosen)) is not None:

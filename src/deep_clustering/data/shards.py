@@ -15,6 +15,7 @@ import numpy as np
 
 from deep_clustering.atomic import atomic_file, write_text
 from deep_clustering.data import sealed_arrays
+from deep_clustering.data.places import check_folder
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.training.progress import Reading, meter
@@ -135,7 +136,11 @@ def open_shards(cache: Path, key: Mapping[str, Any], n_samples: int) -> Shards:
 
     Returns:
         The shards; nothing is read or written yet.
+
+    Raises:
+        ValueError: if the cache is no folder.
     """
+    check_folder(cache, "features.cache")
     digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
     return Shards(cache / digest[:32], key, n_samples)
 

@@ -15,7 +15,7 @@ from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
 from deep_clustering.own_data.environments import Environment, check_place, environment_files, write_environment
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, estimate
-from deep_clustering.own_data.look import Look, look, project_path
+from deep_clustering.own_data.look import Look, look
 from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.suggestions import Settings
 
@@ -49,7 +49,6 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
     """
     check_place(request.name, conf, replace=request.force)
     seen = look(request)
-    _weigh(seen.source, request)
     make_source(seen.source)
     n_clusters, why = _n_clusters(request, seen)
     settings = seen.suggest(n_clusters)
@@ -78,16 +77,6 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
             f"kedro run --env={request.name}",
         ]
     )
-
-
-def _weigh(source: dict[str, Any], request: Request) -> None:
-    """Say in the options of a source how much each row counts, if the request does."""
-    if request.weights is None:
-        return
-    if source["kind"] not in ("text_table", "arrays"):
-        raise ValueError("new-data: --weights belongs to --text and to a dense --array")
-    is_file = request.array is not None and Path(request.weights).is_file()
-    source["weights"] = project_path(Path(request.weights)) if is_file else request.weights
 
 
 def _n_clusters(request: Request, seen: Look) -> tuple[int, str]:

@@ -23,6 +23,7 @@ from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.number_tables import read_number_table
+from deep_clustering.data.sources.row_weights import as_weights, check_number
 from deep_clustering.data.sources.samples import Samples
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.own_data.request import Request
@@ -95,6 +96,7 @@ def look(request: Request) -> Look:
         ValueError: if it cannot be clustered, or is a pipe, socket or device.
     """
     if request.images is not None:
+        _refuse_weights(request)
         return _look_at_images(request, request.images)
     if request.text is not None:
         return _look_at_text(request, request.text)
@@ -102,8 +104,14 @@ def look(request: Request) -> Look:
     if request.array.exists() and not (request.array.is_file() or request.array.is_dir()):
         raise ValueError(f"new-data: {request.array}: expected a file, got a pipe, socket or device")
     if is_sparse_file(request.array):
+        _refuse_weights(request)
         return _look_at_sparse(request, request.array)
     return _look_at_array(request, request.array)
+
+
+def _refuse_weights(request: Request) -> None:
+    if request.weights is not None:
+        raise ValueError("new-data: --weights belongs to --text and to a dense --array")
 
 
 def project_path(path: Path) -> str:
@@ -145,10 +153,12 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     labels = request.labels or "none"
     folders = {file.partition("/")[0] for file in candidates if "/" in file}
     hint = " (sub-folders: --labels folders would score against them)" if len(folders) > 1 and labels == "none" else ""
+    outside = image_files.printable(found.outside[0]) if found.outside else ""
     preview = [
         ("images", f"{n_samples} files{hint}"),
         ("first", ", ".join(image_files.printable(file) for file in candidates[:3])),
         ("unreadable", f"{len(bad)} of {len(headers)} looked at" + (f", for instance {_first(bad)}" if bad else "")),
+        *([("elsewhere", f"{len(found.outside)} by links, for instance {outside}")] if found.outside else []),
         ("other files", f"{len(found.others)}" + (f", for instance {found.others[0]}" if found.others else "")),
         ("sizes", _sizes_in_words(sizes)),
         ("samples", f"uint8, {channels} x {shape[0]} x {shape[1]}, values {images.min()} to {images.max()}"),
@@ -241,6 +251,8 @@ def _look_at_array(request: Request, file: Path) -> Look:
     n_classes = None
     if request.labels is not None:
         n_classes = len(class_labels(read_labels(absolute(file), request.labels), len(raw))[1])
+    if request.weights is not None:
+        check_number(as_weights(read_labels(absolute(file), request.weights, "weights"), request.weights), len(raw))
     return Look(
         source=_array_source(request, file, layout, value_range),
         suggest=suggest,
@@ -254,16 +266,19 @@ def _look_at_array(request: Request, file: Path) -> Look:
 
 
 def _array_source(request: Request, file: Path, layout: str, value_range: list[float] | None) -> dict[str, Any]:
-    labels = request.labels
-    return {
+    def place(name: str | None) -> str | None:
+        return name if name is None or not Path(name).is_file() else project_path(Path(name))
+
+    source = {
         "kind": "arrays",
         "name": request.name,
         "samples": project_path(file),
-        "labels": labels if labels is None or not Path(labels).is_file() else project_path(Path(labels)),
+        "labels": place(request.labels),
         "key": request.key,
         "layout": layout,
         "value_range": value_range,
     }
+    return source if request.weights is None else {**source, "weights": place(request.weights)}
 
 
 def _read_array_or_table(request: Request, file: Path) -> tuple[np.ndarray, list[str]]:
@@ -298,7 +313,7 @@ def _look_at_text(request: Request, file: Path) -> Look:
         "header": request.header,
         "analyzer": request.analyzer,
     }
-    return _look_at_terms(request, source)
+    return _look_at_terms(request, source if request.weights is None else {**source, "weights": request.weights})
 
 
 def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:

@@ -19,8 +19,8 @@ def misshapen(folders: Iterable[Path]) -> list[str]:
         folders: Folders of environments.
 
     Returns:
-        A sentence for each file that is a list, is nested deeper than `MOST_LEVELS`, or repeats blocks by more than
-        `MOST_ALIASES` aliases.
+        A sentence for each file that is no regular one, is a list, is nested deeper than `MOST_LEVELS`, or repeats
+        blocks by more than `MOST_ALIASES` aliases.
     """
     files = (file for folder in folders for file in sorted(folder.rglob("*")) if file.suffix in (".yml", ".yaml"))
     return [f"{file}: {wrong}" for file in files if (wrong := _wrong_with(file))]
@@ -28,6 +28,8 @@ def misshapen(folders: Iterable[Path]) -> list[str]:
 
 def _wrong_with(file: Path) -> str | None:
     level = n_aliases = 0
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        return "expected a file, got a pipe, socket or device"
     try:
         with file.open("rb") as stream:
             for event in yaml.parse(stream, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
@@ -39,6 +41,10 @@ def _wrong_with(file: Path) -> str | None:
                     return f"nested deeper than {MOST_LEVELS} levels, in line {event.start_mark.line + 1}"
                 if n_aliases > MOST_ALIASES:
                     return f"more than {MOST_ALIASES} aliases of blocks"
-    except (yaml.YAMLError, OSError, RecursionError):
+    except (yaml.YAMLError, RecursionError) as error:
+        # libyaml looks for the end of a list before it says that one has begun, and gives up at a thousand
+        is_deep = isinstance(error, RecursionError) or "nesting depth" in str(error)
+        return f"nested deeper than {MOST_LEVELS} levels" if is_deep else None
+    except OSError:
         return None
     return None

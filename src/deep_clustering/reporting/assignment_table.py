@@ -78,8 +78,8 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
         table: What `tabulate` gave, or another table of texts and numbers.
 
     Returns:
-        A copy with rounded numbers, in which a text that a spreadsheet would run as a formula begins with an
-        apostrophe.
+        A copy with rounded numbers, in which a text or a name of a column that a spreadsheet would run as a formula
+        begins with an apostrophe.
     """
     shown = table.copy()
     for name, column in table.items():
@@ -87,4 +87,4 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
             shown[name] = column.round(_DIGITS)
         elif column.dtype == object or pd.api.types.is_string_dtype(column):
             shown[name] = column.map(csv_cell)
-    return shown
+    return shown.rename(columns=csv_cell)

@@ -277,6 +277,43 @@ def test_links_are_followed_once(tmp_path):
     assert load_folder(tmp_path / "root")[1]["files"] == ["a/near.png", "linked/far.png", "single.png"]
 
 
+def test_a_link_to_a_folder_around_this_one_is_not_entered(tmp_path):
+    paint(tmp_path / "private.png", 9)
+    paint(tmp_path / "root/near.png", 1)
+    for name, target in {"up": "..", "all": "/", "further": "../.."}.items():
+        (tmp_path / "root" / name).symlink_to(target)
+    card = load_folder(tmp_path / "root")[1]
+    assert card["files"] == ["near.png"]
+    expected = [f"{name}: link to a folder that this one lies in" for name in ("all", "further", "up")]
+    assert card["unreadable"] == expected
+
+
+def test_images_that_lie_elsewhere_are_told_of(tmp_path, caplog):
+    paint(tmp_path / "elsewhere/far.png", 9)
+    for name in ("root/a/near.png", "root/b/other.png"):
+        paint(tmp_path / name, 1)
+    (tmp_path / "root/a/inside.png").symlink_to("../b/other.png")
+    (tmp_path / "root/one.png").symlink_to("../elsewhere/far.png")
+    (tmp_path / "root/whole").symlink_to("../elsewhere")
+    with caplog.at_level("INFO"):
+        load_folder(tmp_path / "root")
+    said = f"2 images are links to what lies outside of {tmp_path / 'root'}, the first is one.png"
+    assert said in caplog.text
+    assert image_files.find_images(tmp_path / "root", ["png"]).outside == ["one.png", "whole/far.png"]
+
+
+def test_a_pipe_is_no_image_whatever_leads_to_it(tmp_path):
+    paint(tmp_path / "near.png", 1)
+    os.mkfifo(tmp_path / "pipe.png")
+    os.mkfifo(tmp_path / ".hidden.png")
+    os.mkfifo(tmp_path / "pipe.txt")
+    (tmp_path / "link.png").symlink_to("pipe.png")
+    card = load_folder(tmp_path)[1]
+    assert card["files"] == ["near.png"]
+    assert card["unreadable"] == ["link.png: not a file", "pipe.png: not a file"]
+    assert card["other_files"] == [".hidden.png", "pipe.txt"]
+
+
 def test_a_name_of_any_bytes_can_be_printed(tmp_path):
     paint(tmp_path / "plain.png", 1)
     try:

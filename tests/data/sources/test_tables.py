@@ -1,5 +1,8 @@
 """Tables in pieces: the pieces make the whole, and damage is said with its place."""
 
+import gzip
+import json
+
 import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -54,6 +57,23 @@ def test_damage_behind_the_first_pieces_is_said_with_its_place(tmp_path):
         next(pieces)
 
 
+@pytest.mark.parametrize("head", ["", "\n\n", '"a\nb",'])
+@pytest.mark.parametrize("name", ["wide.csv", "wide.csv.gz"])
+def test_a_million_columns_are_counted_before_pandas_sees_any(tmp_path, monkeypatch, name, head):
+    monkeypatch.setattr(pd, "read_csv", None)  # it takes a minute and a half for them
+    with (gzip.open if name.endswith("gz") else open)(tmp_path / name, "wt") as file:
+        file.write(head + ("1.5," * 1_000_000)[:-1] + "\n")
+    with pytest.raises(ValueError, match=rf"{name}: .* \d+ columns or more; expected at most 50000"):
+        list(tables.open_table(tmp_path / name, "ingestion", text_column=None, separator=",", quote='"'))
+
+
+def test_names_of_json_are_counted_before_pandas_sees_any(tmp_path, monkeypatch):
+    monkeypatch.setattr(pd, "read_json", None)
+    (tmp_path / "wide.jsonl").write_text(json.dumps({str(place): 0 for place in range(60_000)}))
+    with pytest.raises(ValueError, match=r"wide\.jsonl: cannot be read as \.jsonl: 60000 columns or more"):
+        list(tables.open_table(tmp_path / "wide.jsonl", "ingestion", text_column=None))
+
+
 @pytest.mark.parametrize("name", ["wide.csv", "wide.parquet", "wide.jsonl"])
 @pytest.mark.parametrize("n_rows", [None, 1])
 def test_more_columns_than_are_looked_at_are_refused(tmp_path, monkeypatch, name, n_rows):
@@ -62,5 +82,5 @@ def test_more_columns_than_are_looked_at_are_refused(tmp_path, monkeypatch, name
     write = {"csv": lambda p: wide.to_csv(p, index=False), "parquet": wide.to_parquet}
     write["jsonl"] = lambda p: wide.to_json(p, orient="records", lines=True)
     write[name.rpartition(".")[2]](tmp_path / name)
-    with pytest.raises(ValueError, match=rf"{name}: .*4 columns; expected at most 3: save the numbers as .npy"):
+    with pytest.raises(ValueError, match=rf"{name}: .*4 columns or more; expected at most 3: save the numbers as .npy"):
         list(tables.open_table(tmp_path / name, "ingestion", text_column=None, n_rows=n_rows))

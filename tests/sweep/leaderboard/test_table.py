@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from markdown_it import MarkdownIt
 from scipy import stats
 
 from deep_clustering.cli import cli
@@ -308,6 +309,25 @@ def test_published_tables_are_those_of_the_published_runs(page):
     for name, table in shown.items():
         runs = read_runs(ROOT / f"docs/results/{name}.csv")
         assert table == to_markdown(make_leaderboard(runs, PUBLISHED[page, name])), name
+
+
+def test_a_table_of_a_million_columns_is_refused_by_its_first_line(tmp_path, monkeypatch):
+    monkeypatch.setattr(pd, "read_csv", None)
+    path = tmp_path / "runs.csv"
+    path.write_text("method,seed" + ",acc" * 1_000_000 + "\n")
+    with pytest.raises(ValueError, match=rf"{path}: expected a table of runs \(\.csv\), got one of 1000002 columns"):
+        read_runs(path)
+
+
+def test_what_a_stranger_calls_his_methods_is_neither_image_nor_link_nor_heading(tmp_path):
+    name = "[x](https://evil.example)"
+    lines = [f"{env},![x](//evil.example),{name},{seed},0.5" for env in ("a", '"b\n# c"') for seed in (0, 1)]
+    (tmp_path / "runs.csv").write_text("\n".join(["env,method,variant,seed,acc", *lines]))
+    shown = to_markdown(make_leaderboard(read_runs(tmp_path / "runs.csv"), None))
+    html = MarkdownIt("commonmark").enable("table").render(shown)
+    assert re.findall(r"<(a|img|h1)\b", html) == []
+    assert re.findall(r"<h3>(.*)</h3>", html) == ["a", r"b\n# c"]
+    assert html.count(f"<td>{name}</td>") == 2
 
 
 @pytest.mark.parametrize("special", ["pipe", "/dev/zero"])

@@ -173,13 +173,14 @@ def _choose(archive: np.lib.npyio.NpzFile, file: Path, what: str, key: str | Non
     return meant[0]
 
 
-def read_labels(samples_file: Path, labels: str) -> np.ndarray:
-    """Labels from a file, or from the archive or table of the samples.
+def read_labels(samples_file: Path, labels: str, what: str = "labels") -> np.ndarray:
+    """Labels, or what else there is of each sample, from a file, or from the archive or table of the samples.
 
     Args:
         samples_file: File of the samples.
         labels: Name of an array of that file if it is a `.npz` with such an array, of a column of it if it is a table
             with such a column, else a file.
+        what: What they are, for the messages.
 
     Returns:
         The labels as they are stored.
@@ -192,7 +193,7 @@ def read_labels(samples_file: Path, labels: str) -> np.ndarray:
         with np.load(samples_file, allow_pickle=False) as archive:
             names = sorted(archive.files)
         if labels in names:
-            return read_array(samples_file, "labels", labels)
+            return read_array(samples_file, what, labels)
         if not Path(labels).suffix:
             raise ValueError(f"ingestion: {samples_file}: no array '{labels}' in it; it has: {', '.join(names)}")
     elif plain_suffix(samples_file) in TABLES:
@@ -201,7 +202,7 @@ def read_labels(samples_file: Path, labels: str) -> np.ndarray:
             return _cells(table[labels])
         if not Path(labels).suffix:
             raise ValueError(f"ingestion: {samples_file}: no column '{labels}' ({closest(labels, table.columns)})")
-    return read_array(absolute(labels), "labels")
+    return read_array(absolute(labels), what)
 
 
 def _cells(column: "pd.Series") -> np.ndarray:

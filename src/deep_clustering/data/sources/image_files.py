@@ -31,16 +31,18 @@ class Found(NamedTuple):
     images: list[str]
     """Files whose name ends like that of an image."""
     unreadable: dict[str, str]
-    """Links to nothing and folders that may not be entered, with the reason."""
+    """Links to nothing, what is no file, and folders that may not be entered, with the reason."""
     others: list[str]
     """All other files, and hidden ones."""
+    outside: list[str]
+    """Those of the images that lie elsewhere, and are here by a link."""
 
 
 def find_images(root: Path, extensions: Iterable[str]) -> Found:
     """Search a folder and what is below it.
 
-    Links are followed; a folder is entered once, however many links lead to it, so that loops end. Hidden folders are
-    left out.
+    Links are followed, but not to a folder that this one lies in; a folder is entered once, however many links lead to
+    it, so that loops end. Hidden folders are left out.
 
     Args:
         root: The folder.
@@ -57,19 +59,27 @@ def find_images(root: Path, extensions: Iterable[str]) -> Found:
             raise FileNotFoundError(f"ingestion: {root} is one file; expected the folder of the images that are sorted")
         raise FileNotFoundError(f"ingestion: no folder of images at {root}{nearest_file(root)}")
     endings = {f".{extension.lower().lstrip('.')}" for extension in extensions}
-    found = Found([], {}, [])
-    for path in _files_below(root, found.unreadable):
+    found = Found([], {}, [], [])
+    real = os.path.realpath(root)
+    for path, is_outside in _files_below(root, real, found.unreadable):
         file = path.relative_to(root).as_posix()
         if path.suffix.lower() not in endings or path.name.startswith("."):
             found.others.append(printable(file))
         elif os.path.isfile(path):
             found.images.append(file)
+            if is_outside or (path.is_symlink() and not _is_below(os.path.realpath(path), real)):
+                found.outside.append(file)
         else:
-            found.unreadable[printable(file)] = "link to nothing" if path.is_symlink() else "not a file"
-    return Found(sorted(found.images), found.unreadable, sorted(found.others))
+            found.unreadable[printable(file)] = "not a file" if os.path.exists(path) else "link to nothing"
+    return Found(sorted(found.images), found.unreadable, sorted(found.others), sorted(found.outside))
 
 
-def _files_below(root: Path, unreadable: dict[str, str]) -> Iterator[Path]:
+def _is_below(place: str, folder: str) -> bool:
+    return place == folder or place.startswith(os.path.join(folder, ""))
+
+
+def _files_below(root: Path, real_root: str, unreadable: dict[str, str]) -> Iterator[tuple[Path, bool]]:
+    """Files, and whether the folder that they are in lies outside."""
     entered: set[str] = set()
     folders: list[Path] = [root]
     links: list[Path] = []
@@ -80,6 +90,9 @@ def _files_below(root: Path, unreadable: dict[str, str]) -> Iterator[Path]:
         if real in entered:
             continue
         entered.add(real)
+        if folder != root and _is_below(real_root, real):  # as / is, with all that the machine has
+            unreadable[printable(folder.relative_to(root).as_posix())] = "link to a folder that this one lies in"
+            continue
         try:
             entries = sorted(folder.iterdir())
         except OSError as error:
@@ -87,7 +100,7 @@ def _files_below(root: Path, unreadable: dict[str, str]) -> Iterator[Path]:
             continue
         for path in entries:
             if not os.path.isdir(path):
-                yield path
+                yield path, not _is_below(real, real_root)
             elif not path.name.startswith("."):
                 (links if path.is_symlink() else folders).append(path)
 

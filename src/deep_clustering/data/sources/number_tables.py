@@ -182,7 +182,8 @@ def _as_numbers(cells: "pd.Series", where: str, first: int) -> np.ndarray:
 
     if cells.dtype.kind in "biu":
         return cells.to_numpy(dtype=np.float64)
-    numbers = pd.to_numeric(_with_points(cells), errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
+    parsed = cells if cells.dtype.kind == "f" else pd.to_numeric(_with_points(cells), errors="coerce")
+    numbers = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
     wrong = np.flatnonzero(~np.isfinite(numbers))
     if len(wrong):
         cell = cells.iloc[int(wrong[0])]

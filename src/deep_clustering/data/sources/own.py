@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deep_clustering.data.places import absolute
+from deep_clustering.data.places import absolute, check_folder
 from deep_clustering.data.sources import image_files, image_shards
 from deep_clustering.data.sources.array_files import (
     Layout,
@@ -95,7 +95,7 @@ class Arrays:
         }
         weights = None
         if self.weights is not None:
-            weights = as_weights(read_labels(file, self.weights), self.weights)
+            weights = as_weights(read_labels(file, self.weights, "weights"), self.weights)
         return Samples(samples, labels, both(len(samples)), [], about, weights=weights)
 
     def _range_of(self, samples: np.ndarray) -> list[float]:
@@ -151,6 +151,9 @@ class ImageFolder:
                 f"ingestion: no images below {root}; expected names that end in {', '.join(self.extensions)}"
                 + (f", got {len(found.others)} other files ({_some(found.others)})" if found.others else "")
             )
+        if found.outside:
+            n_outside, first = len(found.outside), image_files.printable(found.outside[0])
+            logger.info("%d images are links to what lies outside of %s, the first is %s", n_outside, root, first)
         ranges = find_ranges(root, found.images)
         samples, files, unreadable = self._read(root, found.images, ranges)
         unreadable = found.unreadable | unreadable
@@ -186,6 +189,7 @@ class ImageFolder:
         how: dict[str, Any] = {"shape": self.shape, "channels": self.channels, "fit": self.fit, "ranges": ranges}
         if self.cache is None or len(files) < image_shards.LEAST_FILES:
             return image_files.read_images(root, files, **how)
+        check_folder(self.cache, "ingestion.source.cache")
         return image_shards.read_in_shards(image_shards.Folder(root, files, **how), Path(self.cache))
 
     def _report(self, root: Path, n_read: int, unreadable: dict[str, str]) -> None:

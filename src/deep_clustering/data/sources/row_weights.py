@@ -45,6 +45,20 @@ def _is_number(value: Any) -> bool:  # noqa: ANN401
     return True
 
 
+def check_number(weights: np.ndarray, n_samples: int) -> None:
+    """Refuse more or fewer weights than samples.
+
+    Args:
+        weights: What `as_weights` gave.
+        n_samples: Number of samples.
+
+    Raises:
+        ValueError: saying both numbers.
+    """
+    if len(weights) != n_samples:
+        raise ValueError(f"ingestion: expected a weight for each of {n_samples} samples, got {len(weights)}")
+
+
 def weighted(loaded: Samples, weights: np.ndarray) -> Samples:
     """Samples of which those of weight 0 are assigned, but not fitted.
 
@@ -58,6 +72,5 @@ def weighted(loaded: Samples, weights: np.ndarray) -> Samples:
     Raises:
         ValueError: if there are more or fewer weights than samples.
     """
-    if len(weights) != len(loaded.split):
-        raise ValueError(f"ingestion: expected a weight for each of {len(loaded.split)} samples, got {len(weights)}")
+    check_number(weights, len(loaded.split))
     return loaded._replace(split=np.where(weights > 0, loaded.split, loaded.split & ~np.uint8(FITTED)))

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.compression import DAMAGED, open_bytes, plain_suffix
-from deep_clustering.data.sources.dialects import find_dialect
+from deep_clustering.data.sources.dialects import count_cells, find_dialect
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".csv", ".tsv", ".parquet", ".jsonl")
 
 _BLOCK = 1 << 20
+# Bytes of the first line of JSON Lines that are looked at.
+_FIRST_LINE = 1 << 24
 
 # Each column is looked at by itself: more of them take minutes, and are read at once as an array.
 MOST_COLUMNS = 50_000
@@ -107,6 +110,7 @@ def _json_lines(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     import pandas as pd
 
     options: dict[str, Any] = {"lines": True, "dtype": False, "encoding": form.encoding}
+    _check_width(_n_names(file))
     with open_bytes(file) as stream:
         if form.n_rows is None:
             table = pd.read_json(stream, **options)
@@ -119,12 +123,23 @@ def _json_lines(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
                     yield piece
 
 
+def _n_names(file: Path) -> int:
+    """Names in the first line of JSON Lines; 0 if it has another form, which its reader says."""
+    with open_bytes(file) as stream:
+        first = stream.readline(_FIRST_LINE)
+    try:
+        return len(parse_object(first))
+    except ValueError:
+        return 0
+
+
 def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     import pandas as pd
 
     options: dict[str, Any] = {"sep": form.separator, "quotechar": form.quote, "encoding": form.encoding}
     if not form.header:
         options["header"] = None
+    _check_width(count_cells(file, form.encoding, form.separator, form.quote))
     with open_bytes(file) as stream:
         names = pd.read_csv(stream, nrows=0 if form.header else 1, **options).columns
     _check_width(len(names))
@@ -140,7 +155,7 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
 
 def _check_width(n_columns: int) -> None:
     if n_columns > MOST_COLUMNS:
-        raise ValueError(f"{n_columns} columns; expected at most {MOST_COLUMNS}: save the numbers as .npy")
+        raise ValueError(f"{n_columns} columns or more; expected at most {MOST_COLUMNS}: save the numbers as .npy")
 
 
 _PIECES = {".csv": _separated, ".tsv": _separated, ".parquet": _parquet, ".jsonl": _json_lines}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from deep_clustering.atomic import write_text
 from deep_clustering.options import closest
+from deep_clustering.redaction import markdown_cell
 from deep_clustering.reporting.text_tables import markdown, number
 
 _METRICS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI"}
@@ -28,7 +29,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     """
     parts = []
     for env, lines in table.groupby("env", sort=False):
-        heading = f"### {env}\n\n" if table["env"].nunique() > 1 else ""
+        heading = f"### {markdown_cell(str(env))}\n\n" if table["env"].nunique() > 1 else ""
         parts.append(heading + _one_table(lines))
     return "\n".join(parts)
 
