@@ -241,7 +241,7 @@ class Bench:
     def captured(self) -> CapturedSteps:
         """Steps of which all further ones are replays, where that works."""
         steps = CapturedSteps(self.step, self.training, self.data.generator, rows_are_near=True)
-        steps.begin_epoch(self.training.stage(0), None)
+        steps.begin_epoch(self.training.stage(0, None), None)
         for _ in range(5):
             self.advance(steps)
         return steps

@@ -64,13 +64,13 @@ def test_a_training_labels_at_the_end_of_a_round_and_keeps_labels_where_too_few_
     where = torch.from_numpy((blobs @ np.random.default_rng(0).normal(size=blobs.shape[1])).astype(np.float32))
     ranks = where.argsort().argsort() * 3 // len(where)
     training.networks = {"encoder": _Told(ranks), "member_1": _Told((ranks + 1) % 3)}
-    training.stage(1)
+    training.stage(1, None)
     assert (training.tensors()["labels"] == -1).all()
-    training.stage(2)
+    training.stage(2, None)
     np.testing.assert_array_equal(training.tensors()["labels"], ranks)
     np.testing.assert_allclose(training.tensors()["label_weights"], 1 / ranks.bincount()[ranks], rtol=1e-6)
     training.networks = {"encoder": _Told(ranks * 0), "member_1": _Told(ranks * 0)}
-    training.stage(4)
+    training.stage(4, None)
     np.testing.assert_array_equal(training.tensors()["labels"], ranks)
 
 

@@ -79,7 +79,7 @@ def test_the_weight_of_the_consistency_rises_as_in_the_paper(tiny_options, blobs
     model.build(blobs.shape[1:])
     training = model.training(make_data(model, blobs, None))
     for epoch, expected in [(0, 2 * np.exp(-5)), (2, 2 * np.exp(-5 / 4)), (4, 2.0), (9, 2.0)]:
-        training.stage(epoch)
+        training.stage(epoch, None)
         assert float(training._weight) == pytest.approx(expected)
 
 

@@ -192,7 +192,7 @@ def test_the_last_layer_rests_in_the_first_epochs(begun):
     stages = []
     for epoch in range(3):
         before = weights_of(model.student_[-1])
-        stages.append(training.stage(epoch))
+        stages.append(training.stage(epoch, None))
         training.step(views, torch.arange(40), None)
         moved = [not torch.equal(was, now) for was, now in zip(before, weights_of(model.student_[-1]), strict=True)]
         assert moved == [epoch == 2] * 2

@@ -166,7 +166,7 @@ class AutoencodingSteps(Steps):
         """Clusters of the untrained latents by k-means."""
         return self.assign()
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """0 while the autoencoder learns alone, then 1, which begins with placing the centres."""
         self._is_pretraining = epoch < self.model.n_pretraining
         if epoch == self.model.n_pretraining:

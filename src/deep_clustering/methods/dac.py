@@ -115,7 +115,7 @@ class _Training(StepsOfViews):
         super().__init__(model, data)
         self._thresholds = torch.zeros(2, device=model.device_)
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike but for (3), which a step reads where it lies."""
         model = self.model
         progress = min(1.0, epoch / (model.growth * model.epochs))

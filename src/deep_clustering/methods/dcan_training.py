@@ -130,7 +130,7 @@ class GameTraining:
         self._partners = self._newest.clone()  # of its second view
         return self._newest.clone()
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike."""
         return 0
 

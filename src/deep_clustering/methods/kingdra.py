@@ -162,7 +162,7 @@ class _Training(StepsOfViews):
         self._labels = torch.full((n_rows,), -1, device=device)
         self._weights = torch.zeros(n_rows, device=device)
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike but for the labels, which a step reads where they lie."""
         if epoch and epoch % self.model.round_epochs == 0:
             self._label()

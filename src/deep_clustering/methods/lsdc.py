@@ -101,7 +101,7 @@ class _Training(StepsOfViews):
         super().__init__(model, data)
         self._weight = torch.zeros((), device=model.device_)
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike but for w(t), which a step reads where it lies."""
         share = min(1.0, epoch / max(1.0, self.model.ramp * self.model.epochs))
         self._weight.fill_(self.model.consistency_weight * math.exp(-5 * (1 - share) ** 2))

@@ -59,7 +59,7 @@ def find_starts(
         partitions = np.stack(columns, axis=1)
     elif isinstance(start, GivenStart):
         assert model.given_ is not None
-        partitions = model.given_.partition[:, None]
+        partitions = model.given_.partition[:, None].copy()  # it may be renewed
     else:
         assert not isinstance(start, InTurn)  # each training has one of them
         partitions = find_partitions(start, features, neighbours, sizes, model.seed)

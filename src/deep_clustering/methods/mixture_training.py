@@ -27,6 +27,7 @@ from deep_clustering.methods.pair_mixture import (
     update_noise,
     update_shares,
 )
+from deep_clustering.methods.partitions import most_certain
 from deep_clustering.training.averaging import Averaged
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
@@ -80,6 +81,9 @@ class Mixture(Protocol):
 
     def split(self, outputs: Tensor) -> Tensor:
         """Outputs of the network by head."""
+
+    def core_of_epoch(self, epoch: int) -> float | None:
+        """Share of each cluster's rows of which what is held is renewed in front of an epoch; None if it is not."""
 
     def normalise(self, data: Data) -> Tensor:
         """Settle the normalisers; clusters of all rows by each head."""
@@ -141,9 +145,28 @@ class MixtureTraining:
             model.log_mixing_weights_ = mixing_weights(self._log_shares, model.mixing)
         return self.assign()
 
-    def stage(self, epoch: int) -> int:
-        """All epochs are alike."""
+    def stage(self, epoch: int, held: Tensor | None) -> int:
+        """All epochs are alike, but that what is held may be renewed (N22)."""
+        core = self._model.core_of_epoch(epoch)
+        if held is not None and core is not None:
+            held.copy_(self._surest(core).unsqueeze(1))
         return 0
+
+    @torch.inference_mode()
+    def _surest(self, core: float) -> Tensor:
+        """Clusters of a share of each cluster's rows, those of which the leading head is most certain; else -1."""
+        model, encoder = self._model, self.networks["encoder"].eval()
+
+        def scores(rows: Tensor) -> Tensor:
+            with autocast(self.precision, rows.device):
+                outputs = encoder(rows)
+            return model.split(outputs.float()).index_select(1, self._leading)
+
+        densities = log_relative_density(self._data.apply(scores), model.density, model.density_scale)
+        joint = (densities + model.log_mixing_weights_.index_select(0, self._leading)).squeeze(1)
+        (first, second), clusters = joint.topk(2, dim=1).values.unbind(dim=1), joint.argmax(dim=1)
+        kept = most_certain(clusters.cpu().numpy(), (first - second).cpu().numpy(), core)
+        return torch.from_numpy(kept).to(joint.device)
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None, small: Tensor | None = None) -> dict[str, Tensor]:
         """One E-step and M-step on the views of a batch."""

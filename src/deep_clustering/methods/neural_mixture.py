@@ -82,7 +82,9 @@ Deviations from the paper, or choices where it is silent
     N21 a row may have further views of small parts, beside two (11); log-likelihoods that are noted, chosen by and
         compared are those of the first two                                                     views
     N22 the network may begin with the trunk of another, and a partition that was found there may be held for the rows
-        that it is most certain of: those are observed, and of the others EM finds the cluster  start
+        that it is most certain of: those are observed, and of the others EM finds the cluster. Then what the network
+        itself sees in rows without random views may be held, anew for each epoch and for a growing share of the rows,
+        as in curriculum labelling (Cascante-Bonilla et al., arXiv 2001.06001)                  start
 
 The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`, the steps of a training
 in `mixture_training`.
@@ -113,6 +115,7 @@ from deep_clustering.methods.pair_mixture import e_step
 from deep_clustering.methods.starts import (
     STARTS,
     Given,
+    GivenStart,
     check_drawn_rows,
     check_given,
     check_turns,
@@ -289,6 +292,10 @@ class NeuralMixture(Describing):
     def training(self, data: Data) -> MixtureTraining:
         """A training of the network that was built."""
         return MixtureTraining(self, data)
+
+    def core_of_epoch(self, epoch: int) -> float | None:
+        """Share of each cluster's rows of which what is held is renewed in front of an epoch (N22), or None."""
+        return self._start.core_of_epoch(epoch, self.epochs) if isinstance(self._start, GivenStart) else None
 
     def restart_score(self, history: History) -> float:
         """Pair log-likelihood on fresh views as a share of its bound: deviation N15."""

@@ -128,7 +128,26 @@ class GivenStart:
     core: Annotated[float, Ge(0.01), Le(1)]
     """Share of each cluster's rows, those that are most certain, of which the partition is held."""
     hold: Annotated[float, Ge(0), Le(1)]
-    """Share of the epochs in which it is held."""
+    """Share of the epochs in which it is held as it was found."""
+    renew: Annotated[float, Ge(0), Le(1)]
+    """Share of the epochs behind these in which, in front of each, the clusters that the network itself sees in rows
+    without random views take its place, of the rows that are most certain by now."""
+    renewed_core: Annotated[float, Ge(0.01), Le(1)]
+    """Share of each cluster's rows of which these are held in the last such epoch, to which it grows from `core`."""
+
+    def __post_init__(self) -> None:
+        if self.hold + self.renew > 1:
+            raise ValueError(f"hold and renew are shares of the same epochs, got {self.hold} and {self.renew}")
+        if self.renewed_core < self.core:
+            raise ValueError(f"renewed_core must be at least core = {self.core}, got {self.renewed_core}")
+
+    def core_of_epoch(self, epoch: int, epochs: int) -> float | None:
+        """Share of each cluster's rows in an epoch of so many; None if what was found is held, or nothing."""
+        first = held_for(self.hold, epochs)
+        n_renewed = held_epochs(self, epochs) - first
+        if not first <= epoch < first + n_renewed:
+            return None
+        return self.core + (self.renewed_core - self.core) * (epoch - first + 1) / n_renewed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,4 +312,9 @@ def epochs_before(start: Start, epochs: int) -> int:
 
 def held_epochs(start: Start, epochs: int) -> int:
     """Number of first epochs in which the partition of a start stands in for the assignments; 0 for several in turn."""
-    return max(1, round(start.hold * epochs)) if start.hold else 0
+    return held_for(start.hold + (start.renew if isinstance(start, GivenStart) else 0.0), epochs)
+
+
+def held_for(share: float, epochs: int) -> int:
+    """Number of epochs that a share of them is, at least one unless it is 0."""
+    return max(1, round(share * epochs)) if share else 0

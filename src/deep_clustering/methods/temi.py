@@ -336,7 +336,7 @@ class _Training:
         """Clusters of the untrained first head."""
         return self.assign()
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """The last layer of the student is frozen in the first epochs."""
         self._is_frozen = epoch < self._model.frozen_epochs
         return int(self._is_frozen)

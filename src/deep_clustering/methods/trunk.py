@@ -187,7 +187,7 @@ class _Training:
         """Nothing is to be set up."""
         return self.assign()
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike."""
         return 0
 

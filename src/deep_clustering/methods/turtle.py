@@ -326,7 +326,7 @@ class _Training:
         """Clusters of the untrained first head."""
         return self.assign()
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike."""
         return 0
 

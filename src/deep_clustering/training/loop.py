@@ -108,10 +108,14 @@ class Training(Protocol):
     def begin(self, partition: Tensor | None) -> Tensor:
         """Set up what steps need besides networks; returns the clusters of all rows at epoch 0."""
 
-    def stage(self, epoch: int) -> int:
+    def stage(self, epoch: int, held: Tensor | None) -> int:
         """Make ready for an epoch, from 0; epochs of one stage have steps that do the same operations.
 
         A step that is captured on CUDA is captured anew where the stage changes.
+
+        Args:
+            epoch: The epoch.
+            held: Partition of all rows that stands in for their assignments, or None; may be renewed, in place.
         """
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
@@ -193,8 +197,10 @@ def train(
             skip_epochs(plan.epochs_before)
         steps, compiled = _steps(training, data), _compile(training, data, plan, plan.epochs - history.n_epochs)
         for epoch in epochs(plan.epochs, plan.name, lambda: history.last(*plan.shown), first=history.n_epochs):
+            held = partition if epoch < plan.held_epochs else None
+            steps.begin_epoch(training.stage(epoch, held), held)
             with in_use(training.network, compiled):
-                _run_epoch(training, data, plan, history, steps, partition if epoch < plan.held_epochs else None)
+                _run_epoch(training, data, plan, history, steps)
             history.close_epoch(epoch + 1, **training.close_epoch(epoch + 1))
             history.ended_early = training.has_failed(history) and plan.ends_early
             if history.ended_early:
@@ -237,12 +243,9 @@ def _steps(training: Training, data: Data) -> CapturedSteps:
     return CapturedSteps(step, training, data.generator, rows_are_near=data.rows.place == data.rows.device)
 
 
-def _run_epoch(
-    training: Training, data: Data, plan: Plan, history: History, steps: CapturedSteps, held: Tensor | None
-) -> None:
+def _run_epoch(training: Training, data: Data, plan: Plan, history: History, steps: CapturedSteps) -> None:
     for network in training.networks.values():
         network.train()
-    steps.begin_epoch(training.stage(history.n_epochs), held)
     if current().n > 1:  # each has its own views, in each epoch from the beginning of a stream
         purpose, seed = f"views of worker {current().rank}", data.generator.initial_seed()
         data.draws.set_state(stream(seed, purpose, data.draws.device, history.n_epochs).get_state())
