@@ -10,14 +10,16 @@ import torch
 from deep_clustering.data.features import scale_samples
 from deep_clustering.data.preparation import Preparation, embed_rows, open_preparation
 from deep_clustering.methods import make_method
+from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.methods.partitions import most_certain
-from deep_clustering.methods.starts import Given
+from deep_clustering.methods.starts import Given, GivenStart, held_epochs
 from deep_clustering.methods.trunk import Trunk, make_trunk, trunk_options
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.views.image import Affine
 
 ENCODER = {"kind": "conv", "channels": [4], "hidden": [8]}
-START = {"kind": "given", "core": 0.5, "hold": 1.0}
+START = {"kind": "given", "core": 0.5, "hold": 1.0, "renew": 0.0, "renewed_core": 0.5}
+RENEWED = START | {"hold": 0.25, "renew": 0.5, "renewed_core": 0.9}
 
 
 @pytest.fixture
@@ -161,6 +163,85 @@ def test_a_start_of_another_kind_takes_nothing(self_labelling, digits):
         self_labelling(start={"kind": "none"}).fit(digits, given=given)
     with pytest.raises(ValueError, match="a range needs another start"):
         self_labelling(n_clusters={"min": 2, "max": 4})
+
+
+def test_what_is_held_is_found_then_renewed_for_a_growing_share_then_free():
+    start = GivenStart(core=0.5, hold=0.25, renew=0.5, renewed_core=0.9)
+    shares = [start.core_of_epoch(epoch, 8) for epoch in range(8)]
+    assert shares == [
+        None,
+        None,
+        pytest.approx(0.6),
+        pytest.approx(0.7),
+        pytest.approx(0.8),
+        pytest.approx(0.9),
+        None,
+        None,
+    ]
+    assert held_epochs(start, 8) == 6
+    as_found = GivenStart(core=0.5, hold=0.75, renew=0.0, renewed_core=0.5)
+    assert [as_found.core_of_epoch(epoch, 8) for epoch in range(8)] == [None] * 8
+    assert held_epochs(as_found, 8) == 6
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hold": 0.5, "renew": 0.6}, r"hold and renew are shares of the same epochs, got 0.5 and 0.6"),
+        ({"core": 0.5, "renewed_core": 0.4}, "renewed_core must be at least core = 0.5, got 0.4"),
+    ],
+)
+def test_shares_that_cannot_be_are_refused(self_labelling, changes, message):
+    with pytest.raises(ValueError, match=message):
+        self_labelling(start=RENEWED | changes)
+
+
+def test_renewed_clusters_are_those_of_the_densities_of_rows_without_views(
+    trunk, self_labelling, digits, digit_labels, monkeypatch
+):
+    seen, stage = {}, MixtureTraining.stage
+
+    def watched(training: Any, epoch: int, held: torch.Tensor | None) -> int:
+        number = stage(training, epoch, held)
+        if epoch in (2, 5):
+            encoder, model = training.networks["encoder"].eval(), training._model
+            with torch.no_grad():
+                scores = encoder(model.view.plain(torch.tensor(digits))).double()
+            density = scores - torch.log(torch.exp(scores).mean(dim=0))
+            joint = (density + model.log_mixing_weights_[0]).numpy()
+            seen[epoch] = held.clone().numpy()[:, 0], joint
+        return number
+
+    monkeypatch.setattr(MixtureTraining, "stage", watched)
+    known = most_certain(digit_labels, np.random.default_rng(0).random(200), 0.5)
+    before = known.copy()
+    model = self_labelling(epochs=8, start=RENEWED, precision="fp32", heads=1, mixing="learned")
+    model.fit(digits, given=Given(known, trunk.get_arrays()))
+    np.testing.assert_array_equal(known, before)  # what was given stays as it was
+    for epoch, share in ((2, 0.6), (5, 0.9)):
+        held, joint = seen[epoch]
+        clusters, ordered = joint.argmax(axis=1), np.sort(joint, axis=1)
+        for cluster in np.unique(clusters):
+            members = np.flatnonzero(clusters == cluster)
+            surest = members[np.argsort(-(ordered[members, -1] - ordered[members, -2]))]
+            n_kept = max(1, round(share * len(members)))
+            assert set(np.flatnonzero(held == cluster)) == set(surest[:n_kept])
+
+
+def test_a_training_goes_on_with_what_was_renewed(trunk, self_labelling, digits, digit_labels, tmp_path, monkeypatch):
+    given = Given(digit_labels, trunk.get_arrays())
+    whole = self_labelling(epochs=8, start=RENEWED).fit(digits, given=given)
+    kept = Checkpoints(CheckpointOptions(every=1, resume=False, folder=str(tmp_path)), "neural_mixture")
+    with monkeypatch.context() as patch:
+        close = MixtureTraining.close_epoch
+        patch.setattr(MixtureTraining, "close_epoch", lambda self, epoch: close(self, epoch) if epoch < 5 else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            self_labelling(epochs=8, start=RENEWED).fit(digits, checkpoints=kept, given=given)
+    again = Checkpoints(CheckpointOptions(every=1, resume=True, folder=str(tmp_path)), "neural_mixture")
+    resumed = self_labelling(epochs=8, start=RENEWED).fit(digits, checkpoints=again, given=given)
+    np.testing.assert_array_equal(resumed.predict(digits), whole.predict(digits))
+    for name, array in whole.get_arrays().items():
+        np.testing.assert_allclose(resumed.get_arrays()[name], array, atol=1e-6)
 
 
 def test_checkpoints_of_other_given_clusters_are_refused(trunk, self_labelling, digits, digit_labels, tmp_path):

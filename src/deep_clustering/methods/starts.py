@@ -138,7 +138,7 @@ class GivenStart:
     def __post_init__(self) -> None:
         if self.hold + self.renew > 1:
             raise ValueError(f"hold and renew are shares of the same epochs, got {self.hold} and {self.renew}")
-        if self.renewed_core < self.core:
+        if self.renew and self.renewed_core < self.core:
             raise ValueError(f"renewed_core must be at least core = {self.core}, got {self.renewed_core}")
 
     def core_of_epoch(self, epoch: int, epochs: int) -> float | None:
