@@ -19,7 +19,7 @@ from deep_clustering.cli import cli
 from deep_clustering.data.preparation import prepare
 from deep_clustering.inference import bulk, bulk_shards, bulk_workers
 from deep_clustering.inference.bulk import BulkOptions, predict_in_bulk
-from deep_clustering.inference.prediction import open_model, predict_rows
+from deep_clustering.inference.prediction import check_first_row, open_model, predict_rows
 from deep_clustering.inference.predictor import PredictorOptions, make_predictor, to_bytes
 from deep_clustering.inference.row_files import open_unread
 from deep_clustering.methods import make_method, save_method
@@ -143,6 +143,57 @@ def test_a_damaged_shard_is_made_again(options, tmp_path, damage, caplog):
     predict_in_bulk(options, into(tmp_path / "out"))
     assert shard.read_bytes() == whole
     assert f"{shard} is cut short or damaged" in caplog.text
+
+
+def test_a_shard_of_another_input_is_made_again(options, tmp_path, caplog):
+    predict_in_bulk(options, into(tmp_path / "out"))
+    first, second = (path.read_bytes() for path in shards(tmp_path / "out")[:2])
+    shards(tmp_path / "out")[1].write_bytes(first)  # whole, but of other rows
+    predict_in_bulk(options, into(tmp_path / "out"))
+    assert shards(tmp_path / "out")[1].read_bytes() == second
+    assert "is cut short or damaged (it is of another input or model)" in caplog.text
+
+
+def test_hidden_files_and_folders_are_no_part_of_the_input(options, tmp_path):
+    write_images(tmp_path / "folder")
+    (tmp_path / "folder/07.png").unlink()
+    options |= {"input": str(tmp_path / "folder"), "chunk_rows": 5}
+    before = predict_in_bulk(options, into(tmp_path / "out"))
+    for name in (".DS_Store", ".cache/rows.bin"):
+        (tmp_path / "folder" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "folder" / name).write_bytes(b"of somebody's desktop")
+    assert predict_in_bulk(options, into(tmp_path / "out")) == before
+
+
+def test_an_input_of_which_nothing_can_be_read_is_refused(options, tmp_path):
+    (tmp_path / "folder").mkdir()
+    for name in ("a.png", "b.png"):
+        (tmp_path / "folder" / name).write_bytes(b"no image")
+    options |= {"input": str(tmp_path / "folder"), "on_error": "skip"}
+    with pytest.raises(ValueError, match=r"folder: none of 2 rows can be read; see .*out$"):
+        predict_in_bulk(options, into(tmp_path / "out"))
+    assert not json.loads((tmp_path / "out/_manifest.json").read_text())["complete"]
+
+
+def test_a_first_row_that_cannot_be_read_says_nothing_of_the_model(options, tmp_path):
+    write_images(tmp_path / "folder")
+    (tmp_path / "folder/00.png").write_bytes(b"no image")
+    check_first_row(options | {"input": str(tmp_path / "folder"), "on_error": "skip"})
+    with pytest.raises(FileNotFoundError, match="no file or folder at"):
+        check_first_row(options | {"input": str(tmp_path / "none")})
+
+
+def test_a_piece_of_which_nothing_can_be_read_has_no_clusters_and_the_others_have(options, tmp_path):
+    write_images(tmp_path / "folder")
+    for name in ("05", "06", "08", "09"):
+        (tmp_path / f"folder/{name}.png").write_bytes(b"no image")
+    table = predict_rows(options | {"input": str(tmp_path / "folder"), "on_error": "skip", "chunk_rows": 5})
+    assert table["skipped"].notna().tolist() == [5 <= row < 10 for row in range(20)]
+    assert (table["cluster"][5:10] == -1).all()
+    assert table["probability"][5:10].isna().all()
+    expected = predict_rows(options)["cluster"][:20]
+    assert table["cluster"][:5].tolist() == expected[:5].tolist()
+    assert table["cluster"][10:].tolist() == expected[10:].tolist()
 
 
 def test_an_input_that_changes_meanwhile_is_refused(options, tmp_path, monkeypatch):

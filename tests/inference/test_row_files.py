@@ -1,6 +1,7 @@
 """New rows in files: every kind gives the same rows, and what is wrong is said before the first piece."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -134,6 +135,29 @@ def write(path, content):
 def test_what_cannot_be_read_is_refused_at_once(tmp_path, make, given, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         open_rows(make(tmp_path), given, 3)
+
+
+def test_an_image_is_refused_by_a_model_of_other_rows(tmp_path):
+    write_images(tmp_path / "folder")
+    with pytest.raises(ValueError, match=r"0\.png is an image; expected rows of 3 numbers"):
+        list(open_rows(tmp_path / "folder/0.png", VECTORS, 3))
+
+
+def test_a_folder_in_which_nothing_can_be_read_is_refused(tmp_path):
+    (tmp_path / "a.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"1 of 1 images below .*\(a.png: not an image.*nothing is left"):
+        list(open_rows(tmp_path, GREY, 3))
+
+
+def test_the_columns_of_the_training_are_taken_whatever_stands_beside_them(tmp_path):
+    preparation = replace(VECTORS, reading={**VECTORS.reading, "columns": ["b", "a", "c"]})
+    table = pd.DataFrame({"id": [7, 8], "a": [1.0, 2], "note": ["x", "y"], "b": [3.0, 4], "c": [5.0, 6]})
+    table.to_csv(tmp_path / "rows.csv", index=False)
+    table.set_axis(["id", "A", "note", "B", "C"], axis=1).to_csv(tmp_path / "other.csv", index=False)
+    pieces = list(open_rows(tmp_path / "rows.csv", preparation, 3))
+    np.testing.assert_array_equal(pieces[0].rows, [[3, 1, 5], [4, 2, 6]])
+    with pytest.raises(ValueError, match=r"other\.csv: no column 'b'"):
+        list(open_rows(tmp_path / "other.csv", preparation, 3))
 
 
 @pytest.mark.parametrize("shape", [(4, 7), (0, 6), (6,), (2, 1, 3, 3)])

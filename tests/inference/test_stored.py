@@ -1,18 +1,20 @@
 """A stored model is found by its name or refused with what is near, and answers as MLflow loads it as it does here."""
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from alembic.script import ScriptDirectory
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import RESOURCE_DOES_NOT_EXIST
 
 from deep_clustering.inference import stored
 from deep_clustering.inference.mlflow_model import ClusteringModel
-from deep_clustering.inference.mlflow_store import TrackingError, open_store, sqlite_path, sqlite_uri
+from deep_clustering.inference.mlflow_store import TrackingError, check_schema, open_store, sqlite_path, sqlite_uri
 from deep_clustering.inference.predictor import Assigner
 from deep_clustering.inference.stored import read_predictor
 
@@ -104,6 +106,7 @@ def test_a_model_is_read_from_where_the_store_says(place_of, model, place, name)
     ("model", "aliases", "said"),
     [
         ("models:/digits-dcan", None, r"got 'models:/digits-dcan'; expected models:/<name>@<alias>"),
+        ("models:/@champion", None, r"got 'models:/@champion'; expected models:/<name>@<alias>"),
         ("models:/digits-dcam/1", None, r"no registered model 'digits-dcam' \(did you mean 'digits-dcan'\?\)"),
         ("models:/digits-dcan/3", None, r"digits-dcan has no version 3"),
         ("models:/digits-dcan@campion", None, r"has no alias 'campion' \(did you mean 'champion'\?\)"),
@@ -129,3 +132,50 @@ def test_the_uri_of_a_file_leads_back_to_it(tmp_path, monkeypatch, name):
     file = tmp_path / name / "mlflow.db"
     assert sqlite_path(sqlite_uri(file)).resolve() == file
     assert sqlite_path("https://example.org") is None
+
+
+@pytest.fixture
+def database(tmp_path):
+    """Function: versions of the schema to an SQLite store that says that it has them."""
+
+    def make(*versions, table="alembic_version"):
+        path = tmp_path / "mlflow.db"
+        with closing(sqlite3.connect(path)) as store:
+            store.execute(f"CREATE TABLE {table} (version_num TEXT)")
+            store.executemany(f"INSERT INTO {table} VALUES (?)", [(version,) for version in versions])
+            store.commit()
+        return path
+
+    return make
+
+
+def test_a_store_of_another_mlflow_is_refused_with_what_to_do_and_stays_as_it_is(database, tmp_path):
+    from mlflow.store.db.utils import _get_alembic_config
+
+    oldest = ScriptDirectory.from_config(_get_alembic_config("")).get_bases()[0]
+    cases = {
+        oldest: "keep a copy of it and upgrade it:\n    mlflow db upgrade sqlite",
+        "f" * 12: "a newer MLflow wrote it",
+    }
+    for version, said in cases.items():
+        path = database(version)
+        before = path.read_bytes()
+        with pytest.raises(TrackingError, match=rf"mlflow\.db: has the schema {version}, MLflow expects [^;]*; {said}"):
+            check_schema(sqlite_uri(path))
+        assert path.read_bytes() == before
+        path.unlink()
+
+
+@pytest.mark.parametrize(("versions", "table"), [((), "alembic_version"), (("x",), "anything")])
+def test_a_database_that_is_no_store_yet_is_left_to_mlflow(database, versions, table):
+    check_schema(sqlite_uri(database(*versions, table=table)))
+
+
+def test_a_store_behind_a_server_is_left_to_it():
+    check_schema("http://localhost:1")
+
+
+def test_a_place_without_a_predictor_is_named(tmp_path):
+    path = tmp_path / "none.safetensors"
+    with pytest.raises(ValueError, match=rf"^no predictor at {path}; expected models:/"):
+        read_predictor(tmp_path, str(path))

@@ -2,11 +2,13 @@
 
 import os
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from deep_clustering.pipelines.training.nodes import fit
+from deep_clustering.scores import cost
 from deep_clustering.scores.cost import costs_of, is_cost, measure_cost, peak_memory
 
 MB = 2**20
@@ -57,3 +59,20 @@ def test_the_cost_of_a_fit_is_in_its_history_and_is_no_column_of_the_epochs(tmp_
 @pytest.mark.parametrize("name", ["cost_wall_seconds", "cost_anything"])
 def test_costs_are_told_by_their_prefix(name):
     assert costs_of({name: np.array(2.0), "loss": np.zeros(3)}) == {name.removeprefix("cost_"): 2.0}
+
+
+@pytest.mark.parametrize(
+    ("platform", "status", "expected"),
+    [
+        ("linux", "Name:\tpython\nVmHWM:\t    3072 kB\nVmRSS:\t 10 kB\n", {"peak_memory_mb": 3.0}),  # of 1,024 bytes
+        ("linux", "Name:\tpython\n", {}),  # as of a kernel thread, or in some containers
+        ("darwin", None, {"peak_memory_mb": 5.0}),
+        ("win32", None, {}),
+    ],
+)
+def test_the_peak_is_in_the_units_of_each_system(monkeypatch, platform, status, expected):
+    monkeypatch.setattr(cost, "_before_reset", {})
+    monkeypatch.setattr("sys.platform", platform)
+    monkeypatch.setattr(cost.Path, "read_text", lambda *_, **__: status)
+    monkeypatch.setattr("resource.getrusage", lambda _: SimpleNamespace(ru_maxrss=5 * MB))  # of bytes, on macOS
+    assert peak_memory() == expected

@@ -20,7 +20,7 @@ from torch import distributed
 from deep_clustering.methods import make_method
 from deep_clustering.training import launched, meeting
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
-from deep_clustering.training.launched import check_launch, fit_launched
+from deep_clustering.training.launched import check_command, check_launch, fit_launched, follows
 from deep_clustering.training.parallel import ParallelOptions
 
 WORKER = Path(__file__).parent / "launched_worker.py"
@@ -136,3 +136,24 @@ def test_further_workers_beside_them_are_refused(launch):
     launch()
     with pytest.raises(ValueError, match=r"parallel\.workers: torchrun started 2 processes, .*; expected 1, got 3"):
         check_launch(ParallelOptions(workers=3, launcher="local"))
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_command_that_every_process_would_do_by_itself_is_refused(launch, rank):
+    launch(rank)
+    for command in ("run", "resume"):
+        check_command(command)
+    with pytest.raises(ValueError, match="torchrun takes run and resume, got sweep; call it without torchrun"):
+        check_command("sweep")
+
+
+def test_without_torchrun_every_command_is_taken_and_nobody_follows(monkeypatch):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    check_command("sweep")
+    assert not follows()
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_but_the_first_process_follow(launch, rank):
+    launch(rank)
+    assert follows() == (rank > 0)

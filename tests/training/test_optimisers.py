@@ -207,3 +207,16 @@ def test_a_warm_up_rises_linearly_and_is_continued_where_it_was(as_tensor):
     assert float(other.param_groups[0]["lr"]) == 0.25
     assert WarmUp(optimiser, 0.5, 0).state_dict() == {"done": 0}
     assert float(optimiser.param_groups[0]["lr"]) == 0.5
+
+
+def test_a_step_without_any_gradient_moves_nothing_and_counts_no_step():
+    layer, expected = network(), network()
+    optimiser, other = adamw(layer, in_tensor=True), adamw(expected, in_tensor=False)
+    optimiser.step()
+    assert not optimiser.state
+    for one in (layer, expected):
+        one(torch.ones(2, 5)).square().sum().backward()
+    optimiser.step()
+    other.step()  # which has not stepped before
+    for found, value in zip(layer.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(found, value)

@@ -156,3 +156,62 @@ def test_a_resumed_training_keeps_its_precision(tiny_options, blobs, monkeypatch
     asked_by_clock(monkeypatch)  # has no more answers
     resumed = make_method(options).fit(blobs, None, checkpoints)
     np.testing.assert_array_equal(resumed.predict_proba(blobs), unbroken.predict_proba(blobs))
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "able", "expected"),
+    [
+        ("fp32", "cuda", True, "fp32"),
+        ("bf16", "cpu", {}, "bf16"),
+        ("auto", "cuda", True, "bf16"),
+        ("auto", "cuda", False, "fp32"),
+        ("auto", "cpu", {"avx512_bf16": True}, "bf16"),
+        ("auto", "cpu", {"avx512_bf16": False, "amx_bf16": True}, "bf16"),
+        ("auto", "cpu", {}, "fp32"),
+        ("auto", "mps", None, "fp32"),
+    ],
+)
+def test_half_precision_is_taken_where_the_device_computes_with_it(monkeypatch, name, device, able, expected):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: able and not including_emulation)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: able)
+    assert half_precision.resolve_precision(name, torch.device(device)) == expected
+
+
+TF32 = (torch.backends.cuda.matmul, torch.backends.cudnn)
+
+
+def allowed() -> list[bool]:
+    return [place.allow_tf32 for place in TF32]
+
+
+def allow(values: list[bool]) -> None:
+    for place, value in zip(TF32, values, strict=True):
+        place.allow_tf32 = value
+
+
+@pytest.fixture(params=[[True, False], [False, True]])
+def before(request):
+    """What is allowed before a fit."""
+    usual = allowed()
+    allow(request.param)
+    yield request.param
+    allow(usual)
+
+
+def test_elsewhere_than_on_cuda_nothing_is_set(before):
+    with half_precision.full_single_precision(CPU):
+        assert allowed() == before
+
+
+def test_on_cuda_single_precision_is_single_and_what_was_set_comes_back_after_an_error_too(before):
+    within = []
+
+    def fail() -> None:
+        with half_precision.full_single_precision(torch.device("cuda")):
+            within.extend(allowed())
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert within == [False, False]
+    assert allowed() == before

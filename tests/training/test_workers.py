@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 import first_finders
 from deep_clustering.methods import make_method
@@ -170,6 +171,14 @@ def test_a_worker_that_is_killed_ends_the_fit_and_it_can_go_on(
 def test_what_several_workers_cannot_train_is_refused(options, rows, changed, n_workers, message):
     with pytest.raises(ValueError, match=f"parallel: .*{message}"):
         check_workers(make_method({**options, **changed}), rows, n_workers)
+
+
+def test_sparse_rows_and_views_of_a_representation_are_refused_to_several_workers(options, rows):
+    model = make_method(options)
+    model.representation = {"kind": "byol"}
+    message = "parallel: 2 workers need dense rows, got sparse ones; representation = none, got byol"
+    with pytest.raises(ValueError, match=message):
+        check_workers(model, sparse.csr_matrix(rows), 2)
 
 
 @pytest.mark.parametrize("kind", ["dac", "in_turn"])
