@@ -22,7 +22,7 @@ SHARED = $(if $(filter-out 0 1,$(WORKERS)),-n $(WORKERS) --dist loadfile --no-lo
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: run test quick lint types lock fuzz results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
+.PHONY: run test quick coverage lint types lock fuzz results picture commands tutorial wheel docs gallery audit viz viz-build ui clean help
 .DEFAULT_GOAL := help
 
 help: ## List the commands
@@ -73,6 +73,12 @@ test: $(VENV)/test.ok lint ## Set up, then lint, types and tests; WORKERS= and P
 
 quick: $(VENV)/test.ok lint ## Set up, then lint and a minute of tests: some of every room, those of tests/quick.txt
 	@$(BIN)/python -m pytest $(SHARED) @tests/quick.txt $(PYTEST)
+
+ROOMS = methods training scores inference
+coverage: export OMP_NUM_THREADS := 1
+coverage: $(VENV)/test.ok ## Branches that the tests of methods, training, scores and inference take, by room
+	@$(BIN)/python -m pytest $(SHARED) $(ROOMS:%=tests/%) --cov --cov-report= $(PYTEST)
+	@for room in $(ROOMS); do echo "$$room"; $(BIN)/coverage report --skip-covered --show-missing --include="*/deep_clustering/$$room/*"; done
 
 lint: $(VENV)/test.ok ## Style of the code
 	@$(BIN)/ruff check .
