@@ -289,6 +289,7 @@ PUBLISHED = {
     ("docs/methods/index.md", "compared_mnist"): None,
     ("docs/experiments/nmm-em.md", "digits_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments/nmm-em.md", "cifar10_small"): None,
+    ("docs/experiments/nmm-em.md", "two_stage_digits"): None,
     ("docs/experiments/nmm-em.md", "mnist_readings"): "neural_mixture@objective=consistency",
     ("docs/experiments/sweeps.md", "text_and_features"): None,
     ("docs/experiments/features-and-texts.md", "features_and_texts"): None,
