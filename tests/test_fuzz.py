@@ -310,7 +310,8 @@ def test_a_damaged_shard_of_features_is_extracted_again_or_has_the_right_form(tm
 
     def extract():
         kept = shards.open_shards(tmp_path / "cache", {"of": "fuzz"}, len(ROWS))
-        shards.fill(kept, lambda start, stop: [(np.arange(stop - start), ROWS[start:stop])], "row", ["numpy"])
+        made = shards.in_order(lambda start, stop: [(np.arange(stop - start), ROWS[start:stop])])
+        shards.fill(kept, made, "row", ["numpy"])
         return kept.read()
 
     extract()
