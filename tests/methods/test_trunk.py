@@ -228,6 +228,23 @@ def test_renewed_clusters_are_those_of_the_densities_of_rows_without_views(
             assert set(np.flatnonzero(held == cluster)) == set(surest[:n_kept])
 
 
+def test_nothing_is_held_of_an_auxiliary_head(trunk, self_labelling, digits, digit_labels, monkeypatch):
+    seen, stage = [], MixtureTraining.stage
+
+    def watched(training: Any, epoch: int, held: torch.Tensor | None) -> int:
+        number = stage(training, epoch, held)
+        if held is not None:
+            seen.append((held >= 0).sum(dim=0).tolist())
+        return number
+
+    monkeypatch.setattr(MixtureTraining, "stage", watched)
+    model = self_labelling(epochs=4, start=RENEWED, heads=2, auxiliary_clusters=20, mixing="uniform")
+    model.fit(digits, given=Given(digit_labels, trunk.get_arrays()))
+    assert len(seen) == 3
+    assert all(first == second > 0 for first, second, _ in seen)
+    assert [auxiliary for *_, auxiliary in seen] == [0, 0, 0]
+
+
 def test_a_training_goes_on_with_what_was_renewed(trunk, self_labelling, digits, digit_labels, tmp_path, monkeypatch):
     given = Given(digit_labels, trunk.get_arrays())
     whole = self_labelling(epochs=8, start=RENEWED).fit(digits, given=given)

@@ -149,7 +149,7 @@ class MixtureTraining:
         """All epochs are alike, but that what is held may be renewed (N22)."""
         core = self._model.core_of_epoch(epoch)
         if held is not None and core is not None:
-            held.copy_(self._surest(core).unsqueeze(1))
+            held[:, : len(self._model.candidates)] = self._surest(core).unsqueeze(1)  # of an auxiliary head nothing is
         return 0
 
     @torch.inference_mode()
