@@ -14,7 +14,7 @@ import torch
 from scipy import sparse
 
 import first_finders
-from deep_clustering.methods import make_method
+from deep_clustering.methods import dac_start, make_method
 from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.training import fitting, workers
@@ -193,14 +193,13 @@ def test_a_start_that_dac_trains_is_found_by_the_first_worker_for_all(
     start = dac if kind == "dac" else {"kind": "in_turn", "starts": [{"kind": "kmeans", "n_init": 1, "hold": 1.0}, dac]}
     given = of_dcan | {"loss": "gaussian_kl"} if kind == "dac" else options
     given = {**given, "start": start, "restarts": 1 if kind == "dac" else 2}
-    found, find = [], DACStart._find
+    found, of_first = [], dac_start.of_first
 
-    def noted(*of):
-        found.append(find(*of))
-        return found[-1]
+    def noted(find):
+        return of_first(lambda: found.append(find()) or found[-1])
 
     with monkeypatch.context() as patch:
-        patch.setattr(DACStart, "_find", noted)
+        patch.setattr(dac_start, "of_first", noted)
         together = fit_by_two(make_method(given), rows, None, checkpoints(tmp_path), None)
     (partition,) = found
     assert len(np.unique(partition[partition >= 0])) == 3

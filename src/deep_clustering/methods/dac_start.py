@@ -1,7 +1,6 @@
 """The start from clusters of a network that DAC trains first, on the views of the method that begins with them."""
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
@@ -70,39 +69,31 @@ class DACStart:
         Raises:
             ValueError: if the views are more than two of a row.
         """
-        return of_first(partial(self._find, model, n_clusters, features, neighbours, precision, checkpoints))
 
-    def _find(
-        self,
-        model: Any,  # noqa: ANN401
-        n_clusters: int,
-        features: np.ndarray,
-        neighbours: np.ndarray | None,
-        precision: str,
-        checkpoints: Checkpoints | None,
-    ) -> np.ndarray:
-        """See `find`."""
-        n_epochs = self.n_epochs(model.epochs)
-        options = {
-            "n_clusters": n_clusters,
-            "seed": model.seed,
-            "device": model.device,
-            "encoder": model.encoder,
-            "views": model.views,
-            "upper": self.upper,
-            "lower": self.lower,
-            "growth": self.growth,
-            "epochs": n_epochs,
-            "batch_size": model.batch_size,
-            "learning_rate": self.learning_rate,
-            "precision": precision,
-            "restarts": self.trainings,
-            "record_every": n_epochs,
-        }
-        network = build(DAC, options, "start (dac)")
-        with phase(f"start of {model.name}"):
-            network.fit(features, neighbours, checkpoints.within(f"dac_{n_clusters}") if checkpoints else None)
-        described = network.describe(features)
-        assert described.log_responsibilities is not None
-        second, first = np.partition(described.log_responsibilities, -2, axis=1)[:, -2:].T
-        return most_certain(described.assignments, first - second, self.core)
+        def trained() -> np.ndarray:
+            n_epochs = self.n_epochs(model.epochs)
+            options = {
+                "n_clusters": n_clusters,
+                "seed": model.seed,
+                "device": model.device,
+                "encoder": model.encoder,
+                "views": model.views,
+                "upper": self.upper,
+                "lower": self.lower,
+                "growth": self.growth,
+                "epochs": n_epochs,
+                "batch_size": model.batch_size,
+                "learning_rate": self.learning_rate,
+                "precision": precision,
+                "restarts": self.trainings,
+                "record_every": n_epochs,
+            }
+            network = build(DAC, options, "start (dac)")
+            with phase(f"start of {model.name}"):
+                network.fit(features, neighbours, checkpoints.within(f"dac_{n_clusters}") if checkpoints else None)
+            described = network.describe(features)
+            assert described.log_responsibilities is not None
+            second, first = np.partition(described.log_responsibilities, -2, axis=1)[:, -2:].T
+            return most_certain(described.assignments, first - second, self.core)
+
+        return of_first(trained)
