@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 
 from deep_clustering.data.places import absolute
 from deep_clustering.data.sources import image_files
@@ -41,6 +40,7 @@ from deep_clustering.own_data.suggestions import (
     value_range_of,
     vector_settings,
 )
+from deep_clustering.own_data.text_preview import Preview, heaviest_words, lonely_texts, readings
 from deep_clustering.own_data.values import look_at_sparse_values, look_at_values
 
 # How much is looked at in detail: the whole of small data, evenly spaced parts of large data.
@@ -53,8 +53,6 @@ _VALUES = 50_000_000
 _GREY = 8
 # Most frequent terms that a text keeps.
 _TERMS = 2000
-
-Preview = list[tuple[str, str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,9 +332,9 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
     if "skipped_rows" in loaded.about:
         preview.append(("left out", f"{len(loaded.about['skipped_rows'])} rows without text"))
     if loaded.vocabulary:
-        preview += _words(rows, loaded.vocabulary)
+        preview += heaviest_words(rows, loaded.vocabulary)
         source = {**source, **_found(source, loaded.about["reading"])}
-        preview += _readings(loaded.about["reading"]) + ([] if request.encoder else _lonely_texts(rows))
+        preview += readings(loaded.about["reading"]) + ([] if request.encoder else lonely_texts(rows))
     elif are_counts(rows):
         advice = "if they count terms, TF-IDF says more of them: TfidfTransformer().fit_transform(rows) of scikit-learn"
         preview.append(("attention", f"all values are whole numbers; {advice}"))
@@ -360,18 +358,6 @@ def _found(source: Mapping[str, Any], reading: Mapping[str, Any]) -> dict[str, A
     return {name: reading[name] for name, value in source.items() if value == "auto" and name in reading}
 
 
-def _readings(reading: Mapping[str, Any]) -> Preview:
-    """How a table was read, where that is not as usual."""
-    found = []
-    if reading.get("separator", ",") not in (",", "\t"):
-        found.append(("separator", repr(reading["separator"])))
-    if not reading.get("header", True):
-        found.append(("header", "none: columns have numbers, from 0"))
-    if reading["analyzer"] == "char":
-        found.append(("terms", "runs of one to three characters: most words stand in one text only"))
-    return found
-
-
 def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Settings]:
     n_samples = loaded.samples.shape[0]
     if request.encoder not in (None, "lsa"):
@@ -386,19 +372,3 @@ def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Setti
     if features is None:
         return lambda n_clusters: term_settings(n_samples, n_clusters)
     return lambda n_clusters: feature_settings(features, n_samples, n_clusters, [("rows", why)])
-
-
-def _words(rows: sparse.csr_matrix, vocabulary: Sequence[str]) -> Preview:
-    """The heaviest terms."""
-    weights = np.asarray(rows.sum(axis=0)).ravel()
-    return [("words", ", ".join(vocabulary[index] for index in np.argsort(-weights, kind="stable")[:8]))]
-
-
-def _lonely_texts(rows: Any) -> Preview:  # noqa: ANN401 - CSR
-    """What the user should know where most texts have no word in common with another."""
-    n_texts = rows.getnnz(axis=0)
-    n_lonely = rows.shape[0] - np.count_nonzero(rows[:, np.flatnonzero(n_texts > 1)].getnnz(axis=1))
-    if 2 * n_lonely <= rows.shape[0]:
-        return []
-    advice = "words are what spaces part, which some scripts do without; a sentence encoder needs none"
-    return [("attention", f"{n_lonely} of {rows.shape[0]} texts share no word with another: {advice}")]
