@@ -96,7 +96,7 @@ def options(environment: str, method: str, **changes: Any) -> dict[str, Any]:  #
     folders = [ROOT / "conf" / "base", ROOT / "conf" / environment]
     shared: dict[str, Any] = {}
     for folder in folders:
-        shared |= yaml.safe_load((folder / "globals.yml").read_text())
+        shared = _merged(shared, yaml.safe_load((folder / "globals.yml").read_text()))
     found: dict[str, Any] = {}
     for folder in folders:
         for file in sorted(folder.glob("parameters*.yml")):

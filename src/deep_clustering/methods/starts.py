@@ -131,7 +131,8 @@ class GivenStart:
     """Share of the epochs in which it is held as it was found."""
     renew: Annotated[float, Ge(0), Le(1)]
     """Share of the epochs behind these in which, in front of each, the clusters that the network itself sees in rows
-    without random views take its place, of the rows that are most certain by now."""
+    without random views take its place, of the rows that are most certain by now. With a hold of 0 these are, in
+    front of the first epoch, those of a last layer that has learned nothing; a share of few epochs may be none."""
     renewed_core: Annotated[float, Ge(0.01), Le(1)]
     """Share of each cluster's rows of which these are held in the last such epoch, to which it grows from `core`."""
 
