@@ -13,6 +13,7 @@ from command_line import checksums, error_of, kedro
 from deep_clustering.datasets import JSONDataset
 from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.reading import find_run, list_runs
+from deep_clustering.runs.tracking.tracked_run import LOST, TrackedRun
 from deep_clustering.settings import HOOKS
 from pipelines.small_project import versions
 from tracked_project import PARAMETERS, client_of, make_project, refuse, tracked_run, write_parameters
@@ -188,6 +189,30 @@ def test_a_run_whose_process_died_is_the_newest_unfinished_one(project, run):
     result = kedro(project, "resume")
     assert result.exit_code == 0, result.output
     assert result.output.startswith(f"resuming run {run.run_id} (kmeans digits seed 3, died)")
+
+
+def test_what_a_store_did_not_take_of_a_run_that_ended_well_is_written_later(project, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(TrackedRun, "log_data_card", _refuse)
+        patch.setattr(TrackedRun, "log_file", _refuse)
+        run = tracked_run(project, "--pipelines=kmeans")
+    assert run.status == "FINISHED"
+    assert run.tags[LOST].startswith("data_card, ")
+    before, client = checksums(project / "data"), client_of(project)
+    assert client.get_run(run.run_id).inputs.dataset_inputs == []
+    result = kedro(project, "resume", run.run_id)
+    assert result.exit_code == 0, result.output
+    assert "  tracked now, it was saved only: data_card\n" in result.output
+    assert checksums(project / "data") == before
+    assert len(client.get_run(run.run_id).inputs.dataset_inputs) == 1
+    assert {item.path for item in client.list_artifacts(run.run_id)} >= {"data_card.json", "kmeans"}
+    again = find_run(project, run.run_id)
+    assert (again.status, LOST in again.tags) == ("FINISHED", False)
+    assert "tracked now" not in kedro(project, "resume", run.run_id).output
+
+
+def _refuse(*arguments):
+    raise OSError("no room")
 
 
 def test_a_vanished_input_from_outside_the_run_is_named(project, run, monkeypatch):

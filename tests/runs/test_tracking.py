@@ -25,9 +25,10 @@ from deep_clustering.datasets import PredictorDataset
 from deep_clustering.inference.predictor import Predictor
 from deep_clustering.methods import Model, load_method
 from deep_clustering.runs.tracking import MLflowTracking, TrackingError, provenance
+from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.records import score_points
-from deep_clustering.runs.tracking.store import start_run
-from deep_clustering.runs.tracking.tracked_run import TrackedRun
+from deep_clustering.runs.tracking.store import SWEEP, start_run
+from deep_clustering.runs.tracking.tracked_run import LOST, TrackedRun
 
 EPOCHS = 700
 PARAMETERS = {
@@ -482,9 +483,107 @@ def test_store_that_fails_later_does_not_end_the_run_but_fails_the_command(proje
         assert "toy.report" in caught.value.message
     (run,) = runs_of(project)
     assert run.info.status == "FINISHED"
-    assert "MLflow did not take toy.report: MlflowException: disk full" in caplog.text
+    assert "toy.report" in run.data.tags[LOST]
+    warnings = [line.getMessage() for line in caplog.records if line.levelno == logging.WARNING]
+    assert warnings[0].startswith("MLflow did not take parameters: MlflowException: disk full; the run goes on, ")
+    assert len(warnings) == (2 if on_error == "warn" else 1)
     assert f"tracked in part as run {run.info.run_name}" in caplog.text
     assert "tracked as run" not in caplog.text
+
+
+@pytest.fixture
+def leaving_store(project):
+    """A store whose file goes elsewhere when the toy fits: SQLite then says that it cannot write."""
+    away = project / "elsewhere.db"
+
+    def fit_and_lose(features, options):
+        (project / "mlflow.db").rename(away)
+        return fit(features, options)
+
+    others = [one for one in toy_pipeline().nodes if one.name != "toy.fit"]
+    lose = node(fit_and_lose, ["features", "params:toy"], ["toy.predictor", "toy.history"], name="toy.fit")
+    return Pipeline([*others, lose]), lambda: away.rename(project / "mlflow.db")
+
+
+@pytest.mark.parametrize("on_error", ["stop", "warn"])
+def test_a_store_that_goes_away_is_one_message_and_no_traceback(project, leaving_store, caplog, capfd, on_error):
+    pipeline, come_back = leaving_store
+    with caplog.at_level(logging.INFO):
+        if on_error == "warn":
+            run_kedro(project, pipeline, with_tracking(on_error=on_error))
+            first, message = (line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING)
+        else:
+            with pytest.raises(TrackingError) as caught:
+                run_kedro(project, pipeline)
+            (first,) = (line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING)
+            message = caught.value.message
+    reason = "OperationalError: attempt to write a readonly database"
+    assert re.fullmatch(rf"MLflow did not take toy\.\w+: {reason}; the run goes on, .*", first)
+    assert f"toy_scores, run times and memory, the status FINISHED ({reason})" in message
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+    come_back()
+    (run,) = runs_of(project)
+    assert f"`kedro resume {run.info.run_id[:8]}` writes to it what is saved" in message
+    assert message.rpartition("until ")[2].startswith("a command can write there, the record says RUNNING")
+    assert (run.info.status, LOST in run.data.tags) == ("RUNNING", False)
+    assert logging.getLogger("mlflow.store").level == logging.NOTSET
+
+
+def test_the_next_run_of_the_same_process_closes_what_a_store_did_not_let_it_close(project, leaving_store, monkeypatch):
+    pipeline, come_back = leaving_store
+    hook = MLflowTracking()
+    monkeypatch.setattr(sys.modules[__name__], "MLflowTracking", lambda: hook)
+    run_kedro(project, pipeline, with_tracking(on_error="warn"))
+    come_back()
+    run_kedro(project, toy_pipeline(), save_version="v2")
+    second, first = runs_of(project)
+    assert (first.info.status, second.info.status) == ("FINISHED", "FINISHED")
+    assert first.data.tags[LOST].endswith("run times and memory, the status FINISHED")
+    assert LOST not in second.data.tags
+
+
+def test_the_next_run_of_another_process_closes_it(project, leaving_store, caplog):
+    pipeline, come_back = leaving_store
+    run_kedro(project, pipeline, with_tracking(on_error="warn"))
+    come_back()
+    (run,) = runs_of(project)
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    client_of(project).set_tag(run.info.run_id, "process.id", str(gone.pid))
+    with caplog.at_level(logging.INFO):
+        run_kedro(project, toy_pipeline(), save_version="v2")
+    assert [run.info.status for run in runs_of(project)] == ["FINISHED", "KILLED"]
+    assert f"({run.info.run_id}): its process is gone; it is noted as killed" in caplog.text
+
+
+def test_the_next_run_closes_the_record_of_a_sweep_that_died_and_no_other(project):
+    with subprocess.Popen([sys.executable, "-c", ""]) as gone:
+        pass
+    died = {**describe_process(), "process.id": str(gone.pid)}
+    start_run(project, "tests", "sweep of mine", {SWEEP: "mine", **died})
+    start_run(project, "tests", "sweep that runs", {SWEEP: "other", **describe_process()})
+    start_run(project, "tests", "of another program", died)
+    run_kedro(project, toy_pipeline())
+    assert {run.info.run_name: run.info.status for run in runs_of(project)} == {
+        "sweep of mine": "KILLED",
+        "sweep that runs": "RUNNING",
+        "of another program": "RUNNING",
+        "toy blobs seed 3": "FINISHED",
+    }
+
+
+def test_a_server_that_goes_away_is_no_line_for_each_try(project, monkeypatch, caplog):
+    """Nothing listens there: each request is tried again, which urllib3 logs."""
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "0")
+    elsewhere = MlflowClient("http://me:hush@127.0.0.1:9")
+    monkeypatch.setattr(MlflowClient, "log_inputs", lambda client, *rest: elsewhere.get_run("a" * 32))
+    with caplog.at_level(logging.WARNING), pytest.raises(TrackingError, match=r"data_card \(.*refused"):
+        run_kedro(project, toy_pipeline())
+    assert [record.name.partition(".")[0] for record in caplog.records] == ["deep_clustering"]
+    assert "hush" not in caplog.text
 
 
 def test_an_experiment_is_one_of_models_unless_somebody_chose_another_kind(project):

@@ -25,6 +25,8 @@ _ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "GIT_PYTHON_REFRESH": "quiet",
 }
+# They log, with a traceback or once for each try, what becomes one sentence here.
+_TALKATIVE = ("mlflow.store", "urllib3.connectionpool")
 _WARNINGS = ("(?s).*An input example was not provided", "(?s).*loader strategy is deprecated")
 
 _SQLITE = "sqlite:///"
@@ -68,15 +70,29 @@ def sqlite_path(uri: str) -> Path | None:
     return Path(make_url(uri).database or "")
 
 
-def import_quietly() -> logging.Logger:
-    """Import MLflow, and return its logger."""
+def import_quietly() -> None:
+    """Import MLflow."""
     for key, value in _ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     import mlflow  # noqa: F401  it sets up its loggers
 
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message=message)
-    return logging.getLogger("mlflow")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+
+
+@contextmanager
+def silent_failures() -> Iterator[None]:
+    """Let nothing be logged of a store that fails, by MLflow or below it."""
+    loggers = [logging.getLogger(name) for name in _TALKATIVE]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def tracking_failures() -> tuple[type[Exception], ...]:
@@ -85,6 +101,16 @@ def tracking_failures() -> tuple[type[Exception], ...]:
     from sqlalchemy.exc import SQLAlchemyError
 
     return (MlflowException, SQLAlchemyError, sqlite3.Error, ImportError, OSError)
+
+
+def reason_of(error: Exception) -> str:
+    """Why a store failed, in one line without secrets: what the database itself said, where that is wrapped."""
+    from sqlalchemy.exc import DBAPIError
+
+    said: BaseException = error.__cause__ if isinstance(error.__cause__, DBAPIError) else error
+    if isinstance(said, DBAPIError):
+        said = said.orig or said
+    return redact_text(f"{type(said).__name__}: {said}".splitlines()[0])
 
 
 def check_schema(uri: str) -> None:
@@ -137,15 +163,12 @@ def open_store(project_path: Path) -> Iterator["MlflowClient"]:
     path = sqlite_path(uri)
     if path is not None and not path.exists():
         raise TrackingError(f"no runs are tracked yet: there is no {path}; `kedro run` makes it")
-    logger = import_quietly()
-    logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
+    import_quietly()
     try:
-        check_schema(uri)
-        from mlflow import MlflowClient
+        with silent_failures():
+            check_schema(uri)
+            from mlflow import MlflowClient
 
-        yield MlflowClient(tracking_uri=uri)
+            yield MlflowClient(tracking_uri=uri)
     except tracking_failures() as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise TrackingError(f"cannot read the tracking store {redact_text(uri)}: {redact_text(reason)}") from error
-    finally:
-        logger.setLevel(logging.WARNING)
+        raise TrackingError(f"cannot read the tracking store {redact_text(uri)}: {reason_of(error)}") from error

@@ -16,6 +16,7 @@ from deep_clustering.runs.tracking.hook import TrackingOptions
 from deep_clustering.runs.tracking.outputs import Output, Recorder
 from deep_clustering.runs.tracking.reading import RecordedRun
 from deep_clustering.runs.tracking.store import find_tracked_run
+from deep_clustering.runs.tracking.tracked_run import LOST
 
 RESUMED_BY = "deep_clustering.resumed_by"
 
@@ -54,6 +55,9 @@ def track_late(project_path: Path, parts: Sequence[RecordedRun], plan: repeating
             if output is not None and not any(recorder.has(output) for recorder in recorders):
                 recorders[-1].write(output, again=True)
                 tracked.append(name)
+        for part, recorder in zip(parts, recorders, strict=True):
+            if LOST in part.tags:
+                recorder.run.forget_lost()
     return tracked
 
 

@@ -16,6 +16,7 @@ from deep_clustering.runs import closing, repeating
 from deep_clustering.runs.reproduction import RESUMES
 from deep_clustering.runs.tracking.process import is_alive
 from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
+from deep_clustering.runs.tracking.tracked_run import LOST
 
 UNFINISHED = ("FAILED", "KILLED", "died")
 
@@ -65,7 +66,7 @@ def _finish(project_path: Path, run: RecordedRun, say: Callable[[str], None]) ->
         own = dict.fromkeys(finished.all_outputs(), run.save_version)
         versions = repeating.input_versions(plan, missing, {**run.load_versions, **own}, run)
         _say_plan(project_path, run, plan, missing, say)
-    is_over = any(part.status == "FINISHED" for part in parts)
+    is_over = any(part.status == "FINISHED" for part in parts) and not any(LOST in part.tags for part in parts)
     for name in [] if is_over else closing.track_late(project_path, parts, plan, finished):
         say(f"  tracked now, it was saved only: {name}")
     closing.close(project_path, parts, is_complete=not missing.nodes)

@@ -7,12 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deep_clustering.inference.mlflow_store import TrackingError, open_store, tracking_failures
+from deep_clustering.inference.mlflow_store import (
+    TrackingError,
+    open_store,
+    reason_of,
+    silent_failures,
+    tracking_failures,
+)
 from deep_clustering.options import build
-from deep_clustering.redaction import flatten, redact_text
+from deep_clustering.redaction import flatten
 from deep_clustering.runs.tracking.hook import TrackingOptions
+from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.provenance import describe_environment, describe_git
-from deep_clustering.runs.tracking.store import continue_run, start_run
+from deep_clustering.runs.tracking.store import SWEEP, continue_run, start_run
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.sweep.configuration import load_parameters
 from deep_clustering.sweep.folder import read_json, read_records, write_json
@@ -54,11 +61,12 @@ class Parent:
             names = [name for name in line if str(name).endswith(_PARTS) or name in _CHOICE]
             points += [(f"{where}.{name}", line[name], 0) for name in names if line[name] == line[name]]
         try:
-            self._run.log_metrics(points)
-            for path in files:
-                self._run.log_file(path, "leaderboard")
+            with silent_failures():
+                self._run.log_metrics(points)
+                for path in files:
+                    self._run.log_file(path, "leaderboard")
         except tracking_failures() as error:
-            logger.warning("MLflow did not take the leaderboard: %s", _reason(error))
+            logger.warning("MLflow did not take the leaderboard: %s", reason_of(error))
 
     def finish(self, status: str) -> None:
         """End the run, and the children whose process died before it could."""
@@ -69,11 +77,9 @@ class Parent:
                 of_sweep = f"tags.`mlflow.parentRunId` = '{self.run_id}' and attributes.status = 'RUNNING'"
                 for child in client.search_runs([client.get_run(self._run.run_id).info.experiment_id], of_sweep):
                     client.set_terminated(child.info.run_id, "KILLED")
-            self._run.finish(status)
+                self._run.finish(status)
         except TrackingError as error:
             logger.warning("MLflow did not take the status %s: %s", status, error.message)
-        except tracking_failures() as error:
-            logger.warning("MLflow did not take the status %s: %s", status, _reason(error))
 
 
 @contextmanager
@@ -124,11 +130,12 @@ def _open(root: Path, folder: Path, grid: Grid, options: TrackingOptions) -> Tra
     former = content.get("mlflow") or {}
     run = continue_run(root, former["run_id"]) if former.get("grid") == plain else None
     if run is not None:
+        run.log_tags(describe_process())
         return run
     shown = folder.relative_to(root) if folder.is_relative_to(root) else folder
     command = command_of(grid, shown)
     tags = {"kedro.command": command, "mlflow.source.name": command, "mlflow.source.type": "LOCAL"}
-    tags |= {"sweep.folder": folder.name, **describe_git(root), **describe_environment()}
+    tags |= {SWEEP: folder.name, **describe_process(), **describe_git(root), **describe_environment()}
     run = start_run(root, options.experiment, f"sweep {folder.name}", tags)
     run.log_params(flatten(plain))
     with open_store(root) as client:
@@ -137,7 +144,3 @@ def _open(root: Path, folder: Path, grid: Grid, options: TrackingOptions) -> Tra
                 client.set_tag(record["run_id"], "mlflow.parentRunId", run.run_id)
     write_json(folder / "sweep.json", {**content, "mlflow": {"run_id": run.run_id, "grid": plain}})
     return run
-
-
-def _reason(error: Exception) -> str:
-    return redact_text(f"{type(error).__name__}: {error}".splitlines()[0])

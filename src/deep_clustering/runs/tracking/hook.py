@@ -33,7 +33,7 @@ from kedro.io import CatalogProtocol
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
-from deep_clustering.inference.mlflow_store import TrackingError, tracking_failures
+from deep_clustering.inference.mlflow_store import TrackingError, reason_of, silent_failures, tracking_failures
 from deep_clustering.options import build
 from deep_clustering.redaction import flatten, redact, redact_text, to_text
 from deep_clustering.runs.comparing import failures_of
@@ -95,11 +95,29 @@ class _Tracked:
     error: BaseException | None = None
     on_error: str = "stop"
     lost: list[str] = field(default_factory=list)
+    reason: str = ""
+    is_closed: bool = False
 
     @property
     def run(self) -> TrackedRun:
         """The run itself."""
         return self.recorder.run
+
+    def close(self, status: str) -> None:
+        """End the run, with the names of what the store did not take."""
+        self.run.note_lost(self.lost)
+        self.run.finish(status)
+        self.is_closed = True
+
+    def describe_lost(self) -> str:
+        """What the store did not take, and what to do."""
+        different = list(dict.fromkeys(self.lost))
+        more = f" and {len(different) - _N_NAMED} more" if len(different) > _N_NAMED else ""
+        status = "" if self.is_closed else "; until a command can write there, the record says RUNNING"
+        return (
+            f"MLflow did not take {', '.join(different[:_N_NAMED])}{more} ({self.reason}); when the store can be "
+            f"written again, `kedro resume {self.run.run_id[:8]}` writes to it what is saved{status}"
+        )
 
 
 class MLflowTracking:
@@ -115,6 +133,7 @@ class MLflowTracking:
         self._lock = threading.RLock()  # ThreadRunner calls hooks from its threads
         self._tracked: _Tracked | None = None
         self.last_run_id: str | None = None
+        self._open_records: list[tuple[TrackedRun, str, list[str]]] = []
         self._parameters: Mapping[str, Any] = {}
         self._save_version = ""
         self._project_path = Path.cwd()
@@ -163,6 +182,7 @@ class MLflowTracking:
                 raise
             logger.warning("this run is not tracked: %s", error.message.splitlines()[0])
             return
+        self._close_records()
         self.last_run_id = run.run_id
         self._tracked = _Tracked(
             recorder=Recorder(run=run, data_set=data_set, log_model=options.log_model, register=options.register),
@@ -215,7 +235,7 @@ class MLflowTracking:
         said = yield
         if tracked is not None and tracked.lost and tracked.on_error == "stop":
             raise TrackingError(
-                f"the run is done and its outputs are saved, but MLflow did not take {_listed(tracked.lost)}; "
+                f"the run is done and its outputs are saved, but {tracked.describe_lost()}; "
                 "to let such runs pass: --params=tracking.on_error=warn"
             )
         return said
@@ -271,42 +291,55 @@ class MLflowTracking:
         with self._lock:
             if self._tracked is None or self._tracked.process != os.getpid():
                 return
+            tracked = self._tracked
             try:
-                action(self._tracked)
+                with silent_failures():
+                    action(tracked)
+            except records.ElsewhereError as error:
+                logger.warning("MLflow did not take %s: %s", what, reason_of(error))
             except tracking_failures() as error:
-                reason = redact_text(f"{type(error).__name__}: {error}".splitlines()[0])
-                logger.warning("MLflow did not take %s: %s", what, reason)
-                if not isinstance(error, records.ElsewhereError):
-                    self._tracked.lost.append(what)
+                if not tracked.lost:
+                    tracked.reason = reason_of(error)
+                    logger.warning(
+                        "MLflow did not take %s: %s; the run goes on, and says at its end what else was not taken",
+                        what,
+                        tracked.reason,
+                    )
+                tracked.lost.append(what)
+
+    def _close_records(self) -> None:
+        """Close records of this process that the store did not let it close; others leave them while it lives."""
+        former, self._open_records = self._open_records, []
+        for run, status, lost in former:
+            try:
+                with silent_failures():
+                    run.note_lost(lost)
+                    run.close(status)
+            except tracking_failures():
+                self._open_records.append((run, status, lost))
 
     def _finish(self, status: str) -> None:
         with self._lock:
             if self._tracked is None or self._tracked.process != os.getpid():
                 return
             self._write("run times and memory", _log_machine)
-            self._write(f"the status {status}", lambda tracked: tracked.run.finish(status))
+            self._write(f"the status {status}", lambda tracked: tracked.close(status))
             tracked, self._tracked = self._tracked, None
+            if not tracked.is_closed:
+                self._open_records.append((tracked.run, status, tracked.lost))
         atexit.unregister(self._finish)
         if tracked.previous_sigterm is not None:
             signal.signal(signal.SIGTERM, tracked.previous_sigterm)
         run = tracked.run
-        if tracked.lost:
-            logger.warning("tracked in part as run %s (%s), without %s", run.name, run.run_id, _listed(tracked.lost))
-        else:
-            logger.info("tracked as run %s (%s)", run.name, run.run_id)
+        logger.info("tracked%s as run %s (%s)", " in part" if tracked.lost else "", run.name, run.run_id)
+        if tracked.lost and (tracked.on_error == "warn" or status != "FINISHED"):  # else it becomes the command's error
+            logger.warning("%s", tracked.describe_lost())
         if run.is_served:
             logger.info("its page: %s", run.address)
         else:
             logger.info("in %s; `%s` shows it at %s", run.uri, self._show(run.uri), run.address)
         if status != "FINISHED" and tracked.seconds and _may_pass(tracked.error):
             logger.info("to continue it: kedro resume %s", run.run_id[:8])
-
-
-def _listed(names: list[str]) -> str:
-    """Each name once, the first few of them."""
-    different = list(dict.fromkeys(names))
-    more = f" and {len(different) - _N_NAMED} more" if len(different) > _N_NAMED else ""
-    return ", ".join(different[:_N_NAMED]) + more
 
 
 def _may_pass(error: BaseException | None) -> bool:

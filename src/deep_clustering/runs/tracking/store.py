@@ -13,6 +13,8 @@ from deep_clustering.inference.mlflow_store import (
     check_schema,
     import_quietly,
     open_store,
+    reason_of,
+    silent_failures,
     sqlite_path,
     sqlite_uri,
     store_uri,
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOCK_SECONDS = 60.0
+
+# Tag with the folder of a sweep, on the run that its cells are children of.
+SWEEP = "sweep.folder"
 
 # Opens an experiment on the page of its runs; without it MLflow takes one for a language model's, with empty traces.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
@@ -52,22 +57,19 @@ def start_run(project_path: Path, experiment: str, name: str, tags: Mapping[str,
     """
     uri = store_uri(project_path)
     location = None if os.environ.get("MLFLOW_TRACKING_URI") else (project_path / "mlartifacts").as_uri()
-    mlflow_logger = import_quietly()
-    mlflow_logger.setLevel(logging.CRITICAL)  # MLflow logs a traceback for what becomes one sentence here
+    import_quietly()
     try:
-        run = _open(uri, location, experiment, name)
-        run.log_tags(tags)
+        with silent_failures():
+            run = _open(uri, location, experiment, name)
+            run.log_tags(tags)
     except tracking_failures() as error:
-        reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise TrackingError(
-            f"cannot open the tracking store {redact_text(uri)}: {redact_text(reason)}\n"
+            f"cannot open the tracking store {redact_text(uri)}: {reason_of(error)}\n"
             "Repair it, name another in the environment variable MLFLOW_TRACKING_URI, or go on untracked, whenever "
             "it fails or always:\n"
             "    kedro run --params=tracking.on_error=warn\n"
             "    kedro run --params=tracking.enabled=false"
         ) from error
-    finally:
-        mlflow_logger.setLevel(logging.WARNING)
     return run
 
 
@@ -123,9 +125,10 @@ def close_dead(client: "MlflowClient", experiment_ids: Sequence[str]) -> None:
         MlflowException: if the store fails.
     """
     for run in client.search_runs(list(experiment_ids), "attributes.status = 'RUNNING'"):
-        if "kedro.pipeline" in run.data.tags and state_of(run.info.status, run.data.tags) == "died":
+        is_ours = "kedro.pipeline" in run.data.tags or SWEEP in run.data.tags
+        if is_ours and state_of(run.info.status, run.data.tags) == "died":
             client.update_run(run.info.run_id, "KILLED")  # when is not known
-            logger.info("run %s (%s) was killed; it is noted as such now", run.info.run_name, run.info.run_id)
+            logger.info("run %s (%s): its process is gone; it is noted as killed", run.info.run_name, run.info.run_id)
 
 
 @contextmanager

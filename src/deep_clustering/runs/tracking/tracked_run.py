@@ -22,6 +22,9 @@ MAX_TAG = 8000
 MAX_NAME = 250
 MAX_DIGEST = 36
 
+# Tag with the names of what the store did not take while the run went on.
+LOST = "deep_clustering.lost"
+
 # Where `mlflow ui` shows a store that is no server.
 LOCAL_SERVER = "http://127.0.0.1:5000"
 
@@ -125,6 +128,15 @@ class TrackedRun:
     def finish(self, status: str) -> None:
         """End the run as FINISHED, FAILED or KILLED, now."""
         self._client.set_terminated(self.run_id, status)
+
+    def note_lost(self, names: Iterable[str]) -> None:
+        """Tag the run with what the store did not take, so that it is written later; nothing of the kind is no tag."""
+        if listed := ", ".join(dict.fromkeys(names)):
+            self.log_tags({LOST: listed})
+
+    def forget_lost(self) -> None:
+        """Note that the run has what the store once did not take."""
+        self._client.delete_tag(self.run_id, LOST)
 
     def close(self, status: str) -> None:
         """Note how a run ended that nobody has seen ending: unlike `finish` it is not given this moment as its end."""
