@@ -9,7 +9,7 @@ import torch
 from scipy.stats import entropy, multivariate_normal
 from sklearn.neighbors import NearestNeighbors
 
-from deep_clustering.methods import dcan_training, game, make_method
+from deep_clustering.methods import dcan_training, game, latent_mixture, make_method, shared_information, whitening
 from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.fitting import make_data
 from deep_clustering.training.streams import derived_seed
@@ -438,6 +438,28 @@ def test_snapshots_do_not_disturb_training(tiny_options, blobs):
     np.testing.assert_array_equal(often.predict(blobs), seldom.predict(blobs))
     np.testing.assert_array_equal(seldom.history_["snapshot_epoch"], [0, 4])
     np.testing.assert_array_equal(seldom.history_["snapshot_assignments"][-1], seldom.predict(blobs))
+
+
+@pytest.mark.parametrize("is_weighted", [False, True])
+def test_many_rows_in_pieces_have_the_clusters_that_they_have_at_once(tiny_options, blobs, monkeypatch, is_weighted):
+    weights = np.random.default_rng(0).uniform(0.5, 2, len(blobs)).astype(np.float32) if is_weighted else None
+    options = tiny_options("dcan", "vectors", n_clusters=3, latent_dim=3)
+    at_once = make_method(options).fit(blobs, weights=weights)
+    for module in (latent_mixture, whitening, dcan_training):
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 50)
+    monkeypatch.setattr(shared_information, "_PAIRS", 50)
+    in_pieces = make_method(options).fit(blobs, weights=weights)
+    for name in ("snapshot_assignments", "final_pair_log_likelihood"):
+        np.testing.assert_allclose(in_pieces.history_[name], at_once.history_[name], atol=1e-6)
+    np.testing.assert_array_equal(in_pieces.predict(blobs), at_once.predict(blobs))
+
+
+def test_a_cluster_that_is_kept_of_each_row_takes_two_bytes(tiny_options, blobs):
+    training, _ = begun(make_method(tiny_options("dcan", "vectors", n_clusters=3, latent_dim=3)), blobs)
+    kept = training.tensors()
+    assert {kept["newest"].dtype, kept["partners"].dtype} == {torch.int16}
+    training.take(kept | {"newest": kept["newest"].long()})  # as checkpoints of former versions have them
+    assert training.tensors()["newest"].dtype == torch.int16
 
 
 # The fitted estimator

@@ -9,9 +9,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import multivariate_normal
 from sklearn.cluster import KMeans
 
+from deep_clustering.methods import latent_mixture
 from deep_clustering.methods.latent_mixture import (
     LatentMixture,
     clustering_step,
+    likeliest,
     log_joint,
     m_step,
     memberships,
@@ -137,6 +139,28 @@ def test_equal_latents_have_a_mixture():
     assert (mixture.variances > 0).all()
 
 
+@pytest.mark.parametrize("n_rows", [6, 7, 8, 30])
+def test_rows_in_pieces_have_the_mixture_that_they_have_at_once(monkeypatch, n_rows):
+    rng = np.random.default_rng(0)
+    points = torch.from_numpy(rng.normal(size=(n_rows, 3)) + 5)
+    mixture = mixture_of(rng, 3, 3, points.numpy())
+    mixture.centroids[1] = 1e6  # an empty cluster moves to the same place
+    at_once = clustering_step(points, mixture, 1e-3, generator())
+    monkeypatch.setattr(latent_mixture, "ROWS_AT_ONCE", 7)
+    for got, expected in zip(clustering_step(points, mixture, 1e-3, generator()), at_once, strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+def test_the_likeliest_cluster_of_rows_in_pieces_is_that_of_scipys_gaussians(monkeypatch):
+    rng = np.random.default_rng(0)
+    points = rng.normal(size=(30, 3))
+    mixture = mixture_of(rng, 4, 3, points)
+    monkeypatch.setattr(latent_mixture, "ROWS_AT_ONCE", 7)
+    np.testing.assert_array_equal(
+        likeliest(torch.from_numpy(points), mixture), log_joint_by_scipy(points, mixture).argmax(axis=1)
+    )
+
+
 # What is said of the clusters
 
 
@@ -149,4 +173,8 @@ def test_within_share_is_one_less_the_share_between_the_means(seed):
         for k in np.unique(assignments)
     )
     expected = 1 - between / ((latent - latent.mean(axis=0)) ** 2).sum()
-    assert float(within_share(torch.from_numpy(latent), torch.from_numpy(assignments), 5)) == pytest.approx(expected)
+    for at_once in (5, 100):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(latent_mixture, "ROWS_AT_ONCE", at_once)
+            got = within_share(torch.from_numpy(latent), torch.from_numpy(assignments), 5)
+        assert float(got) == pytest.approx(expected)

@@ -11,6 +11,7 @@ from scipy.optimize import minimize_scalar
 from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
+from deep_clustering.methods import shared_information
 from deep_clustering.methods.shared_information import chance_information, mutual_information, pair_log_likelihood
 
 
@@ -36,6 +37,23 @@ def test_views_that_agree_on_balanced_clusters_share_ln_k():
     clusters = torch.arange(12) % 3
     assert float(mutual_information(clusters, clusters, 3)) == pytest.approx(math.log(3))
     assert float(mutual_information(clusters, clusters * 0, 3)) < math.log(3) / 2
+
+
+def test_pairs_in_pieces_and_in_small_integers_share_what_they_do_at_once(monkeypatch):
+    pairs = random_pairs(1, 4)
+    at_once = [f(*tensors(*pairs), 4) for f in (mutual_information, pair_log_likelihood)]
+    chance = chance_of(*pairs, 4)
+    monkeypatch.setattr(shared_information, "_PAIRS", 7)
+    small = [array.astype(np.int16) for array in pairs]
+    assert at_once == [f(*tensors(*small), 4) for f in (mutual_information, pair_log_likelihood)]
+    assert chance_of(*small, 4) == chance
+
+
+def test_small_integers_hold_numbers_whose_products_they_do_not():
+    first, second = random_pairs(2, 400)
+    expected = mutual_info_score(np.append(first, second), np.append(second, first))
+    got = mutual_information(*tensors(first.astype(np.int16), second.astype(np.int16)), 400)
+    assert float(got) == pytest.approx(expected, abs=1e-5)
 
 
 # Log-likelihood of pairs, equation (13)

@@ -6,7 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deep_clustering.methods.whitening import whiten, whitening
+from deep_clustering.methods import latent_mixture
+from deep_clustering.methods import whitening as module
+from deep_clustering.methods.latent_mixture import m_step, memberships
+from deep_clustering.methods.whitening import settle, whiten, whitening
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -129,3 +132,17 @@ def test_equal_codes_become_zero_instead_of_nan():
 def test_gradient_passes_through_the_whitening():
     raw = torch.randn(12, 3, generator=generator(), dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda rows: whitened(rows, 1e-2), raw)
+
+
+def test_rows_in_pieces_settle_as_they_do_at_once(monkeypatch):
+    rng = np.random.default_rng(0)
+    raw = torch.from_numpy(np.repeat(rng.normal(size=(3, 4)) * 9, 20, axis=0) + rng.normal(size=(60, 4))).float()
+    start = m_step(raw, memberships(torch.arange(60) % 3, 3), 1e-3, generator())
+    options = {"epsilon": 1e-3, "iterations": 5, "variance_floor": 1e-3}
+    expected, clusters = settle(raw, start, **options, generator=generator())
+    for place in (latent_mixture, module):
+        monkeypatch.setattr(place, "ROWS_AT_ONCE", 7)
+    got, of_pieces = settle(raw, start, **options, generator=generator())
+    assert torch.equal(of_pieces, clusters)
+    for name, array in expected.arrays().items():
+        np.testing.assert_allclose(got.arrays()[name], array, rtol=1e-4, atol=1e-5)

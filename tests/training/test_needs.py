@@ -26,7 +26,7 @@ def test_what_a_fit_needs_is_counted_in_bytes():
         "a copy of the rows": 24_000,
         "near rows": 160_000,
         "outputs of the network": 40_000,
-        "the order of an epoch": 16_000,
+        "the order of an epoch": 8_000,
         "5 snapshots": 20_000,
     }
 

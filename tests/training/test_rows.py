@@ -51,6 +51,11 @@ def test_every_row_has_its_turn_although_the_remainder_is_left_out():
     np.testing.assert_allclose(counts / 300, 0.7, atol=5 * np.sqrt(0.21 / 300))
 
 
+def test_an_epoch_has_one_order_where_the_rows_are_on_the_device():
+    rows = Rows(np.zeros((10, 3), dtype=np.float32), CPU)
+    assert all(batch.index is batch.place for batch in rows.batches(4, generator()))
+
+
 # Rows
 
 

@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from deep_clustering.methods.failures import Watch
 from deep_clustering.methods.game import euclidean_loss, gaussian_kl_loss, play, positive_variances
 from deep_clustering.methods.latent_mixture import (
+    ROWS_AT_ONCE,
     LatentMixture,
     clustering_step,
+    likeliest,
     log_joint,
     m_step,
     memberships,
@@ -31,6 +33,8 @@ from deep_clustering.training.workers import alone, current
 
 # Fresh pairs of views of each row behind (12).
 _ROUNDS = 4
+# Clusters whose numbers take two bytes.
+_FEW_CLUSTERS = 2**15
 
 
 class Game(Protocol):
@@ -100,14 +104,14 @@ class GameTraining:
             trained["encoder"] += self.networks["projector"].parameters()
         self.optimisers = {name: make(trained[name], rates[name], model.device_) for name in trained}
         self._watch = Watch(model.views["kind"], model.device_)
+        self._number = torch.int16 if model.n_clusters <= _FEW_CLUSTERS else torch.int64  # of clusters kept of each row
 
     @torch.no_grad()
     def begin(self, partition: Tensor | None) -> Tensor:
         """A queue of latents of the untrained encoder, and the mixture of the partition or of k-means on it."""
         model, rows, generator = self._model, self._data.rows, self._data.generator
         n_queue = min(model.queue_size, 2 * len(rows))
-        (order,) = index_batches(len(rows), len(rows), generator, rows.ends)
-        index = order[: (n_queue + 1) // 2]
+        index = next(index_batches(len(rows), len(rows), generator, rows.ends))[: (n_queue + 1) // 2].clone()
         self.networks["encoder"].train()
         views = self._data.pairs(index.to(rows.place))
         with alone():
@@ -126,9 +130,10 @@ class GameTraining:
         else:
             clusters = partition[self._queue_rows]
         self._mixture = self._mixture_of(clusters)
-        self._newest = self.assign()  # cluster of each row's first view when it was seen last
+        assignments = self.assign()
+        self._newest = assignments.to(self._number)  # cluster of each row's first view when it was seen last
         self._partners = self._newest.clone()  # of its second view
-        return self._newest.clone()
+        return assignments
 
     def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike."""
@@ -160,7 +165,7 @@ class GameTraining:
             "agreement": (first == second).float().mean(),
             "churn": (self._newest[index] != first).float().mean(),
         }
-        self._newest[index], self._partners[index] = first, second
+        self._newest[index], self._partners[index] = first.to(self._number), second.to(self._number)
         self._watch.see(views, correction)
         return terms
 
@@ -211,7 +216,7 @@ class GameTraining:
         """Shares of the clusters; says what was amiss with views and whitening."""
         self._watch.close_epoch(epoch)
         model = self._model
-        shares = memberships(self._newest, model.n_clusters).mean(dim=0)
+        shares = self._newest.long().bincount(minlength=model.n_clusters) / len(self._newest)
         generator = stream(model.seed, "chance", model.device_, epoch)
         return {
             "occupancy_entropy": torch.special.entr(shares).sum(),
@@ -229,7 +234,7 @@ class GameTraining:
     def assign(self) -> Tensor:
         """Settle whitening and mixture on all rows as if the training ended now (D14); clusters of all rows."""
         model = self._model
-        codes = self._data.apply(self.networks["encoder"].eval()).clone()  # no inference tensor may enter the training
+        codes = self._data.apply(self.networks["encoder"].eval())
         model.settled_, assignments = settle(
             self._data.rows.in_proportion(codes),
             self._mixture,
@@ -240,7 +245,8 @@ class GameTraining:
         )
         if self._data.rows.ends is None:
             return assignments
-        return log_joint(model.settled_.latent(codes), model.settled_.mixture).argmax(dim=1)
+        latents = map(model.settled_.latent, codes.split(ROWS_AT_ONCE))
+        return torch.cat([likeliest(latent, model.settled_.mixture) for latent in latents])
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:
@@ -252,9 +258,9 @@ class GameTraining:
             for round_ in range(_ROUNDS):
                 for views in data.fresh_pairs(stream(model.seed, "fresh views", assignments.device, round_)):
                     joint = log_joint(settled.latent(encoder(views)), settled.mixture)
-                    yield torch.stack(joint.argmax(dim=1).chunk(2), dim=1)
+                    yield torch.stack(joint.argmax(dim=1).to(self._number).chunk(2), dim=1)
 
-        first, second = joined(clusters(), _ROUNDS * len(data.rows)).t().contiguous()
+        first, second = joined(clusters(), _ROUNDS * len(data.rows)).unbind(dim=1)
         by_row = first.reshape(_ROUNDS, -1), second.reshape(_ROUNDS, -1)
         history.final(
             within_share=settled.within_share,
@@ -274,5 +280,5 @@ class GameTraining:
     def take(self, tensors: Mapping[str, Tensor]) -> None:
         """Take over what `tensors` gave."""
         self._queue, self._queue_rows = tensors["queue"], tensors["queue_rows"]
-        self._newest, self._partners = tensors["newest"], tensors["partners"]
+        self._newest, self._partners = tensors["newest"].to(self._number), tensors["partners"].to(self._number)
         self._mixture = LatentMixture(*(tensors[name] for name in LatentMixture._fields))

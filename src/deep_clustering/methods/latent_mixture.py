@@ -1,6 +1,8 @@
 """The clustering step of DCAN: a mixture of diagonal Gaussians in latent space, moved by one iteration of k-means."""
 
 import math
+from collections.abc import Callable, Iterable
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -8,6 +10,8 @@ from torch import Tensor
 
 # Rows at a time in the density, so that (n, n_clusters, latent_dim) never stands in memory whole.
 _CHUNK = 2048
+ROWS_AT_ONCE = 2**18
+"""Latents that are looked at together: of more, what is found out about them does not take memory for each."""
 # A cluster of fewer rows than this is empty.
 _EMPTY = 0.5
 
@@ -58,15 +62,27 @@ def m_step(
         Weights n_k / n, means and variances of the members. An empty cluster has the weight of one row and the mean
         variance of the latents.
     """
-    counts = responsibilities.sum(dim=0).unsqueeze(1)
+    return _mixture_of(latent, [responsibilities], variance_floor, generator)
+
+
+def _mixture_of(
+    latent: Tensor, responsibilities: Iterable[Tensor], variance_floor: float, generator: torch.Generator
+) -> LatentMixture:
+    """As `m_step`, of memberships that come in pieces of `ROWS_AT_ONCE` rows, or all of them at once."""
+    centre, start = latent.mean(dim=0), 0
+    found: list[Tensor] = []
+    for part in responsibilities:
+        centred = latent[start : start + len(part)] - centre  # so that the difference of squares below does not cancel
+        start += len(part)
+        share = centred.square().mean() * (len(part) / len(latent))
+        sums = [part.sum(dim=0).unsqueeze(1), part.T @ centred, part.T @ centred.square(), share]
+        found = [before + own for before, own in zip(found, sums, strict=True)] if found else sums
+    counts, totals, squares, mean_variance = found
     is_empty = counts < _EMPTY
-    centre = latent.mean(dim=0)
-    centred = latent - centre  # so that the difference of squares below does not cancel
-    mean_variance = centred.square().mean()
-    means = responsibilities.T @ centred / counts.clamp_min(_EMPTY)
-    variances = responsibilities.T @ centred.square() / counts.clamp_min(_EMPTY) - means.square()
+    means = totals / counts.clamp_min(_EMPTY)
+    variances = squares / counts.clamp_min(_EMPTY) - means.square()
     places = torch.randint(len(latent), (len(counts),), generator=generator, device=latent.device)
-    means = torch.where(is_empty, centred[places], means)
+    means = torch.where(is_empty, latent[places] - centre, means)
     floor = variance_floor * mean_variance + torch.finfo(latent.dtype).tiny
     variances = torch.where(is_empty, mean_variance, variances).maximum(floor)
     counts = counts.masked_fill(is_empty, 1).squeeze(1)
@@ -87,13 +103,27 @@ def clustering_step(
     Returns:
         The mixture after the iteration.
     """
-    nearest = nearest_centroid(latent, mixture.centroids)
-    return m_step(latent, memberships(nearest, len(mixture.centroids), latent.dtype), variance_floor, generator)
+    centroids, n_clusters = mixture.centroids, len(mixture.centroids)
+    parts = latent.split(ROWS_AT_ONCE)
+    hard = (memberships(nearest_centroid(part, centroids), n_clusters, latent.dtype) for part in parts)
+    return _mixture_of(latent, hard, variance_floor, generator)
+
+
+def likeliest(latent: Tensor, mixture: LatentMixture) -> Tensor:
+    """Cluster of the greatest responsibility, shape (n,), int64."""
+    return torch.cat([log_joint(part, mixture).argmax(dim=1) for part in latent.split(ROWS_AT_ONCE)])
 
 
 def within_share(latent: Tensor, assignments: Tensor, n_clusters: int) -> Tensor:
     """Share of the variance of the latents that is left within clusters, scalar in [0, 1]."""
-    one_hot = memberships(assignments, n_clusters, latent.dtype)
-    centred = latent - latent.mean(dim=0)
-    means = one_hot.T @ centred / one_hot.sum(dim=0).clamp_min(1).unsqueeze(1)
-    return (centred - means[assignments]).square().sum() / centred.square().sum().clamp_min(1e-12)
+    centre = latent.mean(dim=0)
+    parts = list(zip(latent.split(ROWS_AT_ONCE), assignments.split(ROWS_AT_ONCE), strict=True))
+
+    def total(of_part: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+        return reduce(torch.add, (of_part(part - centre, own) for part, own in parts))
+
+    counts = total(lambda _, own: memberships(own, n_clusters, latent.dtype).sum(dim=0))
+    sums = total(lambda centred, own: memberships(own, n_clusters, latent.dtype).T @ centred)
+    means = sums / counts.clamp_min(1).unsqueeze(1)
+    within = total(lambda centred, own: (centred - means[own]).square().sum())
+    return within / total(lambda centred, _: centred.square().sum()).clamp_min(1e-12)

@@ -1,5 +1,8 @@
 """What the clusters of the two views of rows say of each other: equations (12) and (13) of `dcan`."""
 
+from collections.abc import Iterable, Iterator
+from functools import reduce
+
 import torch
 from torch import Tensor
 
@@ -7,20 +10,25 @@ from torch import Tensor
 _PERMUTATIONS = 19
 # Halvings of the interval that holds the best share of noise.
 _HALVINGS = 50
+# Pairs that are counted at a time, which bounds what counting takes.
+_PAIRS = 2**18
 
 
 def mutual_information(first: Tensor, second: Tensor, n_clusters: int) -> Tensor:
     """Information that the clusters of two views share, equation (12).
 
     Args:
-        first: Cluster of the first view of each pair, shape (n,), int64.
+        first: Cluster of the first view of each pair, shape (n,), integers.
         second: Of the second view, same shape.
         n_clusters: Number of clusters.
 
     Returns:
         Scalar in [0, ln n_clusters], in nats; pairs count in both orders.
     """
-    joint = _joint(first, second, n_clusters)
+    return _information(_joint([(first, second)], n_clusters))
+
+
+def _information(joint: Tensor) -> Tensor:
     shares = joint.sum(dim=1)
     return torch.special.xlogy(joint, joint / (shares.unsqueeze(1) * shares).clamp_min(1e-30)).sum()
 
@@ -29,7 +37,7 @@ def chance_information(first: Tensor, second: Tensor, n_clusters: int, generator
     """Information that clusters of these shares have by chance: the most of 19 permutations of the rows.
 
     Args:
-        first: Cluster of the first view of each row, shape (..., n), int64.
+        first: Cluster of the first view of each row, shape (..., n), integers.
         second: Of the second view, same shape; all pairs of a row are permuted together.
         n_clusters: Number of clusters.
         generator: Source of the permutations.
@@ -41,7 +49,9 @@ def chance_information(first: Tensor, second: Tensor, n_clusters: int, generator
     found = []
     for _ in range(_PERMUTATIONS):
         order = torch.randperm(n_rows, generator=generator, device=first.device)
-        found.append(mutual_information(first.flatten(), second[..., order].flatten(), n_clusters))
+        pairs = zip(first.split(_PAIRS, dim=-1), order.split(_PAIRS), strict=True)
+        permuted = ((part.flatten(), second[..., places].flatten()) for part, places in pairs)
+        found.append(_information(_joint(permuted, n_clusters)))
     return torch.stack(found).amax()
 
 
@@ -49,14 +59,14 @@ def pair_log_likelihood(first: Tensor, second: Tensor, n_clusters: int) -> Tenso
     """Log-likelihood of pairs under the hard clusters that they have, of the shares that they have, equation (13).
 
     Args:
-        first: Cluster of the first view of each pair, shape (n,), int64.
+        first: Cluster of the first view of each pair, shape (n,), integers.
         second: Of the second view, same shape.
         n_clusters: Number of clusters.
 
     Returns:
         Scalar in [0, entropy of the shares], in nats, at the share of noise that is best; pairs count in both orders.
     """
-    joint = _joint(first, second, n_clusters).cpu().double()
+    joint = _joint([(first, second)], n_clusters).cpu().double()
     return best_log_likelihood(joint.diagonal(), joint.sum(dim=1))
 
 
@@ -84,7 +94,13 @@ def best_log_likelihood(same: Tensor, shares: Tensor) -> Tensor:
     return kept + torch.special.xlogy(differing, noise)
 
 
-def _joint(first: Tensor, second: Tensor, n_clusters: int) -> Tensor:
-    """Share of the pairs in each two clusters, in both orders, shape (n_clusters, n_clusters)."""
-    places = torch.cat([first * n_clusters + second, second * n_clusters + first])
-    return places.bincount(minlength=n_clusters**2).reshape(n_clusters, n_clusters) / len(places)
+def _joint(pairs: Iterable[tuple[Tensor, Tensor]], n_clusters: int) -> Tensor:
+    """Share of the pairs, which come in pieces, in each two clusters, in both orders, (n_clusters, n_clusters)."""
+
+    def counts() -> Iterator[Tensor]:
+        for first, second in pairs:
+            for one, other in zip(first.split(_PAIRS), second.split(_PAIRS), strict=True):
+                yield (one.long() * n_clusters + other).bincount(minlength=n_clusters**2)
+
+    one_way = reduce(torch.add, counts()).reshape(n_clusters, n_clusters)
+    return (one_way + one_way.T) / (2 * one_way.sum())

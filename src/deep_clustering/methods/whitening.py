@@ -1,13 +1,21 @@
 """The whitening of DCAN's latent and what is settled with it after training: deviations D11 and D14 of `dcan`."""
 
 from collections.abc import Mapping
+from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deep_clustering.methods.latent_mixture import LatentMixture, clustering_step, log_joint, within_share
+from deep_clustering.methods.latent_mixture import (
+    ROWS_AT_ONCE,
+    LatentMixture,
+    clustering_step,
+    likeliest,
+    within_share,
+)
+from deep_clustering.training.rows import joined
 
 # Ridge, as a share of the mean variance, for a covariance that cannot be factored with the ridge of the options.
 _STRONG_RIDGE = 1e-2
@@ -36,8 +44,7 @@ def whitening(codes: Tensor, epsilon: float) -> Whitening:
         Mean, factor and correction; the factor is NaN where the codes are.
     """
     mean = codes.mean(dim=0)
-    centred = codes - mean
-    covariance = centred.T @ centred / len(codes)
+    covariance = reduce(torch.add, (_scatter(part - mean) for part in codes.split(ROWS_AT_ONCE))) / len(codes)
     identity = torch.eye(codes.shape[1], device=codes.device, dtype=codes.dtype)
     mean_variance = covariance.diagonal().mean()
     ridge = torch.finfo(codes.dtype).tiny + epsilon * mean_variance
@@ -49,6 +56,10 @@ def whitening(codes: Tensor, epsilon: float) -> Whitening:
     correction = torch.where(is_singular, _STRONG_RIDGE, 0.0)
     factor, failed = torch.linalg.cholesky_ex(covariance + (ridge + correction * mean_variance) * identity)
     return Whitening(mean, factor.masked_fill(failed > 0, torch.nan), correction)
+
+
+def _scatter(centred: Tensor) -> Tensor:
+    return centred.T @ centred
 
 
 def whiten(codes: Tensor, mean: Tensor, factor: Tensor) -> Tensor:
@@ -101,10 +112,11 @@ def settle(
     mean, factor = torch.zeros_like(codes[0]), torch.eye(codes.shape[1], device=codes.device)
     if epsilon is not None:
         mean, factor, _ = whitening(codes, epsilon)
-    latent = whiten(codes, mean, factor)
+    # The latents of all rows and nothing else of their size.
+    latent = joined((whiten(part, mean, factor) for part in codes.split(ROWS_AT_ONCE)), len(codes))
     for _ in range(iterations):
         mixture = clustering_step(latent, mixture, variance_floor, generator)
-    assignments = log_joint(latent, mixture).argmax(dim=1)
+    assignments = likeliest(latent, mixture)
     share = within_share(latent, assignments, len(mixture.centroids))
     return Settled(mean, factor, mixture, share), assignments
 

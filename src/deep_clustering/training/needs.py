@@ -61,7 +61,7 @@ def needs_of_fit(
         needs.append(Need(what="near rows", n_bytes=table, remedy="lower neighbours.k"))
         outputs = min(n_samples * n_outputs, MOST_OUTPUTS) * _OUTPUT_BYTES
         needs.append(Need(what="outputs of the network", n_bytes=outputs))
-    needs.append(Need(what="the order of an epoch", n_bytes=2 * n_samples * _INDEX_BYTES))
+    needs.append(Need(what="the order of an epoch", n_bytes=n_samples * _INDEX_BYTES))
     # Once as they are taken, once as they are put together.
     snapshots = 2 * n_samples * n_snapshots * _CLUSTER_BYTES
     needs.append(Need(what=f"{n_snapshots} snapshots", n_bytes=snapshots, remedy="raise record_every"))

@@ -139,7 +139,8 @@ class Rows:
             Batches of min(size, n_samples) rows.
         """
         indices = list(index_batches(self.n_samples, size, generator, self.ends))
-        places = torch.cat(indices).to(self.place).split(len(indices[0]))
+        far = self.place != self.device
+        places = torch.cat(indices).to(self.place).split(len(indices[0])) if far else indices
         yield from map(Batch, indices, places)
 
     def in_proportion(self, of_rows: Tensor) -> Tensor:
