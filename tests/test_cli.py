@@ -1,5 +1,6 @@
 """`kedro run` as a person types it: what works, what each slip is answered with, what is shown meanwhile."""
 
+import copy
 import re
 from contextlib import chdir
 from pathlib import Path
@@ -13,7 +14,7 @@ from kedro.framework.startup import bootstrap_project
 
 from command_line import checksums, command, error_of, kedro_run, params
 from deep_clustering.cli import cli, run
-from deep_clustering.pipelines.parameters import split_params
+from deep_clustering.pipelines.parameters import split_params, unread_options
 from pipelines.small_project import copy_project, versions
 
 MAX_COLUMNS = 120
@@ -45,6 +46,14 @@ def test_both_spellings_of_the_option_run_a_method(project, option, recwarn):
         (["--params=kmeans.n_init=many"], "kmeans: 'n_init' got 'many': .*integer"),
         (["--params=kmeans.n_init=0"], "kmeans: n_init must be at least 1, got 0$"),
         (["--params=kmeans.method=kmean"], r"unknown method 'kmean' \(did you mean 'kmeans'\?\)$"),
+        (
+            ["--pipelines=self_labelled", "--params=self_labelled.start.core=2"],
+            r"^self_labelled: start \(given\): core must be at least 0.01 and at most 1, got 2$",
+        ),
+        (
+            ["--pipelines=self_labelled", "--params=features.postprocess=centre_l2"],
+            "^features: rows of a trunk are postprocessed behind it, got postprocess 'centre_l2'; set none$",
+        ),
         (["--params=kmeans=3"], "kmeans: expected a mapping of options, got 3$"),
         (["--params=seed=one"], "kmeans: 'seed' got 'one': .*integer"),
         (["--params=n_clusters=1"], "kmeans: n_clusters must be at least 2, got 1$"),
@@ -77,6 +86,28 @@ def test_a_slip_is_answered_with_one_message_and_leaves_nothing_behind(project, 
     found = error_of(kedro_run(project, *options))
     assert re.search(message, found), found
     assert checksums(project) == before
+
+
+@pytest.mark.parametrize(
+    ("option", "kind"),
+    [
+        ("neural_mixture.start.renew=0.5", "overclustering"),
+        ("neural_mixture.start.hold=0.5", None),
+        ("neural_mixture.start.kind=none,neural_mixture.start.hold=0.5", "none"),
+        ("neural_mixture.epochs=3", None),
+    ],
+)
+def test_an_option_of_another_kind_is_said_to_be_read_by_nothing(parameters, option, kind):
+    given, changed = {}, copy.deepcopy(parameters["neural_mixture"])
+    for one in option.split(","):
+        *above, name = one.partition("=")[0].split(".")
+        value = yaml.safe_load(one.partition("=")[2])
+        block, changed_block = given, {"neural_mixture": changed}
+        for part in above:
+            block, changed_block = block.setdefault(part, {}), changed_block[part]
+        block[name] = changed_block[name] = value
+    said = f"--params: {option.split(',')[-1].partition('=')[0]} is read by nothing: neural_mixture.start is of kind "
+    assert list(unread_options(given, {"neural_mixture": changed})) == ([f"{said}'{kind}'"] if kind else [])
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,24 @@ def test_every_field_arrives_as_given(epochs, rate, name, hidden, note):
     assert example.learned == 7
 
 
+def test_true_and_false_are_no_numbers_and_stay_what_they_are_elsewhere():
+    @dataclass(frozen=True, kw_only=True)
+    class Several:
+        runs: Annotated[int, Ge(0), Le(9)]
+        shares: dict[str, float]
+        way: bool | int
+        extra: dict[str, Any]
+
+    good = {"runs": 1, "shares": {"a": 1}, "way": True, "extra": {"is": True, "parts": [False]}}
+    made = build(Several, good, "here")
+    assert made.way is True
+    assert made.extra == good["extra"]
+    with pytest.raises(
+        ValueError, match=r"^here: 'runs' got True: expected int, at least 0 and at most 9; 'shares' got"
+    ):
+        build(Several, good | {"runs": True, "shares": {"a": True}}, "here")
+
+
 def test_an_integer_is_a_float_where_one_is_wanted():
     rate = build(Example, GOOD | {"rate": 2}, "here").rate
     assert rate == 2.0
@@ -112,6 +130,9 @@ def test_what_a_kind_lacks_is_said_with_its_bounds_and_its_place():
         ({"hidden": [1, "x"]}, "'hidden' got .*integer"),
         ({"extra": []}, "'extra' got .*dict"),
         ({"epochs": 0}, "^model: epochs must be at least 1, got 0$"),
+        ({"epochs": True}, "^model: 'epochs' got True: expected int$"),
+        ({"rate": False}, "^model: 'rate' got False: expected float$"),
+        ({"hidden": [4, True]}, r"^model: 'hidden' got \[4, True\]: expected list\[int\]$"),
     ],
 )
 def test_each_wrong_option_is_named_with_its_place(changes, message):

@@ -26,6 +26,7 @@ from deep_clustering.pipelines.parameters import (
     parameter_names,
     shadowed_globals,
     unknown_parameters,
+    unread_options,
     wrong_options,
 )
 from deep_clustering.redaction import guard_logs
@@ -81,6 +82,8 @@ class Preflight:
         ]
         if problems:
             raise click.ClickException("\n".join(dict.fromkeys(problems)))
+        for sentence in unread_options(runtime_params, parameters):
+            logger.warning("%s", sentence)
         _warn_of_later_versions(pipeline, catalog)
         _check_rows_and_feedback(pipeline, parameters)
         _check_clusters(pipeline, parameters)
@@ -89,7 +92,7 @@ class Preflight:
 
 
 def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
-    """Look at the new rows of a prediction, and at the clusters that feedback is about, before anything is computed.
+    """Look at what rows are to go through, and at what feedback is about, before anything is computed.
 
     Raises:
         FileNotFoundError: if there is no input.
@@ -97,6 +100,10 @@ def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) 
         ValueError: if rows or clusters are not those of the model.
     """
     names = pipeline.inputs()
+    if "params:features" in names and "trunk_features" in pipeline.all_outputs():
+        from deep_clustering.data.feature_options import check_before_trunk
+
+        check_before_trunk(parameters["features"]["postprocess"])
     if "params:predict" in names:
         from deep_clustering.inference.prediction import check_first_row
 

@@ -125,9 +125,23 @@ def _unknown(name: str, known: Iterable[str], dropped: Mapping[str, str]) -> str
 def _validated(cls: type, name: str, value: Any) -> tuple[Any, list[str]]:  # noqa: ANN401
     """A value as the annotation of its field wants it, and what is wrong with it."""
     try:
-        return _adapter(cls, name).validate_python(value), []
+        made = _adapter(cls, name).validate_python(value)
     except ValidationError as error:
         return None, [_sentence(name, value, _hint(cls, name), error.errors()[0])]
+    if _became_number(value, made):
+        return None, [f"'{name}' got {value!r}: expected {_wanted(_hint(cls, name))}"]
+    return made, []
+
+
+def _became_number(value: Any, made: Any) -> bool:  # noqa: ANN401
+    """Whether true or false, or one in a list or mapping, was taken for 1 or 0, as pydantic does."""
+    if isinstance(value, bool):
+        return isinstance(made, int | float) and not isinstance(made, bool)
+    if isinstance(value, Mapping) and isinstance(made, Mapping):
+        return any(_became_number(value[key], made[key]) for key in value.keys() & made.keys())
+    if isinstance(value, list | tuple) and isinstance(made, list | tuple):
+        return any(map(_became_number, value, made))
+    return False
 
 
 @cache

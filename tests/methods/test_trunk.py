@@ -188,12 +188,25 @@ def test_what_is_held_is_found_then_renewed_for_a_growing_share_then_free():
     ("changes", "message"),
     [
         ({"hold": 0.5, "renew": 0.6}, r"hold and renew are shares of the same epochs, got 0.5 and 0.6"),
-        ({"core": 0.5, "renewed_core": 0.4}, "renewed_core must be at least core = 0.5, got 0.4"),
+        (
+            {"core": 0.95, "renewed_core": 0.9},
+            "core must be at most renewed_core, the share that it grows to, got core = 0.95 and renewed_core = 0.9",
+        ),
+        ({"hold": 0.0, "renew": 0.5}, "hold must be above 0 where renew is: .* got hold = 0.0 and renew = 0.5"),
+        ({"renew": True}, "'renew' got True: expected float, at least 0 and at most 1"),
     ],
 )
 def test_shares_that_cannot_be_are_refused(self_labelling, changes, message):
     with pytest.raises(ValueError, match=message):
         self_labelling(start=RENEWED | changes)
+
+
+@pytest.mark.parametrize(("epochs", "is_said"), [(1, True), (4, False)])
+def test_a_share_of_few_epochs_that_is_none_is_said(trunk, self_labelling, digits, caplog, epochs, is_said):
+    given = Given(np.arange(200) % 10, trunk.get_arrays())
+    self_labelling(start=RENEWED, epochs=epochs).fit(digits, given=given)
+    said = "start.renew: 0.5 of 1 epochs is none, so nothing is renewed; raise epochs, or set renew to 0"
+    assert (said in caplog.text) == is_said
 
 
 def test_renewed_clusters_are_those_of_the_densities_of_rows_without_views(

@@ -26,13 +26,16 @@ def checkpoints(tmp_path):
     return Checkpoints(CheckpointOptions(every=0, resume=False, folder=str(tmp_path)), "on_ray")
 
 
-def test_ray_that_is_not_installed_is_named_before_a_run(monkeypatch):
+def test_ray_that_is_not_installed_is_named_before_a_run(monkeypatch, caplog):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(
         ValueError, match=r"parallel\.launcher: 'ray' needs Ray, .*pip install 'deep-clustering\[ray\]'"
     ):
         check_launch(TWO)
     check_launch(ParallelOptions(workers=1, launcher="ray"))
+    assert [record.getMessage() for record in caplog.records] == [
+        "parallel.launcher: ray has nothing to start: parallel.workers is 1, this process trains alone"
+    ]
 
 
 @pytest.mark.parametrize(

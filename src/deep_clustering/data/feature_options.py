@@ -107,3 +107,11 @@ class FeatureOptions:
             )
         for name in self.encoders:
             check_encoder(name)
+
+
+def check_before_trunk(postprocess: str) -> None:
+    """Refuse rows for a trunk that were centred or scaled before, which is done once, behind it; raises ValueError."""
+    if postprocess != "none":
+        raise ValueError(
+            f"features: rows of a trunk are postprocessed behind it, got postprocess '{postprocess}'; set none"
+        )

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import InstanceOf
 from scipy import sparse
 
-from deep_clustering.data.feature_options import HOG, FeatureOptions
+from deep_clustering.data.feature_options import HOG, FeatureOptions, check_before_trunk
 from deep_clustering.data.features import WIDTHS, fit_statistics, postprocess_rows, scale_samples
 from deep_clustering.data.sources.samples import FITTED
 from deep_clustering.options import build
@@ -237,9 +237,7 @@ def embed_rows(
     Raises:
         ValueError: if the rows were centred or scaled before, which is done once.
     """
-    former = preparation.options["postprocess"]
-    if former != "none":
-        raise ValueError(f"features: rows of a trunk are postprocessed behind it, got postprocess '{former}'; set none")
+    check_before_trunk(preparation.options["postprocess"])
     embedded = _open_trunk(options, trunk)(rows)
     arrays = fit_statistics(embedded, (split & FITTED) != 0, "centre_l2")
     whole = replace(

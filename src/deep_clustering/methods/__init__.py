@@ -151,11 +151,12 @@ def cluster_names(model: Model) -> dict[int, str]:
     return {int(number): name for number, name in model.clusters.get("names", {}).items()}
 
 
-def make_method(options: Mapping[str, Any]) -> Clusterer:
+def make_method(options: Mapping[str, Any], where: str | None = None) -> Clusterer:
     """Make an unfitted method from its options.
 
     Args:
         options: `method`, a key of `METHODS`, and every hyper-parameter of that method; none has a default.
+        where: Their place in the configuration, for the messages; the method's name by default.
 
     Returns:
         The estimator.
@@ -167,14 +168,14 @@ def make_method(options: Mapping[str, Any]) -> Clusterer:
     rest = dict(options)
     name = str(rest.pop("method", "(none)"))
     if name not in METHODS:
-        raise ValueError(f"unknown method '{name}' ({closest(name, METHODS)})")
+        raise ValueError(f"{f'{where}: ' if where else ''}unknown method '{name}' ({closest(name, METHODS)})")
     if isinstance(rest.get("n_clusters"), Mapping) and not _takes_range(name):
         takers = ", ".join(filter(_takes_range, METHODS))
         raise ValueError(
-            f"{name}: n_clusters must be one number, got the range {dict(rest['n_clusters'])}; the number is suggested "
-            f"in a range by {takers} alone"
+            f"{where or name}: n_clusters must be one number, got the range {dict(rest['n_clusters'])}; the number is "
+            f"suggested in a range by {takers} alone"
         )
-    return build(_class_of(name), rest, name)
+    return build(_class_of(name), rest, where or name)
 
 
 def _takes_range(name: str) -> bool:

@@ -1,5 +1,6 @@
 """What a training of NMM-EM starts from, deviations N12 and N22 of `neural_mixture`."""
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -11,6 +12,8 @@ from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.partitions import check_neighbours, find_partitions
 from deep_clustering.methods.starts import GivenStart, InTurn, NoStart, Overclustering, Start, fit_before
 from deep_clustering.training.checkpoints import Checkpoints
+
+logger = logging.getLogger(__name__)
 
 
 def find_starts(
@@ -59,6 +62,12 @@ def find_starts(
         partitions = np.stack(columns, axis=1)
     elif isinstance(start, GivenStart):
         assert model.given_ is not None
+        if start.renew and not start.n_renewed(model.epochs):
+            logger.warning(
+                "start.renew: %g of %d epochs is none, so nothing is renewed; raise epochs, or set renew to 0",
+                start.renew,
+                model.epochs,
+            )
         partitions = model.given_.partition[:, None].copy()  # it may be renewed
     else:
         assert not isinstance(start, InTurn)  # each training has one of them

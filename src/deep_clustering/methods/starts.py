@@ -131,21 +131,31 @@ class GivenStart:
     """Share of the epochs in which it is held as it was found."""
     renew: Annotated[float, Ge(0), Le(1)]
     """Share of the epochs behind these in which, in front of each, the clusters that the network itself sees in rows
-    without random views take its place, of the rows that are most certain by now. With a hold of 0 these are, in
-    front of the first epoch, those of a last layer that has learned nothing; a share of few epochs may be none."""
+    without random views take its place, of the rows that are most certain by now; a share of few epochs may be none."""
     renewed_core: Annotated[float, Ge(0.01), Le(1)]
     """Share of each cluster's rows of which these are held in the last such epoch, to which it grows from `core`."""
 
     def __post_init__(self) -> None:
         if self.hold + self.renew > 1:
             raise ValueError(f"hold and renew are shares of the same epochs, got {self.hold} and {self.renew}")
+        if self.renew and not self.hold:
+            raise ValueError(
+                "hold must be above 0 where renew is: with no epoch before them the first clusters that are held would "
+                f"be those of a last layer that has learned nothing; got hold = {self.hold} and renew = {self.renew}"
+            )
         if self.renew and self.renewed_core < self.core:
-            raise ValueError(f"renewed_core must be at least core = {self.core}, got {self.renewed_core}")
+            raise ValueError(
+                f"core must be at most renewed_core, the share that it grows to, got core = {self.core} and "
+                f"renewed_core = {self.renewed_core}"
+            )
+
+    def n_renewed(self, epochs: int) -> int:
+        """Number of epochs, of so many, in front of which what is held is renewed."""
+        return held_epochs(self, epochs) - held_for(self.hold, epochs)
 
     def core_of_epoch(self, epoch: int, epochs: int) -> float | None:
         """Share of each cluster's rows in an epoch of so many; None if what was found is held, or nothing."""
-        first = held_for(self.hold, epochs)
-        n_renewed = held_epochs(self, epochs) - first
+        first, n_renewed = held_for(self.hold, epochs), self.n_renewed(epochs)
         if not first <= epoch < first + n_renewed:
             return None
         return self.core + (self.renewed_core - self.core) * (epoch - first + 1) / n_renewed

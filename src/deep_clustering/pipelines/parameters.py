@@ -226,6 +226,47 @@ def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
     return problems
 
 
+def unread_options(runtime_params: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[str]:
+    """Options of the command line that only another kind than the one in use knows, and nothing reads.
+
+    In files they are left from a kind that another file has changed; on a command line they are meant.
+
+    Args:
+        runtime_params: Nested parameters of the command line.
+        parameters: All parameters, nothing of which is wrong.
+
+    Yields:
+        A sentence for each.
+    """
+    for path in _leaves(runtime_params):
+        *above, option = path
+        block, owner = path[0], _at(parameters, above)
+        if not isinstance(owner, Mapping) or "kind" not in owner or option == "kind":
+            continue
+        # Whatever reads it has an annotation that excludes this.
+        spoilt = {**parameters, block: _with(parameters[block], path[1:], object())}
+        if not wrong_options({block}, spoilt):
+            yield f"--params: {'.'.join(path)} is read by nothing: {'.'.join(above)} is of kind '{owner['kind']}'"
+
+
+def _leaves(params: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for name, value in params.items():
+        place = (*above, name)
+        yield from _leaves(value, place) if isinstance(value, Mapping) else [place]
+
+
+def _at(parameters: Any, path: list[str]) -> Any:  # noqa: ANN401
+    for name in path:
+        parameters = parameters.get(name) if isinstance(parameters, Mapping) else None
+    return parameters
+
+
+def _with(options: Mapping[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Options of which one is another."""
+    name, *rest = path
+    return {**options, name: _with(options[name], tuple(rest), value) if rest else value}
+
+
 def _check_method(name: str, options: Any) -> None:  # noqa: ANN401
     """Refuse options that no method can be made of, and a device that this machine does not have."""
     if not isinstance(options, Mapping):
@@ -237,7 +278,7 @@ def _check_method(name: str, options: Any) -> None:  # noqa: ANN401
     else:
         from deep_clustering.methods import make_method
 
-        make_method(options)
+        make_method(options, name)
     if "device" in options:
         from deep_clustering.training.rows import resolve_device  # imports torch, as such a method has done already
 

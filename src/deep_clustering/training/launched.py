@@ -56,6 +56,10 @@ def check_launch(options: ParallelOptions) -> None:
     if n_launched() == 1:
         if options.workers > 1 and options.launcher == "ray":
             check_ray(LAUNCHER)
+        elif options.launcher == "ray":
+            logger.warning(
+                "parallel.launcher: ray has nothing to start: parallel.workers is 1, this process trains alone"
+            )
         return
     if options.workers > 1:
         raise ValueError(
