@@ -3,7 +3,6 @@
 import csv
 import io
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -120,8 +119,8 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return are_numbered(names)
     if len(set(names)) < len(names) or max(map(len, names)) > _LONGEST_NAME or any(map(_is_fraction, names)):
         return False
-    columns = [Counter(row[place].strip() for row in rows[1:] if place < len(row)) for place in range(len(names))]
-    return not any(name and name in column for name, column in zip(names, columns, strict=True))
+    cells = (zip(names, row, strict=False) for row in rows[1:])
+    return not any(name and name == cell.strip() for row in cells for name, cell in row)
 
 
 def is_numbers(cells: Sequence[str]) -> bool:

@@ -19,6 +19,10 @@ logger = logging.getLogger(__name__)
 
 # Cells that are looked at to see what a column holds, evenly spaced.
 _CELLS = 1000
+
+# Kinds of dtypes that are numbers as they are.
+_NUMBERS = "biuf"
+
 # Columns that a message names.
 _NAMED = 5
 # Columns of these names tell rows apart, if every row has another whole number there.
@@ -87,14 +91,21 @@ def choose_columns(table: "pd.DataFrame", key: str | None, besides: str | None, 
             raise ValueError(f"{where}: no column '{key}' ({closest(key, names)})")
         return [key]
     rest = [name for name in names if name != besides]
-    lists = [name for name in rest if _holds_lists(table[name])]
+    plain = _plain_columns(table)
+    lists = [name for name in rest if name not in plain and _holds_lists(table[name])]
     if len(lists) > 1:
         raise ValueError(f"{where}: columns {_some(lists)} hold lists of numbers; name one with 'key'")
-    chosen = lists or [name for name in rest if _holds_numbers(table[name]) and not _counts_rows(table[name])]
+    chosen = lists or [
+        name
+        for name in rest
+        if (plain[name] if name in plain else _holds_numbers(table[name]))
+        and not (_may_count_rows(name) and _counts_rows(table[name]))
+    ]
     if not chosen:
         raise ValueError(f"{where}: no column of numbers, got {_some(rest) or 'none'}")
     if len(chosen) < len(rest):
-        left_out = [name for name in rest if name not in chosen]
+        taken = set(chosen)
+        left_out = [name for name in rest if name not in taken]
         logger.info(
             "%s: left out %d columns that are no numbers of the rows: %s", where, len(left_out), _some(left_out)
         )
@@ -121,11 +132,24 @@ def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first:
     missing = [name for name in columns if name not in names]
     if missing:
         raise ValueError(f"{where}: no column '{missing[0]}' ({closest(missing[0], names)})")
-    chosen = {name: table.iloc[:, names[name]] for name in columns}
-    if len(columns) == 1 and _holds_lists(chosen[columns[0]]):
-        return _stacked(chosen[columns[0]], f"{where}: column '{columns[0]}'", first)
-    arrays = [_as_numbers(cells, f"{where}: column '{name}'", first) for name, cells in chosen.items()]
-    return np.stack(arrays, axis=1)
+    places = [names[name] for name in columns]
+    if len(columns) == 1 and _holds_lists(table.iloc[:, places[0]]):
+        return _stacked(table.iloc[:, places[0]], f"{where}: column '{columns[0]}'", first)
+    kinds = [dtype.kind for dtype in table.dtypes]
+    is_plain = np.array([kinds[place] in _NUMBERS for place in places])
+    numbers = np.full((len(table), len(places)), np.nan)
+    of_numbers = table.iloc[:, np.array(places)[is_plain]]
+    numbers[:, is_plain] = of_numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    for index in np.flatnonzero(~np.isfinite(numbers).all(axis=0)):
+        numbers[:, index] = _as_numbers(table.iloc[:, places[index]], f"{where}: column '{columns[index]}'", first)
+    return numbers
+
+
+def _plain_columns(table: "pd.DataFrame") -> dict[str, bool]:
+    """Columns that are stored as numbers, and whether they hold any: of thousands, each by itself takes seconds."""
+    of_numbers = table.loc[:, [dtype.kind in _NUMBERS for dtype in table.dtypes]]
+    cells = of_numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    return dict(zip(map(str, of_numbers.columns), ~np.isnan(cells).all(axis=0), strict=True))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -153,8 +177,6 @@ def _holds_numbers(cells: "pd.Series") -> bool:
     """Whether most cells are numbers: a few that are not are faults, which `numbers_of` names."""
     import pandas as pd
 
-    if cells.dtype.kind in "biuf":
-        return bool(cells.notna().any())
     if cells.dtype.kind in "mM":
         return False
     some = _spaced(cells)
@@ -165,10 +187,19 @@ def _counts_rows(cells: "pd.Series") -> bool:
     """Whether a column numbers the rows: one that pandas writes without a name, or an id, each another whole number."""
     if cells.dtype.kind not in "iu":
         return False
-    name = str(cells.name).strip().casefold()
-    if name in _NAMES_OF_NUMBERS:
+    if _name_of(cells.name) in _NAMES_OF_NUMBERS:
         return cells.is_unique
-    return (not name or name.startswith("unnamed: ")) and bool((np.diff(cells.to_numpy()) == 1).all())
+    return bool((np.diff(cells.to_numpy()) == 1).all())
+
+
+def _may_count_rows(name: str) -> bool:
+    """Whether a column of that name may number the rows."""
+    name = _name_of(name)
+    return not name or name.startswith("unnamed: ") or name in _NAMES_OF_NUMBERS
+
+
+def _name_of(name: Any) -> str:  # noqa: ANN401
+    return str(name).strip().casefold()
 
 
 def _with_points(cells: "pd.Series") -> "pd.Series":

@@ -141,7 +141,7 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
         options["header"] = None
     _check_width(count_cells(file, form.encoding, form.separator, form.quote))
     with open_bytes(file) as stream:
-        names = pd.read_csv(stream, nrows=0 if form.header else 1, **options).columns
+        names = pd.read_csv(stream, nrows=1, **options).columns  # without a row pandas makes empty columns one by one
     _check_width(len(names))
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
