@@ -140,7 +140,7 @@ def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first:
     numbers = np.full((len(table), len(places)), np.nan)
     of_numbers = table.iloc[:, np.array(places)[is_plain]]
     numbers[:, is_plain] = of_numbers.to_numpy(dtype=np.float64, na_value=np.nan)
-    for index in np.flatnonzero(~np.isfinite(numbers).all(axis=0)):
+    for index in np.flatnonzero(~np.isfinite(numbers).all(axis=0)).tolist():
         numbers[:, index] = _as_numbers(table.iloc[:, places[index]], f"{where}: column '{columns[index]}'", first)
     return numbers
 
