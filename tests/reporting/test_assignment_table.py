@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from deep_clustering.datasets import ParquetDataset, TableDataset
+from deep_clustering.reporting import assignment_table
 from deep_clustering.reporting.assignment_table import for_spreadsheets, tabulate
 
 ROW_IDS = pd.DataFrame(
@@ -77,6 +78,21 @@ def test_the_table_for_people_has_the_same_values_and_leaves_the_other_alone():
     read = pd.read_csv(io.StringIO(shown.to_csv(index=False)))
     np.testing.assert_allclose(read["log_density"], table["log_density"], atol=1e-6)
     assert read["id"][3] == "'=1+2"
+
+
+@pytest.mark.parametrize("n_rows", [0, 1, 2, 3])
+@pytest.mark.parametrize("dtype", ["str", "object"])
+def test_texts_in_pieces_are_defused_one_by_one_and_keep_their_type(monkeypatch, n_rows, dtype):
+    monkeypatch.setattr(assignment_table, "_CELLS", 2)
+    texts = pd.Series(["=1", "a", "@b"][:n_rows], index=[5, 7, 5][:n_rows], dtype=dtype)
+    expected = pd.Series(["'=1", "a", "'@b"][:n_rows], index=texts.index, dtype=dtype)
+    pd.testing.assert_series_equal(for_spreadsheets(pd.DataFrame({"id": texts}))["id"], expected, check_names=False)
+
+
+def test_a_column_of_several_types_keeps_what_is_no_text(monkeypatch):
+    monkeypatch.setattr(assignment_table, "_CELLS", 1)
+    shown = for_spreadsheets(pd.DataFrame({"id": pd.Series(["=1", 2, None], dtype=object)}))
+    assert shown["id"].tolist() == ["'=1", 2, None]
 
 
 @pytest.mark.parametrize("n_samples", [2, 4])

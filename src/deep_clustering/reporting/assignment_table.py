@@ -7,6 +7,8 @@ import pandas as pd
 
 from deep_clustering.redaction import csv_cell
 
+# Texts that are looked at together, each a Python object meanwhile.
+_CELLS = 2**17
 # Digits behind the point in a table for people; the other table has all of them.
 _DIGITS = 6
 
@@ -86,5 +88,11 @@ def for_spreadsheets(table: pd.DataFrame) -> pd.DataFrame:
         if pd.api.types.is_float_dtype(column):
             shown[name] = column.round(_DIGITS)
         elif column.dtype == object or pd.api.types.is_string_dtype(column):
-            shown[name] = column.map(csv_cell)
+            shown[name] = _guarded(column)
     return shown.rename(columns=csv_cell)
+
+
+def _guarded(column: pd.Series) -> pd.Series:
+    """The cells of a column as `csv_cell` has them, of the type that the column has."""
+    parts = [column.iloc[start : start + _CELLS] for start in range(0, max(1, len(column)), _CELLS)]
+    return pd.concat([part.map(csv_cell).astype(column.dtype) for part in parts])
