@@ -17,6 +17,7 @@ from sklearn.mixture import GaussianMixture
 
 from deep_clustering.methods import baselines, make_method
 from deep_clustering.methods.nearest_rows import TrainingRows, draw_rows
+from deep_clustering.training import scratch
 
 
 def fitted(tiny_options, name, features, **changes):
@@ -45,6 +46,22 @@ def test_kmeans_responsibilities_are_those_of_equal_spherical_gaussians(tiny_opt
     densities = np.stack([multivariate_normal(centre, variance).pdf(noisy) for centre in centroids], axis=1)
     expected = densities / densities.sum(axis=1, keepdims=True)
     np.testing.assert_allclose(estimator.predict_proba(noisy), expected, atol=1e-4)
+
+
+def test_kmeans_of_mapped_rows_in_pieces_is_that_of_rows_in_memory(tiny_options, noisy, tmp_path, monkeypatch):
+    np.save(tmp_path / "rows.npy", noisy)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    expected = fitted(tiny_options, "kmeans", noisy)
+    said = expected.describe(noisy)
+    monkeypatch.setattr(baselines, "_NUMBERS", 40)  # ten rows
+    monkeypatch.setattr(scratch, "MOST_IN_MEMORY", 1000)
+    got = fitted(tiny_options, "kmeans", mapped)
+    np.testing.assert_array_equal(got.get_arrays()["centroids"], expected.get_arrays()["centroids"])
+    of_pieces = got.describe(mapped)
+    np.testing.assert_array_equal(of_pieces.assignments, said.assignments)
+    np.testing.assert_allclose(of_pieces.responsibilities, said.responsibilities, rtol=1e-6)
+    np.testing.assert_allclose(of_pieces.log_responsibilities, said.log_responsibilities, rtol=1e-9)
+    np.testing.assert_array_equal(mapped, noisy)  # nobody wrote to it
 
 
 def test_kmeans_with_a_cluster_per_row_has_hard_responsibilities(tiny_options):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from deep_clustering.training import rows as batching
+from deep_clustering.training import scratch
 from deep_clustering.training.rows import Rows, apply_in_chunks, index_batches, n_batches, resolve_device
 from waits import DEVICE, DeviceGenerator, Waits
 
@@ -267,7 +268,7 @@ def test_apply_keeps_no_graph(features):
 
 def test_what_is_said_of_many_rows_lies_on_disk(features, monkeypatch):
     """Of 50 rows 200 bytes are in memory and 400 are not."""
-    monkeypatch.setattr(batching, "_MOST_IN_MEMORY", 399)
+    monkeypatch.setattr(scratch, "MOST_IN_MEMORY", 399)
 
     def describe(batch):
         flat = batch.flatten(1)

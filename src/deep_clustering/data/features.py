@@ -7,9 +7,9 @@ import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.feature_options import Scaling
-from deep_clustering.data.scratch import room
 from deep_clustering.data.usual_range import usual_range
 from deep_clustering.options import check_choice
+from deep_clustering.training.scratch import room
 
 # Rows are changed in pieces, so that a memory map is never read whole into memory.
 _CHUNK = 4096

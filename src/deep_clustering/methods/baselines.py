@@ -27,8 +27,12 @@ from deep_clustering.methods.weighted_mixture import fit_weighted
 from deep_clustering.options import check_fields, check_range
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
+from deep_clustering.training.scratch import room
 
 logger = logging.getLogger(__name__)
+
+# Numbers of rows at a time that k-means looks at in double precision, or copies of a map.
+_NUMBERS = 2**23
 
 
 def no_history() -> dict[str, np.ndarray]:
@@ -48,6 +52,15 @@ def _flat(features: np.ndarray | sparse.csr_matrix, n_clusters: int, where: str)
 def _say_unweighted(where: str, weights: np.ndarray | None) -> None:
     if weights is not None:
         logger.info("%s knows no weights of rows: all of those above 0 count alike", where)
+
+
+def _copied(flat: np.ndarray) -> np.ndarray:
+    """A copy of mapped rows that may be written to: in memory, or of many rows in a scratch file."""
+    copy = room(flat.shape, flat.dtype)
+    step = max(1, _NUMBERS // flat.shape[1])
+    for start in range(0, len(flat), step):
+        copy[start : start + step] = flat[start : start + step]
+    return copy
 
 
 def _single(rows: np.ndarray) -> np.ndarray:
@@ -96,8 +109,9 @@ class KMeansClusterer(Describing):
         weights: np.ndarray | None = None,
     ) -> Self:
         """Find the centres."""
-        flat = _flat(features, self.n_clusters, "kmeans")
-        kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed).fit(flat, sample_weight=weights)
+        flat, is_mapped = _flat(features, self.n_clusters, "kmeans"), isinstance(features, np.memmap)
+        kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed, copy_x=not is_mapped)
+        kmeans.fit(_copied(flat) if is_mapped else flat, sample_weight=weights)
         self.centroids_ = kmeans.cluster_centers_
         total = flat.size if weights is None else flat.shape[1] * float(weights.sum())
         self.variance_ = np.float32(max(kmeans.inertia_ / total, np.finfo(np.float32).tiny))
@@ -106,12 +120,20 @@ class KMeansClusterer(Describing):
     def describe(self, features: np.ndarray) -> Described:
         """The nearest centre; softmax of minus half the squared distance over the variance within; the rows."""
         flat = dense_rows_like(features, self.centroids_.shape[1], "kmeans")
-        rows, centroids = flat.astype(np.float64), self.centroids_.astype(np.float64)
-        squares = (rows**2).sum(1)[:, None] - 2 * rows @ centroids.T + (centroids**2).sum(1)
-        log_joint = -squares / (2 * self.variance_)
-        responsibilities = softmax(log_joint, axis=1).astype(np.float32)
+        shape = (len(flat), len(self.centroids_))
         assignments = pairwise_distances_argmin(flat, self.centroids_).astype(np.int64)
-        return Described(assignments, responsibilities, _single(flat), None, log_softmax(log_joint, axis=1))
+        responsibilities, log_responsibilities = room(shape, np.float32), room(shape, np.float64)
+        step = max(1, _NUMBERS // flat.shape[1])
+        for part in (slice(start, start + step) for start in range(0, len(flat), step)):
+            log_joint = -self._squares(flat[part]) / (2 * self.variance_)
+            responsibilities[part] = softmax(log_joint, axis=1)
+            log_responsibilities[part] = log_softmax(log_joint, axis=1)
+        return Described(assignments, responsibilities, _single(flat), None, log_responsibilities)
+
+    def _squares(self, flat: np.ndarray) -> np.ndarray:
+        """Squared distance of each row to each centre, float64."""
+        rows, centroids = flat.astype(np.float64), self.centroids_.astype(np.float64)
+        return (rows**2).sum(1)[:, None] - 2 * rows @ centroids.T + (centroids**2).sum(1)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Centres and variance."""

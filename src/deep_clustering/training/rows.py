@@ -1,7 +1,5 @@
 """Rows on the device and shuffled index batches: no loader processes, no copies of a data set that fits."""
 
-import math
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -11,6 +9,7 @@ from scipy import sparse
 from torch import Tensor
 
 from deep_clustering.training.described import Described
+from deep_clustering.training.scratch import room
 
 # A data set may take this share of the free device memory; the rest is for the network and its gradients.
 _MEMORY_SHARE = 0.5
@@ -18,8 +17,6 @@ DESCRIBED_ROWS = 2048
 """Rows at a time that are described; what is said of so many is not copied."""
 # Rows at a time that become bytes, and of a memory map that go to a device.
 _PACKED_ROWS, _MAPPED_ROWS = 4096, 4096
-# Bytes of what is said of all rows, above which it lies in the folder of temporary files (TMPDIR).
-_MOST_IN_MEMORY = 2**28
 # The byte of the value 1.
 _WHITE = 255.0
 
@@ -288,14 +285,6 @@ def joined(parts: Iterable[Tensor], n_rows: int) -> Tensor:
     return whole
 
 
-def _room(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array to be filled; a large one is a map of a nameless scratch file, whose space is free again with it."""
-    if math.prod(shape) * dtype.itemsize <= _MOST_IN_MEMORY:
-        return np.empty(shape, dtype)
-    with tempfile.TemporaryFile() as scratch:
-        return np.memmap(scratch, dtype=dtype, mode="w+", shape=shape)
-
-
 @torch.inference_mode()
 def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, ...]], rows: Rows) -> Described:
     """Describe rows piece by piece, so that neither a memory map nor what is said of it is on the device whole.
@@ -317,7 +306,7 @@ def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, ...]], rows: R
         if len(chunk) == len(rows):
             return Described(*map(np.ascontiguousarray, found))
         if not parts:
-            parts = [_room((len(rows), *part.shape[1:]), part.dtype) for part in found]
+            parts = [room((len(rows), *part.shape[1:]), part.dtype) for part in found]
         for whole, part in zip(parts, found, strict=True):
             whole[start : start + len(chunk)] = part
         start += len(chunk)

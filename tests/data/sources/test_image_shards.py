@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deep_clustering.data import scratch
 from deep_clustering.data.sources import image_files, image_shards, load_source
 from deep_clustering.data.sources.image_shards import Folder, read_in_shards
+from deep_clustering.training import scratch
 
 HOW = {"shape": (6, 8), "channels": 3, "fit": "crop", "ranges": {}}
 

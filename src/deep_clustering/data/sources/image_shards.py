@@ -21,12 +21,12 @@ import numpy as np
 import PIL
 
 from deep_clustering.atomic import atomic_file
-from deep_clustering.data.scratch import room
 from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.data.sources.greys import GreyRanges
 from deep_clustering.redaction import csv_cell
 from deep_clustering.training.progress import Reading, meter
+from deep_clustering.training.scratch import room
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ MOST_IN_MEMORY = 2**28
 """Bytes of an array, above which it lies on disk."""
 
 
-def room(shape: tuple[int, ...], dtype: type, *, folder: Path | None = None) -> np.ndarray:
+def room(shape: tuple[int, ...], dtype: type | np.dtype, *, folder: Path | None = None) -> np.ndarray:
     """An array to be filled.
 
     Args:
