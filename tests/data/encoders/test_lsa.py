@@ -94,11 +94,22 @@ def test_more_directions_than_terms_or_texts_are_refused(texts, make_options):
         encode(none(texts[:5]), texts[:5], ALL[:5], make_options(**FREE))
 
 
-def test_more_directions_than_rank_are_refused(make_options):
+def rows_of_rank(rank: int) -> sparse.csr_matrix:
     generator = np.random.default_rng(0)
-    samples = generator.random((30, 3)) @ generator.random((3, 10))
-    with pytest.raises(ValueError, match="lsa must be at most the 3 directions that the rows have, got 5"):
-        encode(sparse.csr_matrix(samples, dtype=np.float32), (), np.ones(30, dtype=bool), make_options(**FREE, lsa=5))
+    return sparse.csr_matrix(generator.random((30, rank)) @ generator.random((rank, 10)), dtype=np.float32)
+
+
+def test_of_more_directions_than_rank_all_that_there_are_are_taken(make_options, caplog):
+    samples = rows_of_rank(3)
+    encoded = encode(samples, (), np.ones(30, dtype=bool), make_options(**FREE, lsa=5))
+    assert encoded.rows.shape == (30, 3)
+    np.testing.assert_allclose(encoded.rows @ encoded.rows.T, (samples @ samples.T).toarray(), rtol=1e-3)
+    assert "the rows have 3 directions, which are taken in the place of 5" in caplog.text
+
+
+def test_rows_of_one_direction_are_refused(make_options):
+    with pytest.raises(ValueError, match="rows of fewer than two directions cannot be told apart by it, got 1"):
+        encode(rows_of_rank(1), (), np.ones(30, dtype=bool), make_options(**FREE, lsa=5))
 
 
 def test_texts_without_a_usable_term_are_refused(make_options):

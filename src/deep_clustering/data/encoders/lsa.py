@@ -40,12 +40,12 @@ def fit_lsa(
         analyzer: What the terms of texts are, word or char, see `make_counter`.
 
     Returns:
-        What `project` needs: directions (lsa, n_terms), float32, and of texts their terms, as bytes of UTF-8, idf, and
-        the analyzer unless it is word.
+        What `project` needs: directions (lsa, n_terms), float32, fewer if the rows have no more, and of texts their
+        terms, as bytes of UTF-8, idf, and the analyzer unless it is word.
 
     Raises:
         ValueError: if samples are neither texts nor sparse rows, no term is left, or there are more directions than
-            the rows have.
+            so many rows and terms may have, or fewer than two.
     """
     from sklearn.decomposition import TruncatedSVD
 
@@ -72,9 +72,13 @@ def fit_lsa(
     # A fixed seed: rows belong to the data, not to a run.
     model = TruncatedSVD(options.lsa, random_state=0).fit(fitted)
     rank = int(np.count_nonzero(model.singular_values_ > _ZERO * model.singular_values_[0]))
+    if rank < 2:
+        raise ValueError(f"features: lsa: rows of fewer than two directions cannot be told apart by it, got {rank}")
     if rank < options.lsa:
-        raise ValueError(f"features: lsa must be at most the {rank} directions that the rows have, got {options.lsa}")
-    return {**arrays, DIRECTIONS: model.components_.astype(np.float32)}
+        logger.warning(
+            "features: lsa: the rows have %d directions, which are taken in the place of %d", rank, options.lsa
+        )
+    return {**arrays, DIRECTIONS: model.components_[:rank].astype(np.float32)}
 
 
 def project(
