@@ -15,7 +15,7 @@ from command_line import error_of, kedro
 from deep_clustering.datasets import JSONDataset
 from deep_clustering.runs import cluster_folders
 from pipelines.small_project import versions
-from tracked_project import make_project, tracked_run, write_parameters
+from tracked_project import client_of, make_project, tracked_run, write_parameters
 
 pytestmark = pytest.mark.usefixtures("plain_pages")
 
@@ -312,3 +312,15 @@ def test_without_a_run_there_is_nothing_to_export(project):
     run = tracked_run(project, "--pipelines=prepare")
     message = error_of(kedro(project, "export-clusters", run.run_id, "--to", "out"))
     assert "has left no table of clusters" in message
+
+
+def test_cells_of_sweeps_are_passed_over_and_say_that_they_write_no_tables(project):
+    whole = tracked_run(project, "--pipelines=kmeans")
+    cell = tracked_run(project, "--pipelines=kmeans")
+    client_of(project).set_tag(cell.run_id, "mlflow.parentRunId", "0" * 32)
+    for table in project.glob(f"data/07_model_output/**/assignments.parquet/{cell.save_version}"):
+        shutil.rmtree(table)
+    assert f"of run {whole.run_id[:8]}" in output(project, "--to", "out")
+    message = error_of(kedro(project, "export-clusters", cell.run_id, "--to", "other"))
+    assert "is a cell of a sweep, and these write no tables of clusters" in message
+    assert "`kedro run" in message

@@ -15,6 +15,8 @@ from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_ru
 
 _TABLE = "_assignments_parquet"
 LATEST = "latest"
+# Tag of the cells of a sweep, which score partitions and write no tables.
+_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +71,9 @@ def _find(project_path: Path, request: ExportRequest) -> RecordedRun:
         return find_run(project_path, run.tags[RESUMES]) if RESUMES in run.tags else run
     found = list_runs(
         project_path,
-        is_wanted=lambda run: bool(run.scored) and request.env in (None, run.env, run.data_set),
+        is_wanted=lambda run: (
+            bool(run.scored) and _PARENT not in run.tags and request.env in (None, run.env, run.data_set)
+        ),
         last=1,
     )
     if not found:
@@ -87,6 +91,12 @@ def _method_of(plan: repeating.Plan, run: RecordedRun, asked: str | None) -> str
     found = [
         name.removesuffix(_TABLE) for name in outputs if repeating.version_path(plan, name, run.save_version).exists()
     ]
+    if not found and _PARENT in run.tags:
+        env = "" if run.env is None else f" --env={run.env}"
+        raise ValueError(
+            f"export-clusters: run {run.run_id} ({run.name}) is a cell of a sweep, and these write no tables of "
+            f"clusters; run its options by themselves, as by `kedro run{env} --pipelines={','.join(run.pipelines)}`"
+        )
     if not found:
         raise ValueError(
             f"export-clusters: run {run.run_id} ({run.name}) has left no table of clusters; if it is unfinished, "

@@ -106,9 +106,8 @@ def choose_columns(table: "pd.DataFrame", key: str | None, besides: str | None, 
     if len(chosen) < len(rest):
         taken = set(chosen)
         left_out = [name for name in rest if name not in taken]
-        logger.info(
-            "%s: left out %d columns that are no numbers of the rows: %s", where, len(left_out), _some(left_out)
-        )
+        what = "1 column that does not hold" if len(left_out) == 1 else f"{len(left_out)} columns that do not hold"
+        logger.info("%s: left out %s numbers of the rows: %s", where, what, _some(left_out))
     return chosen
 
 
