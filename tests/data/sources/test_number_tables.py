@@ -112,7 +112,7 @@ def test_one_wild_cell_far_behind_the_head_is_named_by_row_and_column(tmp_path, 
     lines = ["left,right"] + [f"{index % 7},{index % 11}" for index in range(5000)]
     lines[1 + 4500] = f"3,{cell}"
     (tmp_path / "a.csv").write_text("\n".join(lines), encoding="utf-8")
-    with pytest.raises(ValueError, match=r"a\.csv: column 'right': expected finite numbers, got .* first in row 4500$"):
+    with pytest.raises(ValueError, match=r"a\.csv: 1 of 5000 rows .* 'right' \(1\); .* of row 4501 "):
         load(tmp_path / "a.csv")
 
 
@@ -147,5 +147,15 @@ def test_what_is_not_there_is_told(tmp_path, table, changes, message):
 
 
 def test_a_piece_counts_its_rows_from_where_it_begins():
-    with pytest.raises(ValueError, match=r"here: column 'b': .* got 'nan' first in row 102$"):
+    with pytest.raises(ValueError, match=r"here: 1 of 3 rows .* 'b' \(1\); got an empty cell .* of row 103 "):
         numbers_of(pd.DataFrame({"b": [1.0, 2.0, np.nan]}), ["b"], "here", 100)
+
+
+def test_empty_cells_are_counted_by_column_with_a_way_forward(tmp_path):
+    (tmp_path / "a.csv").write_text("a,b,c\n1,2,3\n,5,6\n,x,9\n1,2,3\n7,8,9\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="empty") as caught:
+        load(tmp_path / "a.csv")
+    message = str(caught.value)
+    assert "2 of 5 rows have empty cells or no finite numbers, in 2 of 3 columns: 'a' (2), 'b' (1);" in message
+    assert "got an empty cell first in column 'a' of row 2 (from 1, without a header)" in message
+    assert "df.dropna()" in message

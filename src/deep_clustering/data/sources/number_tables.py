@@ -125,7 +125,7 @@ def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first:
 
     Raises:
         ValueError: if a column is missing, or a cell holds no finite number or a list of another length than the first;
-            naming row, from 0, and column.
+            naming the columns and the first row.
     """
     names = {str(name): place for place, name in enumerate(table.columns)}
     missing = [name for name in columns if name not in names]
@@ -140,8 +140,34 @@ def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first:
     of_numbers = table.iloc[:, np.array(places)[is_plain]]
     numbers[:, is_plain] = of_numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     for index in np.flatnonzero(~np.isfinite(numbers).all(axis=0)).tolist():
-        numbers[:, index] = _as_numbers(table.iloc[:, places[index]], f"{where}: column '{columns[index]}'", first)
+        numbers[:, index] = _as_numbers(table.iloc[:, places[index]])
+    _refuse_wrong(table.iloc[:, places], ~np.isfinite(numbers), columns, where, first)
     return numbers
+
+
+def _refuse_wrong(cells: "pd.DataFrame", wrong: np.ndarray, columns: Sequence[str], where: str, first: int) -> None:
+    """Refuse cells that are empty or no finite numbers: how many, in which columns, and what to do."""
+    rows = np.flatnonzero(wrong.any(axis=1))
+    if not len(rows):
+        return
+    counts = wrong.sum(axis=0)
+    found = np.flatnonzero(counts)
+    named = ", ".join(f"'{columns[index]}' ({counts[index]})" for index in found[:_NAMED])
+    row, column = int(rows[0]), int(np.flatnonzero(wrong[rows[0]])[0])
+    cell = cells.iloc[row, column]
+    what = "an empty cell" if _is_empty(cell) else repr(str(cell)[:80])
+    raise ValueError(
+        f"{where}: {len(rows)} of {len(wrong)} rows have empty cells or no finite numbers, in {len(found)} of "
+        f"{len(columns)} columns: {named}{', ...' if len(found) > _NAMED else ''}; got {what} first in column "
+        f"'{columns[column]}' of row {first + row + 1} (from 1, without a header); fill such cells or drop these rows, "
+        "empty ones as by pandas: df.dropna()"
+    )
+
+
+def _is_empty(cell: Any) -> bool:  # noqa: ANN401 - a cell of a table
+    import pandas as pd
+
+    return (np.ndim(cell) == 0 and bool(pd.isna(cell))) or not str(cell).strip()
 
 
 def _plain_columns(table: "pd.DataFrame") -> dict[str, bool]:
@@ -207,20 +233,12 @@ def _with_points(cells: "pd.Series") -> "pd.Series":
     return texts.str.replace(",", ".", regex=False) if texts.str.fullmatch(r"\s*-?\d+,\d+\s*").any() else cells
 
 
-def _as_numbers(cells: "pd.Series", where: str, first: int) -> np.ndarray:
+def _as_numbers(cells: "pd.Series") -> np.ndarray:
+    """Numbers of a column, NaN for cells that are none."""
     import pandas as pd
 
-    if cells.dtype.kind in "biu":
-        return cells.to_numpy(dtype=np.float64)
-    parsed = cells if cells.dtype.kind == "f" else pd.to_numeric(_with_points(cells), errors="coerce")
-    numbers = parsed.to_numpy(dtype=np.float64, na_value=np.nan)
-    wrong = np.flatnonzero(~np.isfinite(numbers))
-    if len(wrong):
-        cell = cells.iloc[int(wrong[0])]
-        raise ValueError(
-            f"{where}: expected finite numbers, got {str(cell)[:80]!r} first in row {first + int(wrong[0])}"
-        )
-    return numbers
+    parsed = cells if cells.dtype.kind in _NUMBERS else pd.to_numeric(_with_points(cells), errors="coerce")
+    return parsed.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
 def _stacked(cells: "pd.Series", where: str, first: int) -> np.ndarray:
