@@ -38,8 +38,11 @@ logger = logging.getLogger(__name__)
 
 # The metrics of the line that ends a run.
 # Scores that a run ends with, and their names there: each method has a space of its own.
-_SHOWN = {name: name for name in ("acc", "nmi", "ari", "log_likelihood", "silhouette", "balance", "oracle_gap")}
-_SHOWN["silhouette"] = "silhouette in its own space"
+_SHOWN = {
+    **{name: name for name in ("acc", "nmi", "ari", "log_likelihood")},
+    "silhouette": "silhouette in its own space",
+    **{name: name for name in ("balance", "oracle_gap")},
+}
 
 
 class Preflight:
@@ -272,15 +275,17 @@ class ShowResults:
     ) -> None:
         """Log the main scores, the files of scores and reports, and what a comparison recommends."""
         made = sorted(pipeline.all_outputs() - failures_of(run_result).lost)
-        rows: tuple[str, str] | None = None
+        said: set[tuple[str, str]] = set()
         for name in made:
             if name.endswith("_scores"):
                 scores = catalog.load(name)
                 metrics = scores["metrics"]
                 shown = ", ".join(f"{_SHOWN[key]} {metrics[key]:.3f}" for key in _SHOWN if key in metrics)
                 logger.info("%s on %s: %s", name.removesuffix("_scores"), scores["data_set"], shown)
-                if rows != (rows := (scores["protocol"], scores["data_sha256"][:12])):  # once for several methods
+                rows = scores["protocol"], scores["data_sha256"][:12]
+                if rows not in said:  # once for several methods
                     logger.info("of %s, rows sha256 %s", *rows)
+                said.add(rows)
                 if selection := scores["selection"]:
                     low, high = selection["interval"]
                     logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)

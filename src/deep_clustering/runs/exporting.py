@@ -12,11 +12,10 @@ from deep_clustering.options import closest
 from deep_clustering.runs import cluster_folders, repeating
 from deep_clustering.runs.reproduction import RESUMES
 from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
+from deep_clustering.runs.tracking.store import PARENT
 
 _TABLE = "_assignments_parquet"
 LATEST = "latest"
-# Tag of the cells of a sweep, which score partitions and write no tables.
-_PARENT = "mlflow.parentRunId"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +70,9 @@ def _find(project_path: Path, request: ExportRequest) -> RecordedRun:
         return find_run(project_path, run.tags[RESUMES]) if RESUMES in run.tags else run
     found = list_runs(
         project_path,
+        # Cells of sweeps score partitions and write no tables.
         is_wanted=lambda run: (
-            bool(run.scored) and _PARENT not in run.tags and request.env in (None, run.env, run.data_set)
+            bool(run.scored) and PARENT not in run.tags and request.env in (None, run.env, run.data_set)
         ),
         last=1,
     )
@@ -91,7 +91,7 @@ def _method_of(plan: repeating.Plan, run: RecordedRun, asked: str | None) -> str
     found = [
         name.removesuffix(_TABLE) for name in outputs if repeating.version_path(plan, name, run.save_version).exists()
     ]
-    if not found and _PARENT in run.tags:
+    if not found and PARENT in run.tags:
         env = "" if run.env is None else f" --env={run.env}"
         raise ValueError(
             f"export-clusters: run {run.run_id} ({run.name}) is a cell of a sweep, and these write no tables of "

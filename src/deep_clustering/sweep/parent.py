@@ -19,7 +19,7 @@ from deep_clustering.redaction import flatten
 from deep_clustering.runs.tracking.hook import TrackingOptions
 from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.provenance import describe_environment, describe_git
-from deep_clustering.runs.tracking.store import SWEEP, continue_run, start_run
+from deep_clustering.runs.tracking.store import PARENT, SWEEP, continue_run, start_run
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.sweep.configuration import load_parameters
 from deep_clustering.sweep.folder import read_json, read_records, write_json
@@ -74,7 +74,7 @@ class Parent:
             return
         try:
             with open_store(self._root) as client:
-                of_sweep = f"tags.`mlflow.parentRunId` = '{self.run_id}' and attributes.status = 'RUNNING'"
+                of_sweep = f"tags.`{PARENT}` = '{self.run_id}' and attributes.status = 'RUNNING'"
                 for child in client.search_runs([client.get_run(self._run.run_id).info.experiment_id], of_sweep):
                     client.set_terminated(child.info.run_id, "KILLED")
                 self._run.finish(status)
@@ -141,6 +141,6 @@ def _open(root: Path, folder: Path, grid: Grid, options: TrackingOptions) -> Tra
     with open_store(root) as client:
         for record in read_records(folder):
             if record.get("run_id"):
-                client.set_tag(record["run_id"], "mlflow.parentRunId", run.run_id)
+                client.set_tag(record["run_id"], PARENT, run.run_id)
     write_json(folder / "sweep.json", {**content, "mlflow": {"run_id": run.run_id, "grid": plain}})
     return run

@@ -41,7 +41,7 @@ from deep_clustering.runs.tracking import provenance, records
 from deep_clustering.runs.tracking.outputs import Output, Recorder
 from deep_clustering.runs.tracking.pins import describe_lock
 from deep_clustering.runs.tracking.process import describe_process
-from deep_clustering.runs.tracking.store import start_run
+from deep_clustering.runs.tracking.store import PARENT, start_run
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.scores.cost import peak_memory
 
@@ -173,7 +173,7 @@ class MLflowTracking:
         versions = records.input_versions(pipeline, catalog) | (run_params.get("load_versions") or {})
         tags = self._describe(run_params, versions)
         if options.parent is not None:
-            tags["mlflow.parentRunId"] = options.parent
+            tags[PARENT] = options.parent
         tags |= flatten(options.tags)
         try:
             run = start_run(self._project_path, options.experiment, name, tags)

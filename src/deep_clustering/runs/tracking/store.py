@@ -33,6 +33,8 @@ LOCK_SECONDS = 60.0
 
 # Tag with the folder of a sweep, on the run that its cells are children of.
 SWEEP = "sweep.folder"
+# MLflow's tag of a child, with the run that it is one of: here of a cell of a sweep.
+PARENT = "mlflow.parentRunId"
 
 # Opens an experiment on the page of its runs; without it MLflow takes one for a language model's, with empty traces.
 _KIND = {"mlflow.experimentKind": "custom_model_development"}
