@@ -8,15 +8,17 @@ from sklearn.cluster import MiniBatchKMeans
 
 from deep_clustering.methods import make_method
 from deep_clustering.methods.autoencoder import cluster_means, near_rows, pull_loss, soft_neighbour_loss
-from deep_clustering.methods.autoencoding import reconstruction_error, squared_distances
+from deep_clustering.methods.autoencoding import reconstruction_error, root_mean_square, squared_distances
 from deep_clustering.methods.dcn import moved_centroids
 from deep_clustering.methods.dec import divergence, log_soft_assignments, target_distribution
 from deep_clustering.scores.metrics import accuracy, contingency
 from deep_clustering.training.fitting import make_data
+from deep_clustering.training.rows import Rows
 from still_views import STILL
 
 N, K, D = 12, 3, 4
-AUTOENCODERS = ("autoencoder", "dec", "idec", "dcn", "vade", "dcgmm")
+PULLING = ("autoencoder", "dec", "idec", "dcn")
+AUTOENCODERS = (*PULLING, "vade", "dcgmm")
 
 
 @pytest.fixture
@@ -136,6 +138,33 @@ def test_centres_move_as_those_of_scikit_learn(rng):
         centroids, counts = moved_centroids(centroids, counts, points, own)
         oracle.partial_fit(batch)
     np.testing.assert_allclose(centroids, oracle.cluster_centers_, rtol=1e-9)
+
+
+def test_the_unit_of_rows_is_the_root_mean_square_of_their_values(rng):
+    values = rng.normal(1, 2, size=(5000, 1, 2, 3)).astype(np.float32)
+    weights = rng.uniform(0.5, 2.0, size=len(values))
+    rows = Rows(values, torch.device("cpu"))
+    assert root_mean_square(rows) == pytest.approx(np.sqrt((values.astype(float) ** 2).sum() / 30000), rel=1e-9)
+    weighted = Rows(values, torch.device("cpu"), weights=weights)
+    counted = weighted.in_proportion(torch.arange(len(values))).numpy()
+    assert root_mean_square(weighted) == pytest.approx(np.sqrt((values[counted].astype(float) ** 2).mean()), rel=1e-9)
+    assert root_mean_square(Rows(np.zeros((4, 2), np.float32), torch.device("cpu"))) > 0
+
+
+@pytest.mark.parametrize("method", PULLING)
+def test_in_their_own_unit_rows_of_any_size_train_alike(tiny_options, blobs, method):
+    """Smaller by a power of two, by which no number is rounded otherwise."""
+
+    def fitted_to(rows, row_unit):
+        changes = {"n_clusters": 3, "epochs": 6, "views": {"kind": "same"}, "row_unit": row_unit}
+        return make_method(tiny_options(method, "vectors", **changes)).fit(rows)
+
+    small = np.ldexp(blobs, -9)
+    usual, other = fitted_to(blobs, "root_mean_square"), fitted_to(small, "root_mean_square")
+    np.testing.assert_array_equal(other.history_["loss"], usual.history_["loss"])
+    saved = make_method(tiny_options(method, "vectors", n_clusters=3)).set_arrays(other.get_arrays())
+    np.testing.assert_array_equal(saved.describe(small).latent, usual.describe(blobs).latent)
+    assert not np.allclose(fitted_to(small, "one").history_["loss"], fitted_to(blobs, "one").history_["loss"])
 
 
 @pytest.mark.parametrize("method", AUTOENCODERS)

@@ -39,6 +39,7 @@ Deviations from the paper, or choices where it is silent
     A7 (5) is on from the first epoch and is made small; the paper, beside a classifier of the classes, makes it large
     A8 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
        a view of the same row may be among the near ones of (5)
+    A9 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`          row_unit
 """
 
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from deep_clustering.methods.autoencoding import FARTHEST, Autoencoding, AutoencodingSteps, Centroids, squared_distances
+from deep_clustering.methods.autoencoding import FARTHEST, Centroids, Pulling, PullingSteps, squared_distances
 from deep_clustering.methods.latent_mixture import memberships
 from deep_clustering.training.loop import Data
 
@@ -103,7 +104,7 @@ def soft_neighbour_loss(latent: Tensor, is_near: Tensor, temperature: float) -> 
 
 
 @dataclass(kw_only=True)
-class AutoencoderClustering(Autoencoding):
+class AutoencoderClustering(Pulling):
     """Autoencoder-based clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "autoencoder"
@@ -123,7 +124,7 @@ class AutoencoderClustering(Autoencoding):
 
 
 @final
-class _Training(AutoencodingSteps):
+class _Training(PullingSteps):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: AutoencoderClustering

@@ -6,8 +6,8 @@ their end k-means on the latents of all rows places the centres, and the method'
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
-from typing import Annotated, Any, ClassVar
+from math import prod, sqrt
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -29,6 +29,8 @@ from deep_clustering.training.views import make_view
 
 # Rows at a time in the distances, so that (n, n_clusters, latent_dim) never stands in memory whole.
 CHUNK = 2048
+# Least unit of rows: of those that are 0, or differ in their last bits alone.
+_LEAST_UNIT = 1e-30
 # Where squares overflow no cluster is nearer than another: equal shares, and no NaN.
 FARTHEST = 1e38
 
@@ -44,11 +46,22 @@ def reconstruction_error(rows: Tensor, decoded: Tensor) -> Tensor:
     return (decoded.float() - rows.flatten(1)).square().mean()
 
 
+def root_mean_square(rows: Rows, middle: Tensor | None = None) -> float:
+    """Of all values about 0 or about a row (values,), each row as often as its weight says; at least 1e-30."""
+    order = rows.in_proportion(torch.arange(len(rows), device=rows.device)).to(rows.place)
+    squares = 0.0
+    for part in order.split(CHUNK):
+        values = rows[part].flatten(1).cpu().double()
+        squares += float((values if middle is None else values - middle).square().mean(dim=1).sum())
+    return max(sqrt(squares / len(rows)), _LEAST_UNIT)
+
+
 class Centroids(nn.Module):
-    """The centres of the clusters in latent space, and the variance around them."""
+    """The centres of the clusters in latent space, the variance around them, and the unit that rows are seen in."""
 
     variance: Tensor
     counts: Tensor
+    unit: Tensor
 
     def __init__(self, n_clusters: int, latent_dim: int) -> None:
         """All centres are at 0 until they are placed."""
@@ -56,6 +69,7 @@ class Centroids(nn.Module):
         self.centroids = nn.Parameter(torch.zeros(n_clusters, latent_dim))
         self.register_buffer("variance", torch.ones(()))
         self.register_buffer("counts", torch.zeros(n_clusters))
+        self.register_buffer("unit", torch.ones(()))
 
 
 @dataclass(kw_only=True)
@@ -150,6 +164,29 @@ class Autoencoding(Decoding):
             return responsibilities.argmax(dim=1), responsibilities, latent, latent.sum(dim=1), joint
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
+
+
+@dataclass(kw_only=True)
+class Pulling(Autoencoding):
+    """A method that weighs something in latent space against a reconstruction that is a mean over the values of rows.
+
+    Both depend on the unit of the rows, and so do the latents. DEC's authors scale the rows of each data set such that
+    the mean square of their values is 1 (Xie et al. 2016, section 5.3). Rows of length one with 1,280 values have 1 /
+    1,280: what they are decoded to hardly counts then, and the latents fall together.
+    """
+
+    row_unit: Literal["one", "root_mean_square"]
+    """What encoder and decoder see rows in: one, as they are, or the root mean square of their values."""
+
+    def encode(self, views: Tensor) -> Tensor:
+        """Latents of views, shape (n, latent_dim)."""
+        return super().encode(self.in_units(views))
+
+    def in_units(self, views: Tensor) -> Tensor:
+        """Views as encoder and decoder see them."""
+        clusters = self.networks_["clusters"]
+        assert isinstance(clusters, Centroids)
+        return views / clusters.unit
 
 
 class AutoencodingSteps(Steps):
@@ -260,3 +297,20 @@ class AutoencodingSteps(Steps):
         assignments = self._assign(latents, is_placed=history.n_epochs > self.model.n_pretraining)
         history.final(within_share=within_share(latents, assignments, self.model.n_clusters))
         return assignments
+
+
+class PullingSteps(AutoencodingSteps):
+    """A training whose rows are seen in their unit."""
+
+    model: Pulling
+    clusters: Centroids
+
+    def begin(self, partition: Tensor | None) -> Tensor:
+        """The unit of the rows; clusters of the untrained latents."""
+        if self.model.row_unit == "root_mean_square":
+            self.clusters.unit.fill_(root_mean_square(self.data.rows))
+        return super().begin(partition)
+
+    def reconstruction(self, views: Tensor, latent: Tensor) -> Tensor:
+        """How far what is decoded of latents is from the rows, in squares of their unit."""
+        return super().reconstruction(self.model.in_units(views), latent)

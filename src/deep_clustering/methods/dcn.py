@@ -29,6 +29,7 @@ Deviations from the paper, or choices where it is silent
     C4 the reconstruction is a mean over the values of a row, so that lambda does not depend on their number
     C5 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
        each view has the centre that is nearest to it
+    C6 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`          row_unit
 """
 
 from dataclasses import dataclass
@@ -39,7 +40,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from deep_clustering.methods.autoencoder import pull_loss
-from deep_clustering.methods.autoencoding import Autoencoding, AutoencodingSteps, Centroids, squared_distances
+from deep_clustering.methods.autoencoding import Centroids, Pulling, PullingSteps, squared_distances
 from deep_clustering.methods.latent_mixture import memberships
 from deep_clustering.training.loop import Data
 
@@ -63,7 +64,7 @@ def moved_centroids(centroids: Tensor, counts: Tensor, latents: Tensor, own: Ten
 
 
 @dataclass(kw_only=True)
-class DCN(Autoencoding):
+class DCN(Pulling):
     """Deep clustering network; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcn"
@@ -79,7 +80,7 @@ class DCN(Autoencoding):
 
 
 @final
-class _Training(AutoencodingSteps):
+class _Training(PullingSteps):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: DCN

@@ -21,6 +21,7 @@ Deviations from the paper, or choices where it is silent
     E4 training ends with its last epoch, whatever share of the rows still changes cluster
     E5 encoder with batch normalisation behind each hidden layer
     E6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
+    E7 rows are scaled to values of a mean square of 1, as in the paper, if asked to             row_unit
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from deep_clustering.methods.autoencoding import Autoencoding, AutoencodingSteps, Centroids, squared_distances
+from deep_clustering.methods.autoencoding import Centroids, Pulling, PullingSteps, squared_distances
 from deep_clustering.training.loop import Data
 
 
@@ -64,7 +65,7 @@ def divergence(targets: Tensor, log_q: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class DEC(Autoencoding):
+class DEC(Pulling):
     """Deep embedded clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dec"
@@ -80,13 +81,13 @@ class DEC(Autoencoding):
         return _Training(self, data)
 
 
-class Sharpening(AutoencodingSteps):
+class Sharpening(PullingSteps):
     """What a training by (2) has, whatever it adds."""
 
     clusters: Centroids
 
     def __init__(self, model: DEC, data: Data) -> None:
-        """As in `AutoencodingSteps`, with a target for each row."""
+        """As in `PullingSteps`, with a target for each row."""
         super().__init__(model, data)
         self._targets = torch.zeros(len(data.rows), model.n_clusters, device=model.device_)
 

@@ -49,7 +49,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.checks import check_rows
-from deep_clustering.methods.autoencoding import CHUNK, FARTHEST, Autoencoding, AutoencodingSteps
+from deep_clustering.methods.autoencoding import CHUNK, FARTHEST, Autoencoding, AutoencodingSteps, root_mean_square
 from deep_clustering.training.described import Described
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
@@ -60,8 +60,6 @@ from deep_clustering.training.rows import Rows, describe_in_chunks
 _LOG_VARIANCE = 10.0
 # Least variance of the first mixture, as a share of the latents' (V3).
 _FLOOR = 1e-3
-# Least unit of the noise (V7), of rows that differ in their last bits alone.
-_LEAST_UNIT = 1e-30
 
 
 class Mixture(nn.Module):
@@ -116,11 +114,8 @@ def row_log_likelihood(rows: Tensor, decoded: Tensor, likelihood: str, noise: fl
 def typical_deviation(rows: Rows) -> float:
     """Root mean square of all values about the mean of their column, each row as often as its weight says."""
     order = rows.in_proportion(torch.arange(len(rows), device=rows.device)).to(rows.place)
-    squares = 0.0
-    mean = sum(rows[part].flatten(1).cpu().double().sum(dim=0) for part in order.split(CHUNK)) / len(rows)
-    for part in order.split(CHUNK):
-        squares += float((rows[part].flatten(1).cpu().double() - mean).square().mean(dim=1).sum())
-    return max(math.sqrt(squares / len(rows)), _LEAST_UNIT)
+    sums = (rows[part].flatten(1).cpu().double().sum(dim=0) for part in order.split(CHUNK))
+    return root_mean_square(rows, sum(sums, start=torch.zeros(())) / len(rows))
 
 
 def latent_divergence(mixture: Mixture, mean: Tensor, log_variance: Tensor, latent: Tensor) -> Tensor:

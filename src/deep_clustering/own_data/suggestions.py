@@ -65,8 +65,15 @@ class MethodSettings:
         return replace(self, changes={**self.changes, "epochs": epochs, "record_every": _record_every(epochs)})
 
 
-# Globals for rows that are no images, of methods without settings of their own: names of presets, and a likelihood.
-_OF_ROWS = {"views": "neighbours", "network": "one_layer", "trunk_views": "dropout", "likelihood": "gaussian"}
+# Globals for rows that are no images, of methods without settings of their own: names of presets, and what an
+# autoencoder takes rows for.
+_OF_ROWS = {
+    "views": "neighbours",
+    "network": "one_layer",
+    "trunk_views": "dropout",
+    "likelihood": "gaussian",
+    "row_unit": "root_mean_square",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
