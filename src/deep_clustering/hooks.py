@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +30,10 @@ from deep_clustering.pipelines.parameters import (
     wrong_options,
 )
 from deep_clustering.redaction import guard_logs
-from deep_clustering.runs.comparing import failures_of
 from deep_clustering.training.launched import check_launch
 from deep_clustering.training.parallel import ParallelOptions
 
 logger = logging.getLogger(__name__)
-
-# The metrics of the line that ends a run.
-# Scores that a run ends with, and their names there: each method has a space of its own.
-_SHOWN = {
-    **{name: name for name in ("acc", "nmi", "ari", "log_likelihood")},
-    "silhouette": "silhouette in its own space",
-    **{name: name for name in ("balance", "oracle_gap")},
-}
 
 
 class Preflight:
@@ -264,71 +255,3 @@ class NodeProgress:
         torch = sys.modules.get("torch")
         if torch is not None and torch.cuda.is_initialized():
             torch.cuda.empty_cache()
-
-
-class ShowResults:
-    """Says at the end of a run what came out and where it lies."""
-
-    @hook_impl(trylast=True)
-    def after_pipeline_run(
-        self, run_params: dict[str, Any], run_result: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
-    ) -> None:
-        """Log the main scores, the files of scores and reports, and what a comparison recommends."""
-        made = sorted(pipeline.all_outputs() - failures_of(run_result).lost)
-        said: set[tuple[str, str]] = set()
-        for name in made:
-            if name.endswith("_scores"):
-                scores = catalog.load(name)
-                metrics = scores["metrics"]
-                shown = ", ".join(f"{_SHOWN[key]} {metrics[key]:.3f}" for key in _SHOWN if key in metrics)
-                logger.info("%s on %s: %s", name.removesuffix("_scores"), scores["data_set"], shown)
-                rows = scores["protocol"], scores["data_sha256"][:12]
-                if rows not in said:  # once for several methods
-                    logger.info("of %s, rows sha256 %s", *rows)
-                said.add(rows)
-                if selection := scores["selection"]:
-                    low, high = selection["interval"]
-                    logger.info("%d clusters suggested, 95 %% interval %d to %d", selection["suggested"], low, high)
-        for name in made:
-            if name.endswith(("_scores", "_assignments_csv", "report", "predictions", "predictions_csv")):
-                logger.info("%s: %s", name, _latest_file(catalog, name))
-        if Path("Makefile").is_file():
-            logger.info("the pipelines: make viz; the tracked runs: make ui")
-        else:  # a project that the installed package made
-            logger.info("the pipelines: kedro viz run; the tracked runs: kedro runs")
-        if "recommendation" in made:
-            _show_recommendation(catalog, made)
-        elif "params:clusters" in pipeline.inputs() and catalog.load("params:clusters")["feedback"] is not None:
-            _show_what_is_former(catalog, made, run_params.get("env"))
-
-
-def _show_recommendation(catalog: CatalogProtocol, made: Sequence[str]) -> None:
-    """Log what failed, what is recommended, how sure that is, and where the results of it lie."""
-    recommendation = catalog.load("recommendation")
-    for method, message in recommendation["failures"].items():
-        logger.warning("%s failed and was left out: %s", method, message)
-    logger.info("%s", recommendation["sentence"])
-    if recommendation["certainty"]:
-        logger.info("%s", recommendation["certainty"])
-    report = f"{recommendation['method']}_report"
-    files = ["recommended_clusters_csv", "recommended_assignments", "recommendation", report, "comparison_report"]
-    for name in files:
-        if name in made:
-            logger.info("%s: %s", name, _latest_file(catalog, name))
-
-
-def _show_what_is_former(catalog: CatalogProtocol, made: Sequence[str], env: str | None) -> None:
-    """Say how the table of the recommended method gets the clusters that feedback has changed."""
-    if not catalog.exists("recommendation"):
-        return
-    method = catalog.load("recommendation")["method"]
-    if f"{method}_assignments_csv" in made:
-        where = f" --env={env}" if env else ""
-        logger.info("%s is the recommended method; recommended/ has its former clusters, which this renews:", method)
-        logger.info("kedro run%s --nodes=evaluation.pick_table", where)
-
-
-def _latest_file(catalog: CatalogProtocol, name: str) -> str:
-    dataset = catalog.get(name)
-    path = Path(dataset._get_load_path()) if isinstance(dataset, AbstractVersionedDataset) else Path(name)
-    return os.path.relpath(path)

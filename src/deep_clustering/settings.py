@@ -7,10 +7,11 @@ from typing import Any
 from kedro.config import OmegaConfigLoader
 from omegaconf import Container, OmegaConf
 
-from deep_clustering.hooks import NodeProgress, Preflight, ShowResults
+from deep_clustering.hooks import NodeProgress, Preflight
 from deep_clustering.options import closest
 from deep_clustering.pipelines.parameters import packaged_conf
 from deep_clustering.pipelines.yaml_shape import misshapen
+from deep_clustering.runs.last_lines import ShowResults
 from deep_clustering.runs.tracking import MLflowTracking
 
 HOOKS = (Preflight(), NodeProgress(), ShowResults(), MLflowTracking())

@@ -590,19 +590,19 @@ class TestComparison:
         return {
             "method": "plain",
             "sentence": "Recommended: plain. Nothing <is> better.",
-            "certainty": "A second fit agrees: sure.",
+            "certainty": "A second fit agrees: repeatable.",
             "scores": {"plain": {**one, "is_baseline": True}, "net": {**one, "score": 0.5, "is_baseline": False}},
             "agreement": {"net": 0.375},
             "n_rows": 120,
             "n_pairs": 5,
         }
 
-    def test_the_first_line_is_the_recommendation_and_how_sure(self):
+    def test_the_first_line_is_the_recommendation_and_whether_it_is_found_again(self):
         runs = self.runs(net={"acc": 0.5}, plain={"acc": 0.6})
         page = write_comparison(table=self.table(runs), all_scores=runs, recommendation=self.advice())
         first = re.search(r"</h1>\s*<p>(.*?)</p>", page, flags=re.DOTALL)[1]
         sentence = "Recommended: plain. Nothing &lt;is&gt; better."
-        assert first == f"<strong>{sentence}</strong> A second fit agrees: sure."
+        assert first == f"<strong>{sentence}</strong> A second fit agrees: repeatable."
         assert page.index("Recommended:") < page.index("<section")
         section = page[page.index("Without labels") :]
         rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', section, flags=re.DOTALL)

@@ -1,10 +1,12 @@
 """`kedro reproduce`: what repeats exactly, what is told apart, and every run that cannot be repeated."""
 
 import json
+import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -56,6 +58,24 @@ def test_on_one_thread_of_a_processor_a_run_repeats_exactly(project, runs, name)
     assert new.save_version > old.save_version
     first, second = (np.load(path) for path in versions(project, "assignments.npy") if path.parts[-4] == name)
     np.testing.assert_array_equal(first, second)
+
+
+def test_clusters_of_new_rows_are_compared_as_those_of_a_fit_are(project, tmp_path):
+    tracked_run(project, "--pipelines=kmeans", "--to-outputs=kmeans.predictor")
+    (model,) = versions(project, "predictor.safetensors")
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 17, size=(30, 8, 8)))
+    options = f"predict.model={model},predict.input={tmp_path}/rows.npy"
+    old = tracked_run(project, "--pipelines=predict", f"--params={options}")
+    result = kedro(project, "reproduce", old.run_id)
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^predictions +100.00% .* identical$", result.output, re.MULTILINE)
+    first, _ = versions(project, "predictions.parquet")
+    table = pd.read_parquet(first)
+    table["cluster"] = 0
+    table.to_parquet(first)
+    result = kedro(project, "reproduce", old.run_id)
+    assert result.exit_code == 1
+    assert re.search(r"^predictions .* different$", result.output, re.MULTILINE)
 
 
 def test_other_data_are_told_and_make_it_different(project, runs):

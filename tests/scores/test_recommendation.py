@@ -225,11 +225,11 @@ class TestChoice:
     ("agreements", "sentence"),
     [
         ([], ""),
-        ([0.934], "A second fit on 80 % of the rows agrees with ARI .93: sure."),
-        ([1.0], "A second fit on 80 % of the rows agrees with ARI 1.00: sure."),
-        ([0.75], "A second fit on 80 % of the rows agrees with ARI .75: fairly sure."),
-        ([-0.01], "A second fit on 80 % of the rows agrees with ARI -.01: unsure."),
-        ([0.95, 0.2], "2 further fits on 80 % of the rows agree with ARI .95, .20: unsure."),
+        ([0.934], "A second fit on 80 % of the rows agrees with ARI .93: repeatable."),
+        ([1.0], "A second fit on 80 % of the rows agrees with ARI 1.00: repeatable."),
+        ([0.75], "A second fit on 80 % of the rows agrees with ARI .75: fairly repeatable."),
+        ([-0.01], "A second fit on 80 % of the rows agrees with ARI -.01: not repeatable."),
+        ([0.95, 0.2], "2 further fits on 80 % of the rows agree with ARI .95, .20: not repeatable."),
     ],
 )
 def test_certainty_in_words(agreements, sentence):

@@ -72,22 +72,24 @@ def candidates(rows, assignments):
 def test_a_recommendation_says_how_sure_it_is(space):
     rows, labels = groups()
     told = make_recommendation(candidates(rows, {"kmeans": labels}), space, OPTIONS)
-    assert (told["method"], told["stability"], told["is_sure"]) == ("kmeans", [1.0], True)
-    assert told["certainty"] == "A second fit on 80 % of the rows agrees with ARI 1.00: sure."
+    assert (told["method"], told["stability"], told["is_repeatable"]) == ("kmeans", [1.0], True)
+    assert told["certainty"] == "A second fit on 80 % of the rows agrees with ARI 1.00: repeatable."
 
 
 def test_refits_can_be_switched_off(space):
     rows, labels = groups()
     told = make_recommendation(candidates(rows, {"kmeans": labels}), space, {**OPTIONS, "refits": 0})
-    assert (told["stability"], told["certainty"], told["is_sure"]) == ([], "", None)
+    assert (told["stability"], told["certainty"], told["is_repeatable"]) == ([], "", None)
 
 
 def test_rows_that_are_too_few_to_fit_again_leave_the_recommendation(space):
     rows, _ = groups(n_each=1)
     told = make_recommendation(candidates(rows, {"kmeans": np.arange(3)}), space, OPTIONS)
     assert told["method"] == "kmeans"
-    assert told["is_sure"] is None
-    assert told["certainty"].startswith("How sure that is cannot be said: fitting again failed (kmeans: n_clusters")
+    assert told["is_repeatable"] is None
+    assert told["certainty"].startswith(
+        "Whether it is found again cannot be said: fitting again failed (kmeans: n_clusters"
+    )
 
 
 def test_without_any_partition_it_is_refused(space):

@@ -38,9 +38,13 @@ class _BesideTheModel(LibraryDataset):
         """See the base class."""
         data_set = data.attrs.get("data_set")
         if data_set is not None:
-            here = self._filepath.parents[1]
-            self._filepath = here.parent / _folder_name(str(data_set)) / self._filepath.relative_to(here)
+            self.move_to(str(data_set))
         super().save(data)
+
+    def move_to(self, data_set: str) -> None:
+        """Save to, and load from, the folder of a data set."""
+        here = self._filepath.parents[1]
+        self._filepath = here.parent / _folder_name(data_set) / self._filepath.relative_to(here)
 
 
 class PredictionsDataset(_BesideTheModel, ParquetDataset):

@@ -34,7 +34,7 @@ class Plan:
     reporting: float
     """Seconds of scores, maps and pages."""
     refitting: float
-    """Share of the longest fit that its repetition takes at most, which says how sure a recommendation is."""
+    """Share of the longest fit that its repetition takes at most, which says how repeatable it is."""
     left_out: dict[str, str] = field(default_factory=dict)
     """Methods that do not take part, and why."""
 

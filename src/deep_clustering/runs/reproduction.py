@@ -10,6 +10,7 @@ import click
 import numpy as np
 from kedro.io.core import generate_timestamp
 
+from deep_clustering.inference.prediction import NO_CLUSTER
 from deep_clustering.reporting.text_tables import aligned, number
 from deep_clustering.runs import repeating
 from deep_clustering.runs.tracking.reading import RecordedRun, find_run, list_runs
@@ -78,6 +79,7 @@ def reproduce(
     parts = [run, *reversed(list_runs(project_path, tags={RESUMES: run.run_id}))]
     recorded = _merged([read_results(project_path, part) for part in parts])
     params = repeating.own_params(run)
+    recorded |= _predictions(repeating.plan_run(project_path, run, params), run)
     chosen = {} if output_folder is None else {"output_folder": output_folder}
     plan = repeating.plan_run(project_path, run, {**params, **chosen})
     versions = repeating.input_versions(plan, plan.pipeline, run.load_versions, run)
@@ -96,7 +98,22 @@ def reproduce(
     found = list_runs(project_path, tags=tags)
     if not found:
         raise click.ClickException(f"the run has finished with version {version}, but the tracking store lost it")
-    return _judge(parts, recorded, found[0], read_results(project_path, found[0]), tolerance, say)
+    results = read_results(project_path, found[0]) | _predictions(plan, found[0])
+    return _judge(parts, recorded, found[0], results, tolerance, say)
+
+
+def _predictions(plan: repeating.Plan, run: RecordedRun) -> dict[str, Results]:
+    """The clusters that a run gave to new rows, if that is what it did and the table is still there."""
+    name = "predictions"
+    if name not in plan.pipeline.all_outputs():
+        return {}
+    dataset: Any = plan.catalog.get(name)
+    dataset.move_to(run.data_set)
+    if not repeating.version_path(plan, name, run.save_version).exists():
+        return {}
+    table = plan.catalog.load(name, version=run.save_version)
+    # What was skipped has the number -1, and is a group of its own here.
+    return {name: Results(assignments=table["cluster"].to_numpy() - NO_CLUSTER, metrics=None)}
 
 
 def _merged(parts: list[dict[str, Results]]) -> dict[str, Results]:

@@ -12,6 +12,7 @@ from deep_clustering.inference.mlflow_store import TrackingError, open_store
 from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.reporting.text_tables import aligned, number
+from deep_clustering.runs.tracking.provenance import spoken_name
 from deep_clustering.runs.tracking.reading import RecordedRun, list_runs
 from deep_clustering.runs.tracking.store import close_dead
 
@@ -80,7 +81,7 @@ def _filter(data_set: str | None, method: str | None, status: str | None) -> Cal
     def is_wanted(run: RecordedRun) -> bool:
         return (
             data_set in (None, run.data_set)
-            and (method is None or method in (*run.scored, *run.pipelines))
+            and (method is None or method in (*run.scored, *map(spoken_name, run.pipelines)))
             and (status is None or status.lower() == run.status.lower())
         )
 
@@ -118,7 +119,7 @@ def _lines(run: RecordedRun) -> list[tuple[str, ...]]:
         f"{run.started.astimezone():%Y-%m-%d %H:%M}",
         run.status,
         "" if run.seconds is None else _duration(run.seconds),
-        "+".join(run.pipelines),
+        spoken_name("+".join(run.pipelines)),
         run.data_set,
         run.params.get("seed", ""),
     )

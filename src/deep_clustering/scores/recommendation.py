@@ -29,7 +29,7 @@ from deep_clustering.data.neighbours import is_held_out
 _PERMUTATIONS = 19
 _INTERVAL = (2.5, 97.5)
 # Adjusted Rand index from which a second fit is called the same partition, and much the same.
-SURE, _FAIRLY_SURE = 0.9, 0.7
+REPEATABLE, _FAIRLY_REPEATABLE = 0.9, 0.7
 # Nats by which the same partition's score differs under other numbers of its clusters.
 _EQUAL = 1e-9
 
@@ -222,7 +222,7 @@ def _by_chance(scores: NeighbourScores, method: str) -> str:
 
 
 def describe_stability(agreements: Sequence[float], share: float) -> str:
-    """How sure a recommendation is, in words.
+    """Whether a method finds its partition again, in words.
 
     Args:
         agreements: Adjusted Rand index of each further fit with the recommended partition, on the rows of both.
@@ -234,7 +234,9 @@ def describe_stability(agreements: Sequence[float], share: float) -> str:
     if not agreements:
         return ""
     lowest = min(agreements)
-    verdict = "sure" if lowest >= SURE else "fairly sure" if lowest >= _FAIRLY_SURE else "unsure"
+    verdict = "repeatable" if lowest >= _FAIRLY_REPEATABLE else "not repeatable"
+    if _FAIRLY_REPEATABLE <= lowest < REPEATABLE:
+        verdict = f"fairly {verdict}"
     listed = ", ".join(f"{value:.2f}".replace("0.", ".", 1) for value in agreements)
     fits = "A second fit" if len(agreements) == 1 else f"{len(agreements)} further fits"
     verb = "agrees" if len(agreements) == 1 else "agree"

@@ -1,4 +1,4 @@
-"""From the partitions of several methods to the one that is recommended, and how sure that is."""
+"""From the partitions of several methods to the one that is recommended, and whether it is found again."""
 
 import logging
 from collections.abc import Mapping
@@ -41,7 +41,7 @@ def make_recommendation(candidates: Candidates, space: Mapping[str, Any], option
 
     Returns:
         Plain JSON values: what `describe_recommendation` says, "stability", the adjusted Rand index of each further
-        fit, "certainty", the same in words, and "is_sure" (None without a further fit).
+        fit, "certainty", the same in words, and "is_repeatable" (None without a further fit).
 
     Raises:
         ValueError: if options are wrong, or there is no partition.
@@ -65,7 +65,7 @@ def make_recommendation(candidates: Candidates, space: Mapping[str, Any], option
         **described,
         "stability": agreements,
         "certainty": sentence,
-        "is_sure": min(agreements) >= recommendation.SURE if agreements else None,
+        "is_repeatable": min(agreements) >= recommendation.REPEATABLE if agreements else None,
     }
 
 
@@ -96,5 +96,5 @@ def _stability(
             share=chosen.refit_share,
         )
     except (ValueError, FloatingPointError, MemoryError) as error:
-        return [], f"How sure that is cannot be said: fitting again failed ({error})."
+        return [], f"Whether it is found again cannot be said: fitting again failed ({error})."
     return agreements, recommendation.describe_stability(agreements, chosen.refit_share)

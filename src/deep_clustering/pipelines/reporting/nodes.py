@@ -131,7 +131,7 @@ def recommend(
     failures: dict[str, str] | None = None,
     **of_methods: Any,  # noqa: ANN401
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Recommend one of several partitions, and say how sure that is.
+    """Recommend one of several partitions, and say whether it is found again.
 
     Args:
         features: Rows, shape (n_samples, ...), float32.

@@ -117,6 +117,11 @@ def pipeline_name(run_params: Mapping[str, Any]) -> str:
     return "+".join(sorted(run_params.get("pipeline_names") or ["__default__"]))
 
 
+def spoken_name(pipelines: str) -> str:
+    """Names of pipelines as users know them: a run without a name compares methods."""
+    return pipelines.replace("__default__", "comparison")
+
+
 def restriction_of(run_params: Mapping[str, Any]) -> dict[str, list[str]]:
     """What `kedro run` was restricted to, as arguments of Kedro's session; empty for whole pipelines."""
     return {key: sorted(run_params[key]) for key in _LIST_OPTIONS if run_params.get(key)}

@@ -10,7 +10,7 @@ from kedro.pipeline import Pipeline
 
 from deep_clustering.methods import is_curve
 from deep_clustering.redaction import flatten
-from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, USED, pipeline_name
+from deep_clustering.runs.tracking.provenance import CIRCUMSTANCES, USED, pipeline_name, spoken_name
 
 KINDS = ("scores", "history", "artifact", "data_card", "model")
 KEPT_AS_FILES = ("scores", "artifact", "data_card")
@@ -113,7 +113,7 @@ def backbone_precision(preparation: Any) -> dict[str, str]:  # noqa: ANN401 - a 
 
 def run_name(run_params: Mapping[str, Any], data_set: str, seed: int) -> str:
     """Pipeline, data set and seed, for instance "dcan digits seed 0"."""
-    return f"{pipeline_name(run_params)} {data_set} seed {seed}"
+    return f"{spoken_name(pipeline_name(run_params))} {data_set} seed {seed}"
 
 
 def score_points(method: str, scores: Mapping[str, Any]) -> Iterator[tuple[str, float, int]]:
