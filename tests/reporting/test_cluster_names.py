@@ -61,8 +61,8 @@ def test_a_term_within_another_is_not_said_again():
 
 def test_clusters_of_the_same_first_terms_are_told_apart_by_more_of_them():
     terms = list("abcdef")
-    rows = sparse.csr_matrix(np.float32([[9, 8, 7, 1, 0, 0], [9, 8, 7, 0, 1, 0], [0, 0, 0, 0, 0, 9]]))
-    names = name(list("012"), np.zeros((3, 1)), np.arange(3), 3, rows, terms)
+    rows = sparse.csr_matrix(np.float32([[9, 8, 7, 1, 0, 0], [9, 8, 7, 0, 1, 0], *4 * [[0, 0, 0, 0, 0, 9]]]))
+    names = name(list("012345"), np.zeros((6, 1)), np.array([0, 1, 2, 2, 2, 2]), 3, rows, terms)
     assert names == ["a, b, c", "a, b, c, e", "f"]
 
 

@@ -165,16 +165,23 @@ class TestTerms:
     def test_clusters_by_what_sets_them_apart(self, documents):
         samples, terms = documents
         # means of all: cat 11/6, dog 3/6, attack 10/6; of rows 0, 1: 5/2, 1/2, 1/2; of rows 2, 3: 1/2, 1, 7/2
+        # only dog is in at most a quarter of the documents outside of a cluster
         assignments = np.array([0, 0, 1, 1, 2, 2])
         texts = describe_clusters(samples, assignments, 4, terms, 3)
-        assert texts == ["cat", f"{ATTACK}, dog", "cat", ""]
+        assert texts == ["cat", f"dog, {ATTACK}", "cat", ""]
+
+    def test_what_stands_in_all_documents_comes_last_however_often_it_stands_there(self):
+        terms = ["the", "oil", "wheat", "gold"]
+        rows = np.float32([[9, 1, 0, 0], [8, 2, 0, 0], [1, 0, 2, 0], [2, 0, 1, 0], [1, 0, 0, 3]])
+        texts = describe_clusters(sparse.csr_matrix(rows), np.array([0, 0, 1, 1, 2]), 3, terms, 2)
+        assert texts == ["oil, the", "wheat", "gold"]
 
     def test_are_on_the_page(self, documents):
         samples, terms = documents
         page = page_of(samples, terms=terms)
         points = json.loads(Elements(page).scripts[0])
         assert points["note"][0] == "cat, dog"
-        assert '<p class="terms">cat' in page
+        assert '<p class="terms">dog, cat' in page
         assert "cat, dog <small>row</small> 0" in page
 
 

@@ -5,6 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+# Share of the documents outside of a cluster, above which a term that stands in them does not set it apart.
+_COMMON = 0.25
+
 
 def top_terms(weights: np.ndarray, terms: Sequence[str], n_terms: int) -> list[str]:
     """The terms of greatest weight, the greatest first; none whose weight is not positive.
@@ -46,6 +49,9 @@ def describe_clusters(
 ) -> list[str]:
     """The terms that set each cluster apart, joined by commas: those whose mean is the most above that of all rows.
 
+    Words that stand everywhere have the greatest means, and in few documents these differ by chance. So terms that more
+    than a quarter of the documents outside of a cluster have come behind all others.
+
     Args:
         samples: Weights of the terms, shape (n_samples, n_features).
         assignments: Cluster of each row, shape (n_samples,).
@@ -57,9 +63,15 @@ def describe_clusters(
         One text for each cluster, empty for an empty one.
     """
     overall = np.asarray(samples.mean(axis=0)).ravel()
+    stands = samples > 0
+    holders = np.asarray(stands.sum(axis=0)).ravel()
     texts = []
     for cluster in range(n_clusters):
-        members = samples[assignments == cluster]
-        excess = np.asarray(members.mean(axis=0)).ravel() - overall if members.shape[0] else np.zeros_like(overall)
-        texts.append(", ".join(top_terms(excess, terms, n_terms)))
+        is_member = assignments == cluster
+        n_members = np.count_nonzero(is_member)
+        excess = np.asarray(samples[is_member].mean(axis=0)).ravel() - overall if n_members else np.zeros_like(overall)
+        elsewhere = holders - np.asarray(stands[is_member].sum(axis=0)).ravel()
+        is_own = elsewhere <= _COMMON * (len(assignments) - n_members)
+        own, common = (top_terms(np.where(which, excess, 0), terms, n_terms) for which in (is_own, ~is_own))
+        texts.append(", ".join([*own, *common][:n_terms]))
     return texts
