@@ -97,6 +97,18 @@ def test_phases_are_named_and_have_one_estimate_of_one_end(monkeypatch, clock, c
     assert not [line for line in lines if " 0 s left" in line]
 
 
+def test_what_comes_before_the_first_epoch_is_no_measure_of_the_others(monkeypatch, clock, caplog):
+    use_stream(monkeypatch, is_terminal=False)
+    with caplog.at_level(logging.INFO), progress.whole(4) as work:
+        assert work.left() == 0
+        clock.now += 60.0  # a start is found
+        for _ in progress.epochs(4, "x", lambda: "s"):
+            clock.now += 5.0
+    assert [record.getMessage().split(", s")[1] for record in caplog.records] == [
+        ", 15 s left", ", 10 s left", ", 5 s left", ""
+    ]  # fmt: skip
+
+
 def test_what_is_not_trained_any_more_counts_as_done_but_not_as_speed(monkeypatch, clock, caplog):
     use_stream(monkeypatch, is_terminal=False)
     with caplog.at_level(logging.INFO), progress.whole(20) as work:

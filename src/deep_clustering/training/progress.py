@@ -38,9 +38,14 @@ class Whole:
     """Epochs of a fit, whichever of its trainings they belong to."""
 
     def __init__(self, n_epochs: int) -> None:
-        """Start the clock."""
+        """None is done."""
         self.n_epochs, self._done, self._worked = n_epochs, 0, 0
-        self._started = time.monotonic()
+        self._started: float | None = None
+
+    def begin(self) -> None:
+        """Start the clock, at the first epoch of all: what finds a start first is no measure of the epochs."""
+        if self._started is None:
+            self._started = time.monotonic()
 
     def advance(self) -> None:
         """Count an epoch that was trained."""
@@ -56,7 +61,9 @@ class Whole:
         self._done = max(self._done, n_epochs)
 
     def left(self) -> float:
-        """Seconds until the end at the speed of this run; 0 at the end."""
+        """Seconds until the end at the speed of this run; 0 at the end, and before anything is known."""
+        if self._started is None:
+            return 0.0
         return max(self.n_epochs - self._done, 0) * (time.monotonic() - self._started) / max(self._worked, 1)
 
 
@@ -199,6 +206,7 @@ def epochs(n_epochs: int, label: str, status: Callable[[], str], first: int = 0)
     """
     with whole(n_epochs) as work:
         work.skip(first)
+        work.begin()
 
         def shown() -> str:
             left = work.left()
