@@ -10,8 +10,10 @@ PARAMS ?=
 LOCK ?= requirements
 # uv installs, if there is one: minutes become seconds. `make run UV=` does without it.
 UV ?= $(shell command -v uv 2>/dev/null)
-PIP = $(BIN)/python -m pip install --quiet --disable-pip-version-check
-INSTALL = $(if $(UV),$(UV) pip install --quiet --python $(BIN)/python,$(PIP))
+# On a terminal installers show what they do, elsewhere only what goes wrong.
+QUIET := $(shell [ -t 2 ] || echo --quiet)
+PIP = $(BIN)/python -m pip install $(QUIET) --disable-pip-version-check
+INSTALL = $(if $(UV),$(UV) pip install $(QUIET) --python $(BIN)/python,$(PIP))
 
 # Processes that `make test` and `make quick` share the tests among.
 WORKERS ?= 2
