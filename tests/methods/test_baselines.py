@@ -4,6 +4,7 @@ import logging
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -62,6 +63,33 @@ def test_kmeans_of_mapped_rows_in_pieces_is_that_of_rows_in_memory(tiny_options,
     np.testing.assert_allclose(of_pieces.responsibilities, said.responsibilities, rtol=1e-6)
     np.testing.assert_allclose(of_pieces.log_responsibilities, said.log_responsibilities, rtol=1e-9)
     np.testing.assert_array_equal(mapped, noisy)  # nobody wrote to it
+
+
+def test_kmeans_of_mapped_rows_holds_no_copy_of_them(tiny_options, tmp_path, monkeypatch):
+    """Not even scikit-learn, which finds its tolerance by `numpy.var` of all rows; a start asks for clusters alone."""
+    rows = np.random.default_rng(0).normal(size=(40_000, 128)).astype(np.float32) + 3
+    rows[::2] *= -1
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    monkeypatch.setattr(baselines, "_NUMBERS", 2**16)
+    monkeypatch.setattr(scratch, "MOST_IN_MEMORY", 2**20)
+    kmeans = fitted(tiny_options, "kmeans", mapped[:1000])  # imports and first buffers
+    tracemalloc.start()
+    kmeans.fit(mapped)
+    clusters = kmeans.nearest(mapped)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < rows.nbytes / 2
+    np.testing.assert_array_equal(clusters, kmeans.predict(mapped))
+
+
+def test_kmeans_of_mapped_rows_stops_where_scikit_learn_does(tmp_path):
+    """Whose tolerance is a share of the mean variance of the columns."""
+    rows = np.random.default_rng(0).normal(size=(500, 7)) * np.arange(1, 8)
+    kmeans = baselines._OfMappedRows(3, n_init=1, random_state=0, copy_x=False).fit(rows.copy())
+    assert kmeans._tol == pytest.approx(1e-4 * rows.var(axis=0).mean(), rel=1e-9)
+    assert kmeans.tol == 1e-4
+    assert kmeans.n_iter_ == KMeans(3, n_init=1, random_state=0).fit(rows).n_iter_
 
 
 def test_kmeans_with_a_cluster_per_row_has_hard_responsibilities(tiny_options):

@@ -63,6 +63,25 @@ def _copied(flat: np.ndarray) -> np.ndarray:
     return copy
 
 
+class _OfMappedRows(KMeans):
+    """scikit-learn's k-means, whose tolerance is found without the copy of all rows that `numpy.var` makes."""
+
+    def _check_params_vs_input(self, X: np.ndarray) -> None:  # noqa: N803 - scikit-learn's
+        relative, self.tol = self.tol, 0
+        super()._check_params_vs_input(X)
+        self.tol = relative
+        self._tol = relative * _mean_variance(X)
+
+
+def _mean_variance(rows: np.ndarray) -> float:
+    """Mean of the variances of the columns, in pieces."""
+    mean, total = rows.mean(axis=0, dtype=np.float64), 0.0
+    step = max(1, _NUMBERS // rows.shape[1])
+    for start in range(0, len(rows), step):
+        total += float(np.square(rows[start : start + step] - mean).sum())
+    return total / rows.size
+
+
 def _single(rows: np.ndarray) -> np.ndarray:
     """Rows as a latent, float32; rows that are so already are not copied."""
     return rows.astype(np.float32, copy=False)
@@ -110,7 +129,8 @@ class KMeansClusterer(Describing):
     ) -> Self:
         """Find the centres."""
         flat, is_mapped = _flat(features, self.n_clusters, "kmeans"), isinstance(features, np.memmap)
-        kmeans = KMeans(self.n_clusters, n_init=self.n_init, random_state=self.seed, copy_x=not is_mapped)
+        make = _OfMappedRows if is_mapped else KMeans
+        kmeans = make(self.n_clusters, n_init=self.n_init, random_state=self.seed, copy_x=not is_mapped)
         kmeans.fit(_copied(flat) if is_mapped else flat, sample_weight=weights)
         self.centroids_ = kmeans.cluster_centers_
         total = flat.size if weights is None else flat.shape[1] * float(weights.sum())
@@ -121,14 +141,20 @@ class KMeansClusterer(Describing):
         """The nearest centre; softmax of minus half the squared distance over the variance within; the rows."""
         flat = dense_rows_like(features, self.centroids_.shape[1], "kmeans")
         shape = (len(flat), len(self.centroids_))
-        assignments = pairwise_distances_argmin(flat, self.centroids_).astype(np.int64)
         responsibilities, log_responsibilities = room(shape, np.float32), room(shape, np.float64)
         step = max(1, _NUMBERS // flat.shape[1])
         for part in (slice(start, start + step) for start in range(0, len(flat), step)):
             log_joint = -self._squares(flat[part]) / (2 * self.variance_)
             responsibilities[part] = softmax(log_joint, axis=1)
             log_responsibilities[part] = log_softmax(log_joint, axis=1)
-        return Described(assignments, responsibilities, _single(flat), None, log_responsibilities)
+        return Described(self._nearest(flat), responsibilities, _single(flat), None, log_responsibilities)
+
+    def nearest(self, features: np.ndarray) -> np.ndarray:
+        """Cluster of each row as `predict` gives it, and nothing else is found, shape (n,), int64."""
+        return self._nearest(dense_rows_like(features, self.centroids_.shape[1], "kmeans"))
+
+    def _nearest(self, flat: np.ndarray) -> np.ndarray:
+        return pairwise_distances_argmin(flat, self.centroids_).astype(np.int64)
 
     def _squares(self, flat: np.ndarray) -> np.ndarray:
         """Squared distance of each row to each centre, float64."""

@@ -24,7 +24,7 @@ class KMeansStart:
     def partitions(self, features: np.ndarray, n_clusters: Sequence[int], seed: int) -> np.ndarray:
         """Cluster of each row for each number of clusters, shape (n_samples, len(n_clusters)), int64."""
         fitted = (KMeansClusterer(n_clusters=n, seed=seed, n_init=self.n_init).fit(features) for n in n_clusters)
-        return np.stack([kmeans.predict(features) for kmeans in fitted], axis=1)
+        return np.stack([kmeans.nearest(features) for kmeans in fitted], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
