@@ -18,10 +18,11 @@ import pytest
 from torch import distributed
 
 from deep_clustering.methods import make_method
+from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.training import launched, meeting
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
-from deep_clustering.training.launched import check_command, check_launch, fit_launched, follows
-from deep_clustering.training.parallel import ParallelOptions
+from deep_clustering.training.launched import check_command, check_launch, fit_launched, fit_of, follows
+from deep_clustering.training.parallel import ParallelOptions, fit_alone, fit_together
 
 WORKER = Path(__file__).parent / "launched_worker.py"
 
@@ -105,6 +106,29 @@ def test_one_that_is_killed_ends_the_fit_and_it_can_go_on(options, blobs, tmp_pa
         fit_launched(make_method(options), blobs, None, checkpoints(tmp_path), None)
     resumed = make_method(options).fit(blobs, None, checkpoints(tmp_path, resume=True))
     np.testing.assert_array_equal(resumed.history_["epoch"], [1, 2])
+
+
+def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, blobs, tmp_path, beside, monkeypatch):
+    def fail(*_, **__):
+        raise RuntimeError("not enough memory")
+
+    monkeypatch.setattr(MixtureTraining, "step", fail)
+    beside()
+    with pytest.raises(RuntimeError, match=r"^not enough memory$"):
+        fit_launched(make_method(options), blobs, None, checkpoints(tmp_path), None)
+
+
+def test_a_method_is_fitted_by_those_who_are_there(launch, options, tiny_options):
+    """By this process, others that it starts, or those of torchrun, which one without epochs does not need."""
+    alone, two = (ParallelOptions(workers=n, launcher="local") for n in (1, 2))
+    method, kmeans = make_method(options), make_method(tiny_options("kmeans", "vectors"))
+    assert fit_of(method, alone) is fit_alone
+    assert fit_of(method, two).func is fit_together
+    assert fit_of(method, ParallelOptions(workers=3, launcher="ray")).args == (3,)
+    assert fit_of(kmeans, two) is fit_alone
+    launch()
+    assert fit_of(method, alone) is fit_launched
+    assert fit_of(kmeans, alone) is fit_alone
 
 
 @pytest.mark.parametrize(("rank", "missing"), [(0, 1), (1, 0)])

@@ -10,7 +10,7 @@ from deep_clustering.methods import make_method
 from deep_clustering.training import meeting, on_ray
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.launched import check_launch
-from deep_clustering.training.on_ray import check_ray, fit_on_ray
+from deep_clustering.training.on_ray import check_ray, connect, fit_on_ray
 from deep_clustering.training.parallel import ParallelOptions
 
 TWO = ParallelOptions(workers=2, launcher="ray")
@@ -62,6 +62,28 @@ def test_a_cluster_is_asked_once_however_often_it_is_looked_for(monkeypatch):
     assert asked == [address]
     with pytest.raises(ValueError, match="no Ray cluster answers at"):
         check_ray("--launcher")
+
+
+def test_the_address_of_a_client_is_no_heads_and_not_asked(monkeypatch):
+    """What takes clients speaks another language than a head."""
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(on_ray.subprocess, "run", lambda *call, **_: asked.append(call))
+    with socket.create_server(("127.0.0.1", 0)) as head:
+        monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{head.getsockname()[1]}")
+        check_ray("--launcher")
+    assert not asked
+
+
+def test_a_process_is_connected_once(two_nodes):
+    """Who was connected before does not end what another one uses."""
+    import ray
+
+    try:
+        assert connect("--launcher", 1)
+        assert not connect("--launcher", 1)
+    finally:
+        ray.shutdown()
 
 
 def test_an_address_where_something_else_answers_is_refused(monkeypatch):

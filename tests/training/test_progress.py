@@ -44,6 +44,16 @@ def clock(monkeypatch) -> Clock:
     return clock
 
 
+def test_epochs_that_are_passed_over_are_counted_in_a_whole_and_nowhere_else(clock):
+    progress.skip_epochs(2)
+    with progress.whole(2) as work:
+        work.begin()
+        clock.now += 5.0
+        assert work.left() == 10  # two epochs, of which none was done in five seconds
+        progress.skip_epochs(2)
+        assert work.left() == 0
+
+
 @pytest.mark.parametrize("is_terminal", [True, False])
 @pytest.mark.parametrize("n_epochs", [0, 1, 7])
 def test_epochs_are_counted_from_zero(monkeypatch, is_terminal, n_epochs):

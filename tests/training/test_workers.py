@@ -2,6 +2,7 @@
 
 import json
 import logging
+import operator
 import os
 import re
 import signal
@@ -17,6 +18,7 @@ import first_finders
 from deep_clustering.methods import dac_start, make_method
 from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.mixture_training import MixtureTraining
+from deep_clustering.methods.neural_mixture import NeuralMixture
 from deep_clustering.training import fitting, workers
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.on_ray import fit_on_ray
@@ -222,7 +224,7 @@ def test_the_others_wait_for_the_first_longer_than_for_an_exchange(tmp_path, fai
         assert said == ("not to be found" if fails else {"by": 0})
 
 
-def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, rows, tmp_path, monkeypatch):
+def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, rows, tmp_path, monkeypatch, fit_by_two):
     """Which die of it, since they miss the first."""
 
     def fail(*_, **__):
@@ -230,7 +232,40 @@ def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, rows, 
 
     monkeypatch.setattr(MixtureTraining, "step", fail)  # of this process alone: the others are made anew
     with pytest.raises(RuntimeError, match=r"^not enough memory$"):
-        fit_together(2, make_method(options), rows, None, checkpoints(tmp_path), None)
+        fit_by_two(make_method(options), rows, None, checkpoints(tmp_path), None)
+
+
+class _Foreign(NeuralMixture):
+    """A method that no other process can take over, as one whose module is not there."""
+
+    def __reduce__(self):
+        return operator.truediv, (1, 0)
+
+
+def test_a_worker_that_cannot_begin_is_not_waited_for(options, rows, tmp_path):
+    method = make_method(options)
+    method.__class__ = _Foreign
+    with pytest.raises(ChildProcessError, match=r"a worker ended before the fit did: process \d+ with exit code 1;"):
+        fit_together(2, method, rows, None, checkpoints(tmp_path), None)
+
+
+def test_two_workers_read_mapped_rows_from_their_file(options, rows, tmp_path, monkeypatch):
+    """Of which no scratch copy is made; a part of a map is no file that another process could open."""
+    np.save(tmp_path / "rows.npy", rows)
+    mapped = np.load(tmp_path / "rows.npy", mmap_mode="r")
+    copied, save = [], np.save
+    monkeypatch.setattr(np, "save", lambda file, array: copied.append(len(array)) or save(file, array))
+    together = fit_together(2, make_method(options), mapped, None, checkpoints(tmp_path), None)
+    assert not copied
+    part = fit_together(2, make_method(options), mapped[:512], None, checkpoints(tmp_path / "part"), None)
+    assert copied == [512]
+    assert len(part.predict(rows)) == len(together.predict(rows)) == len(rows)
+    alone = make_method(options).fit(rows)
+    np.testing.assert_allclose(together.predict_proba(rows), alone.predict_proba(rows), atol=1e-5)
+
+
+def test_one_that_trains_alone_finds_itself_what_the_first_finds():
+    assert workers.of_first(lambda: {"by": workers.current().n}) == {"by": 1}
 
 
 def test_another_method_trains_on_one_worker(tiny_options, rows):

@@ -66,6 +66,8 @@ def _copied(flat: np.ndarray) -> np.ndarray:
 class _OfMappedRows(KMeans):
     """scikit-learn's k-means, whose tolerance is found without the copy of all rows that `numpy.var` makes."""
 
+    tol: float
+
     def _check_params_vs_input(self, X: np.ndarray) -> None:  # noqa: N803 - scikit-learn's
         relative, self.tol = self.tol, 0
         super()._check_params_vs_input(X)
