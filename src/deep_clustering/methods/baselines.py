@@ -107,20 +107,26 @@ def _announce(where: str, n_used: int, n_samples: int, gigabytes: float, seconds
 
 
 @dataclass(kw_only=True)
-class KMeansClusterer(Describing):
-    """k-means; its responsibilities are those of equal spherical Gaussians around the centres."""
+class Baseline(Describing):
+    """A method without a network, which has nothing to tell of epochs."""
 
     baseline: ClassVar = True
+    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_fields(self)
+
+
+@dataclass(kw_only=True)
+class KMeansClusterer(Baseline):
+    """k-means; its responsibilities are those of equal spherical Gaussians around the centres."""
+
     n_clusters: Annotated[int, Ge(2)]
     """Number of clusters."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of the starts."""
     n_init: Annotated[int, Ge(1)]
     """Number of starts; the one of least inertia is kept."""
-    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def fit(
         self,
@@ -174,10 +180,9 @@ class KMeansClusterer(Describing):
 
 
 @dataclass(kw_only=True)
-class GaussianMixtureClusterer(Describing):
+class GaussianMixtureClusterer(Baseline):
     """Gaussian mixture by EM, started from k-means."""
 
-    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of components."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -190,10 +195,6 @@ class GaussianMixtureClusterer(Describing):
     """Number of starts; the one of greatest likelihood is kept."""
     max_iterations: Annotated[int, Ge(1)]
     """EM iterations at most."""
-    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        check_fields(self)
 
     def fit(
         self,
@@ -242,20 +243,18 @@ class GaussianMixtureClusterer(Describing):
 
 
 @dataclass(kw_only=True)
-class WardClusterer(Describing):
+class WardClusterer(Baseline):
     """Agglomerative clustering by Ward's criterion; its responsibilities are hard."""
 
-    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of clusters at which the tree is cut."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
     """Seed of the draw; without a draw there is no chance."""
     max_rows: int
     """Rows in the tree; of more rows a draw of so many. Memory in bytes: eight times the square of it."""
-    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         check_range("max_rows", self.max_rows, self.n_clusters)
 
     def fit(
@@ -295,10 +294,9 @@ class WardClusterer(Describing):
 
 
 @dataclass(kw_only=True)
-class TSNEMixtureClusterer(Describing):
+class TSNEMixtureClusterer(Baseline):
     """Gaussian mixture on a two-dimensional t-SNE map."""
 
-    baseline: ClassVar = True
     n_clusters: Annotated[int, Ge(2)]
     """Number of components."""
     seed: Annotated[int, Ge(0), Le(2**32 - 1)]
@@ -313,10 +311,9 @@ class TSNEMixtureClusterer(Describing):
     """Up to so many rows the map is scikit-learn's Barnes-Hut t-SNE, above openTSNE's."""
     max_rows: int
     """Rows on the map; of more rows a draw of so many."""
-    history_: dict[str, np.ndarray] = field(default_factory=no_history, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        check_fields(self)
+        super().__post_init__()
         check_range("max_rows", self.max_rows, self.n_clusters)
 
     def fit(
