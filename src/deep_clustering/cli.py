@@ -181,6 +181,7 @@ def _one_message(command: str) -> Iterator[Path]:
 )
 @click.option("--text", type=_Typed(path_type=Path), help="Table of texts: .csv, .tsv, .parquet or .jsonl.")
 @click.option("--column", help="Of --text: column of the texts.")
+@click.option("--id-column", help="Column of a table that names its rows.  [default: one that plainly does, if any]")
 @click.option("--weights", help="How much each row counts: a column of --text, a .npy file or array of the .npz.")
 @click.option("--labels", help="Classes, only for scores: 'folders', a .npy file or array of the .npz, a column.")
 @click.option("--key", help="Of --array: name of the array in a .npz with several, or of a column of lists.")

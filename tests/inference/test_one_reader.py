@@ -196,6 +196,25 @@ def test_columns_of_lists(train, predict, tmp_path, name):
     np.testing.assert_array_equal(predict(model, tmp_path / f"new{name}", key="other")["cluster"], assigned)
 
 
+@pytest.mark.parametrize("name", TABLES_OF_NUMBERS)
+def test_rows_of_a_table_are_called_as_its_column_of_ids_says(train, predict, tmp_path, name):
+    ids = [f"{number:03}" for number in range(40, 40 + len(MEASURED))]
+    TABLES_OF_NUMBERS[name](MEASURED.assign(who=ids), tmp_path / name)
+    assigned, model = train(arrays(tmp_path / name, labels="species", id_column="who"))
+    table = predict(model, tmp_path / name)
+    assert table["id"].tolist() == ids
+    np.testing.assert_array_equal(table["cluster"], assigned)
+    MEASURED.to_csv(tmp_path / "other.csv", index=False)
+    assert predict(model, tmp_path / "other.csv")["id"].tolist() == list(range(len(MEASURED)))
+
+
+def test_texts_are_called_as_their_column_of_ids_says_and_an_empty_cell_is_a_number(train, predict, tmp_path):
+    ids = ["007", *"bcdefg", ""]
+    pd.DataFrame({"text": TEXTS, "doc": ids}).to_csv(tmp_path / "texts.csv", index=False)
+    _, model = train(text_table(tmp_path / "texts.csv", id_column="doc"))
+    assert predict(model, tmp_path / "texts.csv")["id"].tolist() == [*ids[:-1], "7"]
+
+
 def test_an_archive_whose_samples_are_all_but_the_labels(train, predict, tmp_path):
     np.savez(tmp_path / "rows.npz", images=COLOUR, classes=BRIGHT)
     assigned, model = train(arrays(tmp_path / "rows.npz", labels="classes"))

@@ -305,6 +305,41 @@ def test_a_table_of_numbers_is_an_array(project):
     assert parameters(project, "mine")["ingestion"]["source"]["samples"] == "rows.csv"
 
 
+def customers(n_rows: int = N_ROWS) -> pd.DataFrame:
+    rows = np.random.default_rng(0).random((n_rows, 2))
+    ids = [f"{7 * number:04}" for number in range(n_rows)]
+    return pd.DataFrame(rows, columns=["age", "income"]).assign(customer_id=ids, mail=[f"{i}@x.org" for i in ids])
+
+
+def test_the_ids_of_a_table_go_from_its_column_to_the_tables_of_results(project):
+    customers().to_csv("customers.csv", index=False)
+    shown = new_data("mine", "--array", "customers.csv", "--n-clusters", "2")
+    for seen in ("age, income", "customer_id (ids), mail (texts)", "column customer_id"):
+        assert seen in shown
+    assert parameters(project, "mine")["ingestion"]["source"]["id_column"] == "customer_id"
+    run(project, "kmeans", env="mine", to_nodes=["kmeans.tabulate"], ingestion={"n_rows": 0})
+    table = pd.read_csv(versions(project, "assignments.csv")[-1], dtype=str)
+    assert table["id"].tolist() == customers()["customer_id"].tolist()
+
+
+@pytest.mark.parametrize("kind", [["--array"], ["--column", "mail", "--text"]])
+def test_the_column_of_ids_may_be_named_and_is_none_where_none_is_plain(project, kind):
+    customers().drop(columns="customer_id").assign(who=range(N_ROWS)).to_csv("customers.csv", index=False)
+    new_data("mine", *kind, "customers.csv", "--n-clusters", "2")
+    assert parameters(project, "mine")["ingestion"]["source"]["id_column"] is None
+    shown = new_data("mine", *kind, "customers.csv", "--n-clusters", "2", "--id-column", "who", "--force")
+    assert "column who" in shown
+    assert parameters(project, "mine")["ingestion"]["source"]["id_column"] == "who"
+    said = new_data("other", *kind, "customers.csv", "--id-column", "wo", succeeds=False)
+    assert "no column 'wo' (did you mean 'who'?)" in said
+
+
+def test_the_ids_of_texts_are_found(project):
+    customers().to_csv("customers.csv", index=False)
+    new_data("mine", "--text", "customers.csv", "--column", "mail", "--n-clusters", "2")
+    assert parameters(project, "mine")["ingestion"]["source"]["id_column"] == "customer_id"
+
+
 def test_a_table_without_a_head_is_read_as_it_is_told(project):
     write_table(project / "notes.csv")
     lines = (project / "notes.csv").read_text().splitlines()[1:]
@@ -564,6 +599,8 @@ def test_letters_digits_and_lines_make_a_name(name):
         (["--images", ".", "--array", "x.npy"], "got --images and --array"),
         (["--text", "x.csv"], "--text needs --column"),
         (["--array", "x.npy", "--column", "c"], "--column belongs to --text"),
+        (["--array", "eye.npy", "--id-column", "c"], "--id-column belongs to --text and to a table of --array"),
+        (["--images", "conf", "--id-column", "c"], "--id-column belongs to --text and to a table of --array"),
         (["--array", "x.npy", "--no-header"], "--no-header belongs to --text"),
         (["--array", "x.npy", "--backbone", "resnet18"], "--backbone belongs to --images"),
         (["--images", "conf", "--backbone-weights", "x.pth"], "--backbone-weights needs --backbone"),

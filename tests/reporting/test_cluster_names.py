@@ -28,6 +28,10 @@ def test_samples_give_their_number_or_file():
     assert name(["x", "Smith v. Jones", "x", "A-3", "y"]) == ["Smith v. Jones", "empty 1", "A-3"]
 
 
+def test_a_number_that_is_not_the_rows_own_is_an_id():
+    assert name(["5", "1003", "1", "3", "9"]) == ["id 1003", "empty 1", "row 3"]
+
+
 def test_files_of_one_name_in_two_folders_are_told_apart():
     assert name(["", "a/1.png", "", "b/1.png", ""]) == ["a/1", "empty 1", "b/1"]
 

@@ -30,7 +30,7 @@ COLOUR_BLIND = {
 }
 
 
-def page_of(samples, *, terms=(), files=None, names=None, n_shown=2000):
+def page_of(samples, *, terms=(), ids=(), names=None, n_shown=2000):
     """Report of a run on samples in two clusters, one of each class, on a map where row i is at (i, i % 2)."""
     n_samples = samples.shape[0]
     assignments = np.arange(n_samples) % 2
@@ -38,18 +38,18 @@ def page_of(samples, *, terms=(), files=None, names=None, n_shown=2000):
     parts = {"assignments": assignments, "certainty": certainty, "samples": samples}
     card = {"name": "blobs", "source": "drawn", "licence": "CC0", "n_samples": n_samples, "n_classes": 2}
     card |= {"shape": list(samples.shape[1:]), "dtype": "uint8", "value_range": [0, 255], "class_names": names}
-    card |= {"protocol": "all rows", "sha256": {"samples": "0" * 64}} | ({"files": files} if files else {})
+    card |= {"protocol": "all rows", "sha256": {"samples": "0" * 64}}
     map_ = {
         "coordinates": np.stack([np.arange(n_samples), assignments], axis=1).astype(np.float32),
         "assignments": assignments,
         "certainty": certainty.certainty,
         "labels": assignments,
-        **pick_shown(samples, terms=terms, n_shown=n_shown, seed=0),
+        **pick_shown(samples, terms=terms, n_shown=n_shown, seed=0, ids=ids),
     }
     return write_report(
         scores=scores_of(assignments, assignments, 2, names=names),
         map_=map_,
-        gallery=select_members(**parts, n_clusters=2, n_members=3, terms=terms),
+        gallery=select_members(**parts, n_clusters=2, n_members=3, terms=terms, ids=ids),
         data_card=card,
         options={"epochs": 3, "views": {"kind": ATTACK}},
         cluster_names=[ATTACK, "odd"],
@@ -85,7 +85,7 @@ class Elements(HTMLParser):
 
 @pytest.fixture(scope="module")
 def images_page():
-    return page_of(grey_images(), names=[ATTACK, "even <b>"], files=[f"{ATTACK}{i}.png" for i in range(40)])
+    return page_of(grey_images(), names=[ATTACK, "even <b>"], ids=[f"{ATTACK}{i}.png" for i in range(40)])
 
 
 @pytest.fixture(scope="module")
@@ -214,9 +214,16 @@ class TestPolicy:
         assert points["note"][1] == f"{ATTACK}1.png"
         assert points["names"] == [ATTACK, "odd"]
 
-    def test_files_of_other_rows_are_not_shown(self):
-        points = json.loads(Elements(page_of(grey_images(), files=["one.png"])).scripts[0])
-        assert points["note"] == []
+    def test_rows_without_ids_have_no_note(self):
+        assert json.loads(Elements(page_of(grey_images())).scripts[0])["note"] == []
+
+    def test_ids_stand_beside_the_terms_and_in_place_of_the_row(self, documents):
+        samples, terms = documents
+        page = page_of(samples, terms=terms, ids=["k-0", "k-1", "k-2", "k-3", "k-4", "17"])
+        notes = json.loads(Elements(page).scripts[0])["note"]
+        assert (notes[0], notes[5]) == ("k-0\ncat, dog", "id 17")
+        assert re.search(r'title="row 0, certainty [.0-9]+, class [^,]*, k-0">cat, dog k-0 <small>', page)
+        assert re.search(r'title="row 5, certainty [.0-9]+, class [^,]*, id 17">id 17 <small>', page)
 
     def test_options_and_versions_of_the_run(self, images_page):
         text = re.sub(r"<[^>]+>", " ", images_page)

@@ -30,7 +30,7 @@ class Piece(NamedTuple):
     """Some of the rows."""
 
     ids: Sequence[Any]
-    """Row numbers from 0, or paths of files relative to their folder."""
+    """Row numbers from 0, ids of a table's column, or paths of files relative to their folder."""
     rows: Any
     """Those that could be read, in a form that `as_samples` takes; there may be none."""
     skipped: Mapping[int, str]
@@ -202,5 +202,7 @@ def _numbered(pieces: Iterable[TablePiece]) -> Iterator[Unread]:
     start = 0
     for piece in pieces:
         stop = start + piece.n_rows
-        yield Unread(piece.n_rows, partial(Piece, range(start, stop), piece.rows, piece.skipped))
+        named = zip(piece.ids, range(start, stop), strict=False)
+        ids = [name or str(row) for name, row in named] if piece.ids else range(start, stop)
+        yield Unread(piece.n_rows, partial(Piece, ids, piece.rows, piece.skipped))
         start = stop

@@ -1,17 +1,16 @@
 """New rows in tables: in which column the texts stand, or else numbers, and how the file is written."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import are_numbered, is_numbers
 from deep_clustering.data.sources.number_tables import numbers_of, read_whole
+from deep_clustering.data.sources.row_ids import ids_of
 from deep_clustering.data.sources.tables import open_table
 from deep_clustering.data.sources.text import texts_of
 from deep_clustering.inference.raw_rows import check_shape, expected_rows, text_columns
@@ -34,6 +33,8 @@ class TablePiece(NamedTuple):
     """Texts, or a table of numbers; without the rows that are skipped."""
     skipped: Mapping[int, str]
     """Places of those, with the reason."""
+    ids: Sequence[str] = ()
+    """What the column of ids says of each row, empty where it says nothing; nothing without such a column."""
 
 
 def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterator[TablePiece]:
@@ -41,7 +42,7 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
 
     A table is read as the training's was; where the column of its texts is not found so, its separator and quote are
     found out anew, and the column may also be called `text`. Of numbers the training's columns are taken, whatever
-    stands beside them.
+    stands beside them. The training's column of ids names the rows, if the table has it.
 
     Args:
         path: The table.
@@ -54,10 +55,10 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
     Raises:
         ValueError: if the file is damaged, empty, or lacks the column, or its rows have another number of cells.
     """
-    numbers = _find_numbers(path, preparation)
-    if numbers is not None:
-        check_shape(preparation, numbers.shape)
-        return (TablePiece(len(rows), rows, {}) for rows in _in_pieces(numbers, n_rows))
+    whole = _find_numbers(path, preparation)
+    if whole is not None:
+        check_shape(preparation, whole.rows.shape)
+        return _in_pieces(whole, n_rows)
     tables, column = _find_texts(path, preparation, n_rows)
     first = next(tables, None)
     if first is None or not len(first):
@@ -70,7 +71,7 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
     return (TablePiece(len(table), table, {}) for table in chain([first], tables))
 
 
-def _find_numbers(path: Path, preparation: Preparation) -> np.ndarray | None:
+def _find_numbers(path: Path, preparation: Preparation) -> TablePiece | None:
     """The columns of numbers that the training took, or the one of lists that is asked for; None if they are missing.
 
     A table whose columns have other names is read whole, as one with a column for each value.
@@ -79,19 +80,27 @@ def _find_numbers(path: Path, preparation: Preparation) -> np.ndarray | None:
     columns = [reading["key"]] if reading.get("key") is not None else reading.get("columns")
     if not columns:
         return None
-    stated = {name: reading[name] for name in _FORM if name in reading}
+    stated, as_text = {name: reading[name] for name in _FORM if name in reading}, reading.get("id_column")
     if stated:
-        (table,) = open_table(path, "predict", text_column=None, hint=_HINT, **stated)
+        (table,) = open_table(path, "predict", text_column=None, as_text=as_text, hint=_HINT, **stated)
         table.columns = [str(name) for name in table.columns]
     else:
-        table = read_whole(path, columns[0])
+        table = read_whole(path, columns[:1], as_text=as_text)
     if not set(columns) <= set(table.columns) and math.prod(preparation.row_shape) == len(table.columns):
         return None
-    return numbers_of(table, columns, f"predict: {path}")
+    return TablePiece(len(table), numbers_of(table, columns, f"predict: {path}"), {}, _ids(table, preparation))
 
 
-def _in_pieces(rows: np.ndarray, n_rows: int) -> Iterator[np.ndarray]:
-    return (rows[start : start + n_rows] for start in range(0, len(rows), n_rows))
+def _ids(table: "pd.DataFrame", preparation: Preparation) -> list[str]:
+    """What the rows are called in the column that named those of the training; nothing without it."""
+    column = preparation.reading.get("id_column")
+    return ids_of(table[column]) if column is not None and column in table.columns else []
+
+
+def _in_pieces(whole: TablePiece, n_rows: int) -> Iterator[TablePiece]:
+    for start in range(0, whole.n_rows, n_rows):
+        rows = whole.rows[start : start + n_rows]
+        yield TablePiece(len(rows), rows, {}, whole.ids[start : start + n_rows])
 
 
 def _find_texts(path: Path, preparation: Preparation, n_rows: int) -> "tuple[Iterator[pd.DataFrame], str | None]":
@@ -134,7 +143,8 @@ def _texts(tables: "Iterable[pd.DataFrame]", column: str, path: Path, preparatio
                 f"predict: {path}: no text in row {done + empty[0]} (from 0) of column '{column}'; set "
                 "predict.on_empty=skip to give such rows no cluster"
             )
-        yield TablePiece(len(texts), [text for text in texts if text is not None], dict.fromkeys(empty, _NO_TEXT))
+        rows, skipped = [text for text in texts if text is not None], dict.fromkeys(empty, _NO_TEXT)
+        yield TablePiece(len(texts), rows, skipped, _ids(table, preparation))
         done += len(texts)
 
 

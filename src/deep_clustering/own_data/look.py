@@ -21,9 +21,10 @@ from deep_clustering.data.sources.array_files import (
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
-from deep_clustering.data.sources.number_tables import read_number_table
+from deep_clustering.data.sources.number_tables import NumberTable, besides_of, read_number_table
 from deep_clustering.data.sources.row_weights import as_weights, check_number
 from deep_clustering.data.sources.samples import Samples
+from deep_clustering.data.sources.table_columns import AUTO
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.suggestions import (
@@ -40,6 +41,7 @@ from deep_clustering.own_data.suggestions import (
     value_range_of,
     vector_settings,
 )
+from deep_clustering.own_data.table_preview import columns_in_words
 from deep_clustering.own_data.text_preview import Preview, heaviest_words, lonely_texts, readings
 from deep_clustering.own_data.values import look_at_sparse_values, look_at_values
 
@@ -95,6 +97,7 @@ def look(request: Request) -> Look:
     """
     if request.images is not None:
         _refuse_weights(request)
+        _refuse_ids(request)
         return _look_at_images(request, request.images)
     if request.text is not None:
         return _look_at_text(request, request.text)
@@ -103,6 +106,7 @@ def look(request: Request) -> Look:
         raise ValueError(f"new-data: {request.array}: expected a file, got a pipe, socket or device")
     if is_sparse_file(request.array):
         _refuse_weights(request)
+        _refuse_ids(request)
         return _look_at_sparse(request, request.array)
     return _look_at_array(request, request.array)
 
@@ -110,6 +114,11 @@ def look(request: Request) -> Look:
 def _refuse_weights(request: Request) -> None:
     if request.weights is not None:
         raise ValueError("new-data: --weights belongs to --text and to a dense --array")
+
+
+def _refuse_ids(request: Request) -> None:
+    if request.id_column is not None:
+        raise ValueError("new-data: --id-column belongs to --text and to a table of --array")
 
 
 def project_path(path: Path) -> str:
@@ -215,7 +224,7 @@ def _first(bad: dict[str, str]) -> str:
 
 def _look_at_array(request: Request, file: Path) -> Look:
     """The range of all values in one pass, and the rest from evenly spaced rows."""
-    raw, columns = _read_array_or_table(request, absolute(file))
+    raw, table = _read_array_or_table(request, absolute(file))
     whole, layout = arrange(raw, request.layout)
     if not whole.size:
         raise ValueError(f"new-data: {file} is empty, got shape {raw.shape}")
@@ -230,7 +239,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         value_range = [low, high]  # what lies outside keeps its value, and the other rows keep their differences
     preview = [
         ("array", f"{raw.dtype} {' x '.join(map(str, raw.shape))}, layout {layout}"),
-        *([("columns", f"{', '.join(columns[:8])}{', ...' if len(columns) > 8 else ''}")] if columns else []),
+        *([] if table is None else columns_in_words(table)),
         ("values", f"{values.low:g} to {values.high:g}"),
         ("samples", f"{samples.dtype}, {len(raw)} rows of {' x '.join(map(str, samples.shape[1:]))}"),
         *values.attention(),
@@ -252,7 +261,8 @@ def _look_at_array(request: Request, file: Path) -> Look:
     if request.weights is not None:
         check_number(as_weights(read_labels(absolute(file), request.weights, "weights"), request.weights), len(raw))
     return Look(
-        source=_array_source(request, file, layout, value_range),
+        source=_array_source(request, file, layout, value_range)
+        | ({} if table is None else {"id_column": table.id_column}),
         suggest=suggest,
         n_different=len(np.unique(some.reshape(len(some), -1), axis=0)),
         n_samples=len(raw),
@@ -279,11 +289,14 @@ def _array_source(request: Request, file: Path, layout: str, value_range: list[f
     return source if request.weights is None else {**source, "weights": place(request.weights)}
 
 
-def _read_array_or_table(request: Request, file: Path) -> tuple[np.ndarray, list[str]]:
-    """The array as it is stored, and its columns if it is a table's."""
+def _read_array_or_table(request: Request, file: Path) -> tuple[np.ndarray, NumberTable | None]:
+    """The array as it is stored, and the table that it is of, if it is of one."""
     if plain_suffix(file) in TABLES and file.is_file():
-        return read_number_table(file, request.key, besides=request.labels)
-    return read_array(file, "samples", request.key, besides=request.labels), []
+        besides = besides_of(request.labels, request.weights)
+        table = read_number_table(file, request.key, besides, request.id_column or AUTO)
+        return table.rows, table
+    _refuse_ids(request)
+    return read_array(file, "samples", request.key, besides=request.labels), None
 
 
 def _look_at_sparse(request: Request, file: Path) -> Look:
@@ -310,6 +323,7 @@ def _look_at_text(request: Request, file: Path) -> Look:
         "separator": request.separator,
         "header": request.header,
         "analyzer": request.analyzer,
+        "id_column": request.id_column or AUTO,
     }
     return _look_at_terms(request, source if request.weights is None else {**source, "weights": request.weights})
 

@@ -53,6 +53,8 @@ class Request:
     """Of the texts; None takes latent semantic analysis where it can."""
     labels: str | None = None
     """`folders`; a file or a name in the same archive; a column."""
+    id_column: str | None = None
+    """Column of a table that names the rows; None looks for one."""
     weights: str | None = None
     """How much each row counts: a column of the text's table; a file or a name in the archive of the array."""
     key: str | None = None

@@ -10,8 +10,8 @@ Preview = list[tuple[str, str]]
 
 
 def readings(reading: Mapping[str, Any]) -> Preview:
-    """How a table was read, where that is not as usual."""
-    found = []
+    """How a table was read, where that is not as usual, and what names its rows."""
+    found = [] if reading.get("id_column") is None else [("ids", f"column {reading['id_column']}")]
     if reading.get("separator", ",") not in (",", "\t"):
         found.append(("separator", repr(reading["separator"])))
     if not reading.get("header", True):

@@ -66,7 +66,7 @@ def name_clusters(
         elif text:
             candidates.append(_of_terms(text.split(", ")))
         else:
-            candidates.append([*distinctive[cluster], *_of_sample(ids[row])])
+            candidates.append([*distinctive[cluster], *_of_sample(ids[row], row)])
     return distinct(candidates)
 
 
@@ -161,9 +161,9 @@ def _of_terms(terms: Sequence[str]) -> list[str]:
     return [", ".join(chosen[:n]) for n in range(least, len(chosen) + 1)] if chosen else list(terms[:1])
 
 
-def _of_sample(name: str) -> list[str]:
-    """A file without its ending, then with it; of a number, which row it is of."""
+def _of_sample(name: str, row: int) -> list[str]:
+    """A file without its ending, then with it; of a number, whether it is the row's or another id."""
     if re.fullmatch(r"\d+", name):
-        return [f"row {name}"]
+        return [f"row {name}" if name == str(row) else f"id {name}"]
     path = PurePosixPath(name)
     return [str(path.with_suffix("")), name] if re.fullmatch(r"\.[A-Za-z0-9]{1,5}", path.suffix) else [name]

@@ -1,4 +1,4 @@
-"""What the maps of a report show of a sample under the pointer: a thumbnail, or the terms of a document."""
+"""What the maps of a report show of a sample under the pointer: its file or id, and a thumbnail or its terms."""
 
 from collections.abc import Mapping, Sequence
 from math import ceil, sqrt
@@ -22,6 +22,7 @@ def pick_shown(
     n_shown: int,
     seed: int,
     among: np.ndarray | None = None,
+    ids: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Draw the samples that answer to the pointer, with what they show.
 
@@ -31,14 +32,17 @@ def pick_shown(
         n_shown: How many samples at most, 0 for none.
         seed: Seed of the draw.
         among: Rows that are on the map, in ascending order, int64; None: all.
+        ids: File or id of each sample, shape (n_samples,); nothing where they have only their numbers.
 
     Returns:
         "shown", their rows in ascending order, (n,) int64; of images "thumbnails", uint8 (n, C, h, w); of documents
-        "terms", text (n,).
+        "terms", text (n,); with ids also "ids", text (n,).
     """
     among = np.arange(samples.shape[0]) if among is None else among
     rows = np.sort(among[np.random.default_rng(seed).permutation(len(among))[:n_shown]]).astype(np.int64)
     drawn = {"shown": rows}
+    if len(ids):
+        drawn["ids"] = np.array([ids[row] for row in rows], dtype=np.str_)
     if isinstance(samples, np.ndarray) and samples.ndim == 4 and samples.shape[1] in (1, 3):
         drawn["thumbnails"] = shrink(samples[rows], THUMBNAIL_SIDE)
     if len(terms) and sparse.issparse(samples):
@@ -76,7 +80,7 @@ def describe_shown(
 
     Args:
         map_: The map, with what `pick_shown` added to it.
-        card: The data card: the range of values, and names of files if it has them.
+        card: The data card, for the range of values.
         names: Class index to name.
         cluster_names: Name of each cluster, empty where they have none.
 
@@ -95,7 +99,7 @@ def describe_shown(
         "cluster": map_["assignments"][rows].tolist(),
         "certainty": [f"{value:.2f}" for value in map_["certainty"][rows]],
         "label": ["" if label < 0 else names.get(label, str(label)) for label in labels],
-        "note": _notes(map_, card, rows),
+        "note": _notes(map_),
         "names": list(cluster_names),
     }
     sprite = None
@@ -130,14 +134,13 @@ def arrange_sheet(thumbnails: np.ndarray) -> tuple[np.ndarray, int]:
     return grid.reshape(channels, lines * height, columns * width), columns
 
 
-def file_names(card: Mapping[str, Any], n_samples: int) -> list[str]:
-    """The file of each sample, as far as the card lists them; empty where it does not."""
-    files = card.get("files") or []
-    return list(map(str, files)) if len(files) == n_samples else []
+def id_in_words(name: str) -> str:
+    """A file or an id as it is, a number so that it is not taken for that of the row."""
+    return f"id {name}" if name.isdecimal() else name
 
 
-def _notes(map_: Mapping[str, np.ndarray], card: Mapping[str, Any], rows: np.ndarray) -> list[str]:
-    if "terms" in map_:
-        return [str(text) for text in map_["terms"]]
-    files = file_names(card, len(map_["labels"]))
-    return [files[row] for row in rows] if files else []
+def _notes(map_: Mapping[str, np.ndarray]) -> list[str]:
+    """File or id and terms of the samples that are shown, a line for each; nothing where there are neither."""
+    told = [list(map(id_in_words, map_["ids"]))] if "ids" in map_ else []
+    told += [list(map(str, map_["terms"]))] if "terms" in map_ else []
+    return ["\n".join(filter(None, texts)) for texts in zip(*told, strict=True)]

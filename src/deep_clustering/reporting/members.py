@@ -20,6 +20,7 @@ def select_members(
     n_clusters: int,
     n_members: int,
     terms: Sequence[str] = (),
+    ids: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Most and least certain members of each cluster.
 
@@ -32,13 +33,14 @@ def select_members(
         n_clusters: number of clusters, empty ones included.
         n_members: members shown on either side.
         terms: term of each column of documents; empty for other data.
+        ids: file or id of each sample, shape (n_samples,); empty where they have only their numbers.
 
     Returns:
         "rows" int64 and "certainty" float32, shape (n_clusters, 2, n_members): on axis 1 first the most
         certain members, most certain first, then the least certain, least certain first; a blank has row -1
         and certainty nan. For images also "images", uint8 (n_clusters, 2, n_members, C, H, W), blanks 0. For documents
         also "terms", those that set each cluster apart, text (n_clusters,), and "member_terms", the strongest of each
-        member, text (n_clusters, 2, n_members).
+        member, text (n_clusters, 2, n_members). With ids also "ids" of the members, text (n_clusters, 2, n_members).
 
     Raises:
         ValueError: if an assignment lies outside 0..n_clusters-1, n_members < 1, or lengths differ.
@@ -60,19 +62,29 @@ def select_members(
     shown = rows >= 0
     shown_certainty = np.full(rows.shape, np.nan, dtype=np.float32)
     shown_certainty[shown] = certainty.certainty[rows[shown]]
+    gallery: dict[str, np.ndarray] = {"rows": rows, "certainty": shown_certainty}
+    if len(ids):
+        of_members = [ids[row] if row >= 0 else "" for row in rows.ravel().tolist()]
+        gallery["ids"] = np.array(of_members, dtype=np.str_).reshape(rows.shape)
+    return gallery | _contents(samples, rows, assignments, n_clusters, terms)
+
+
+def _contents(
+    samples: np.ndarray, rows: np.ndarray, assignments: np.ndarray, n_clusters: int, terms: Sequence[str]
+) -> dict[str, np.ndarray]:
+    """What there is to see of the members: of images themselves, of documents their terms."""
     if len(terms) and sparse.issparse(samples):
         of_members = describe_rows(samples, terms, rows.ravel(), MEMBER_TERMS)
+        of_clusters = describe_clusters(samples, assignments, n_clusters, terms, CLUSTER_TERMS)
         return {
-            "rows": rows,
-            "certainty": shown_certainty,
-            "terms": np.array(describe_clusters(samples, assignments, n_clusters, terms, CLUSTER_TERMS), dtype=np.str_),
+            "terms": np.array(of_clusters, dtype=np.str_),
             "member_terms": np.array(of_members, dtype=np.str_).reshape(rows.shape),
         }
     if samples.ndim != 4:
-        return {"rows": rows, "certainty": shown_certainty}
+        return {}
     images = np.zeros((*rows.shape, *samples.shape[1:]), dtype=samples.dtype)
-    images[shown] = samples[rows[shown]]
-    return {"rows": rows, "certainty": shown_certainty, "images": images}
+    images[rows >= 0] = samples[rows[rows >= 0]]
+    return {"images": images}
 
 
 def _check_rows(assignments: np.ndarray, certainty: Certainty, samples: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from deep_clustering import __version__
 from deep_clustering.methods.pair_bound import bound
 from deep_clustering.reporting import figures
-from deep_clustering.reporting.hover import describe_shown, file_names, shrink
+from deep_clustering.reporting.hover import describe_shown, id_in_words, shrink
 from deep_clustering.reporting.panels import (
     confusion_panel,
     curve_panels,
@@ -58,7 +58,7 @@ def write_report(
         map_: coordinates (n, 2), assignments (n,), certainty (n,), labels (n,) with -1 for unknown, and what
             `hover.pick_shown` adds.
         gallery: rows and certainty (n_clusters, 2, m), for images also images (n_clusters, 2, m, C, H, W), for
-            documents terms (n_clusters,) and member_terms (n_clusters, 2, m).
+            documents terms (n_clusters,) and member_terms (n_clusters, 2, m); ids (n_clusters, 2, m) where there are.
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
         options: the method's hyper-parameters.
         cluster_names: name of each cluster; None shows their numbers alone.
@@ -291,7 +291,6 @@ def _members(
 ) -> list[dict[str, Any]]:
     """Members at a place (cluster, side) of the gallery, blanks left out."""
     members = []
-    files = file_names(card, len(labels))
     for slot, row in enumerate(gallery["rows"][place][: _members_per_side(gallery)]):
         if row < 0:
             continue
@@ -299,9 +298,10 @@ def _members(
         text = f"row {row}, certainty {gallery['certainty'][place][slot]:.3f}"
         if label >= 0:
             text += f", class {names.get(label, label)}"
-        if files:
-            text += f", {files[row]}"
-        member = {"row": int(row), "text": text, "certainty": f"{gallery['certainty'][place][slot]:.3f}"}
+        name = id_in_words(gallery["ids"][place][slot]) if "ids" in gallery else ""
+        if name:
+            text += f", {name}"
+        member = {"row": int(row), "id": name, "text": text, "certainty": f"{gallery['certainty'][place][slot]:.3f}"}
         member["terms"] = str(gallery["member_terms"][place][slot]) if "member_terms" in gallery else ""
         member["foreign"] = label >= 0 and label != matched_class
         if "images" in gallery:

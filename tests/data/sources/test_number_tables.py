@@ -9,6 +9,7 @@ import pytest
 
 from deep_clustering.data.sources import load_source
 from deep_clustering.data.sources.number_tables import numbers_of
+from deep_clustering.data.sources.row_ids import row_ids
 
 ROWS = np.random.default_rng(0).normal(size=(6, 3)).round(4)
 TABLE = pd.DataFrame(ROWS, columns=["a", "b", "c"])
@@ -54,12 +55,87 @@ def test_columns_of_numbers_are_rows(tmp_path, name):
         ("id", [1, 1, 2, 3, 4, 5], False),
         ("id", [0.5, 1, 2, 3, 4, 5], False),
         ("year", range(2000, 2006), False),
+        ("customer_id", [1003, 1001, 1002, 1000, 1005, 1004], True),
+        ("CustomerID", [1003, 1001, 1002, 1000, 1005, 1004], True),
+        ("customer_id", [1, 1, 2, 3, 4, 5], False),
+        ("paid", [1003, 1001, 1002, 1000, 1005, 1004], False),
+        ("index", [4, 2, 7, 1, 9, 0], True),
     ],
 )
 def test_a_column_of_ids_is_no_number_of_the_rows(tmp_path, name, cells, is_left_out):
     TABLE.assign(**{name: cells}).to_csv(tmp_path / "a.csv", index=False)
     columns = load(tmp_path / "a.csv")[1]["reading"]["columns"]
     assert columns == ["a", "b", "c", *([] if is_left_out else [name])]
+
+
+def test_the_numbers_of_a_selection_of_rows_are_no_numbers_of_the_rows(tmp_path):
+    """As of df.dropna().to_csv(file), whose first column has gaps and no name; written twice, there are two such."""
+    TABLE.set_axis([0, 3, 4, 8, 9, 11]).to_csv(tmp_path / "a.csv")
+    pd.read_csv(tmp_path / "a.csv").to_csv(tmp_path / "b.csv")
+    for name in ("a.csv", "b.csv"):
+        assert load(tmp_path / name)[1]["reading"]["columns"] == ["a", "b", "c"]
+
+
+IDS = ["007", "010", "003", "", "x-5", "6"]
+
+
+@pytest.mark.parametrize("name", ["a.csv", "comma.csv", "a.csv.gz", "a.parquet", "a.jsonl"])
+def test_a_column_of_ids_names_the_rows_as_it_is_written(tmp_path, name):
+    WRITERS[name](TABLE.assign(customer=IDS), tmp_path / name)
+    loaded, card = load(tmp_path / name, id_column="customer")
+    assert_rows(loaded)
+    assert row_ids(loaded)["id"].tolist() == ["007", "010", "003", "3", "x-5", "6"]
+    assert card["reading"]["id_column"] == "customer"
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])
+def test_whole_numbers_beside_empty_cells_are_ids_without_a_point(tmp_path, name):
+    WRITERS[name](TABLE.assign(who=[1003, 1001, None, 1000, 1005, 1004]), tmp_path / name)
+    loaded, _ = load(tmp_path / name, id_column="who")
+    assert_rows(loaded)
+    assert list(loaded.ids) == ["1003", "1001", "", "1000", "1005", "1004"]
+
+
+def test_ids_of_a_table_without_a_header_are_a_numbered_column(tmp_path):
+    TABLE.assign(who=IDS).to_csv(tmp_path / "a.csv", index=False, header=False)
+    loaded, _ = load(tmp_path / "a.csv", id_column="3")
+    assert_rows(loaded)
+    assert list(loaded.ids) == IDS
+
+
+@pytest.mark.parametrize(
+    ("columns", "found"),
+    [
+        ({"customer_id": [17, 15, 11, 16, 12, 13]}, "customer_id"),
+        ({"customer_id": ["007", "010", "003", "004", "005", "006"]}, "customer_id"),
+        ({"shop_id": list("uvwxyz"), "id": [17, 15, 11, 16, 12, 13]}, "id"),
+        ({"shop_id": [1, 1, 2, 2, 3, 3], "orderKey": list("uvwxyz")}, "orderKey"),
+        ({"uuid": ["u", "v", "w", "x", "y", None]}, None),
+        ({"id": [0.5, 1, 2, 3, 4, 5]}, None),
+        ({"name": list("uvwxyz")}, None),
+        ({"Index": [4, 2, 7, 1, 9, 0]}, "Index"),
+        ({"index": range(6)}, None),
+    ],
+)
+def test_a_column_that_plainly_names_the_rows_is_found(tmp_path, columns, found):
+    TABLE.assign(**columns).to_csv(tmp_path / "a.csv", index=False)
+    loaded, card = load(tmp_path / "a.csv", id_column="auto")
+    assert card["reading"]["id_column"] == found
+    assert list(loaded.ids) == ([] if found is None else list(map(str, columns[found])))
+
+
+def test_what_is_something_else_is_not_found_to_name_the_rows(tmp_path):
+    table = TABLE.assign(class_id=list("uvwxyz"), weight_key=range(1, 7))
+    table.to_csv(tmp_path / "a.csv", index=False)
+    loaded, card = load(tmp_path / "a.csv", id_column="auto", labels="class_id", weights="weight_key")
+    assert_rows(loaded)
+    assert card["reading"]["id_column"] is None
+
+
+def test_a_file_that_is_no_table_has_no_column_of_ids(tmp_path):
+    np.save(tmp_path / "a.npy", ROWS)
+    with pytest.raises(ValueError, match=r"id_column: expected a column of a table, got 'id' of .*a\.npy"):
+        load(tmp_path / "a.npy", id_column="id")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])
@@ -137,6 +213,7 @@ def test_a_wrong_list_is_named(tmp_path, wrong, message):
         (LISTS.assign(more=LISTS["vector"]), {}, "columns 'vector', 'more' hold lists of numbers; name one with 'key'"),
         (LISTS, {"key": "vectr"}, r"no column 'vectr' \(did you mean 'vector'\?\)"),
         (LISTS, {"labels": "nam"}, r"no column 'nam' \(did you mean 'name'\?\)"),
+        (LISTS, {"id_column": "nam"}, r"no column 'nam' \(did you mean 'name'\?\)"),
         (LISTS[["name"]], {}, "no column of numbers, got 'name'"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from deep_clustering.data.sources import load_source
-from deep_clustering.data.sources.row_ids import row_ids
+from deep_clustering.data.sources.row_ids import given_ids, row_ids
 from deep_clustering.data.sources.samples import Samples, Skipped, both
 
 TEXTS = ["red apple", "", "green pear", "   ", "red cherry", "blue plum"]
@@ -78,6 +78,23 @@ def test_a_column_of_ids_names_the_rows_and_an_empty_cell_leaves_the_number(tabl
 def test_an_unknown_column_of_ids_is_refused(table):
     with pytest.raises(ValueError, match=r"no column 'kee' \(did you mean 'key'\?\)"):
         text_table(table, id_column="kee")
+
+
+def test_a_column_of_a_text_that_plainly_names_the_rows_is_found(table):
+    assert list(text_table(table, id_column="auto").ids) == []  # one of its cells is empty
+    file = table.with_name("keyed.csv")
+    pd.DataFrame({"text": TEXTS, "doc_id": ["007", "8", "9", "10", "11", "12"]}).to_csv(file, index=False)
+    loaded = text_table(file, id_column="auto")
+    assert list(loaded.ids) == ["007", "9", "11", "12"]
+    assert loaded.about["reading"]["id_column"] == "doc_id"
+    assert list(text_table(file, id_column="auto", labels_column="doc_id").ids) == []
+
+
+def test_ids_are_given_where_they_are_not_the_numbers_of_the_samples(table, folder):
+    assert given_ids(row_ids(image_folder(folder))) == ["a/1.png", "b/1.png", "c.png", "d.png"]
+    assert given_ids(row_ids(text_table(table))) == ["0", "2", "4", "5"]
+    plain = Samples(np.zeros((3, 2), dtype=np.float32), np.full(3, -1), both(3), [], {})
+    assert given_ids(row_ids(plain)) == []
 
 
 @pytest.mark.parametrize("n_rows", [1, 2, 3, 4])

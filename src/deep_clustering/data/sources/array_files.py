@@ -13,7 +13,7 @@ from deep_clustering.checks import check_labels
 from deep_clustering.data.places import absolute
 from deep_clustering.data.sources.array_headers import Check, Header, check_header
 from deep_clustering.data.sources.compression import plain_suffix
-from deep_clustering.data.sources.number_tables import read_number_table, read_whole
+from deep_clustering.data.sources.number_tables import besides_of, read_number_table, read_whole
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.options import closest, nearest_file
 
@@ -67,7 +67,7 @@ def read_array(
         ValueError: if it is damaged, of another kind, holds Python objects, or the name is not in it.
     """
     if plain_suffix(file) in TABLES and file.is_file():
-        return read_number_table(file, key, besides)[0]
+        return read_number_table(file, key, besides_of(besides, None)).rows
     is_archive = file.suffix.lower() == ".npz"
     kind = "a .npz archive of arrays" if is_archive else "a .npy array"
     if not file.is_file():
@@ -197,7 +197,7 @@ def read_labels(samples_file: Path, labels: str, what: str = "labels") -> np.nda
         if not Path(labels).suffix:
             raise ValueError(f"ingestion: {samples_file}: no array '{labels}' in it; it has: {', '.join(names)}")
     elif plain_suffix(samples_file) in TABLES:
-        table = read_whole(samples_file, labels)
+        table = read_whole(samples_file, [labels])
         if labels in table.columns:
             return _cells(table[labels])
         if not Path(labels).suffix:

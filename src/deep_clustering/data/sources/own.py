@@ -23,7 +23,7 @@ from deep_clustering.data.sources.array_files import (
 )
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
-from deep_clustering.data.sources.number_tables import read_number_table
+from deep_clustering.data.sources.number_tables import besides_of, read_number_table
 from deep_clustering.data.sources.row_weights import as_weights
 from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
@@ -54,7 +54,11 @@ class Arrays:
     value_range: tuple[float, float] | None
     """Lowest and highest possible value; null: 0 to 255 for uint8, else what occurs."""
     weights: str | None = None
-    """How much each row counts in training: a `.npy` file, the name of an array in the same `.npz`, or null."""
+    """How much each row counts in training: a `.npy` file, the name of an array in the same `.npz` or of a column, or
+    null."""
+    id_column: str | None = None
+    """Column of a table that names the rows in tables of results; auto: found, if one plainly does; null: they have
+    their numbers in the file."""
 
     def __post_init__(self) -> None:
         if self.value_range is not None and not self.value_range[1] > self.value_range[0]:
@@ -63,14 +67,7 @@ class Arrays:
     def load(self) -> Samples:
         """Read the files; an object array is refused, since it would need pickle."""
         file = absolute(self.samples)
-        stated = None if self.labels is None else str(self.labels)
-        columns: dict[str, list[str]] = {}
-        if plain_suffix(file) in TABLES and file.is_file():
-            raw, columns["columns"] = read_number_table(file, self.key, besides=stated)
-        else:
-            raw = read_array(
-                file, "samples", self.key, besides=stated, check=lambda header: check_layout(header, self.layout)
-            )
+        raw, ids, said = self._read(file)
         samples, layout = arrange(raw, self.layout)
         if samples.dtype not in (np.uint8, np.float32):
             samples = to_float32(samples)
@@ -79,10 +76,9 @@ class Arrays:
                 check_finite(samples)
             if not isinstance(samples, np.memmap):
                 samples = np.ascontiguousarray(samples)
-        if stated is None:
-            labels, class_names = np.full(len(samples), -1, dtype=np.int64), None
-        else:
-            labels, class_names = class_labels(read_labels(file, stated), len(samples))
+        labels, class_names = np.full(len(samples), -1, dtype=np.int64), None
+        if self.labels is not None:
+            labels, class_names = class_labels(read_labels(file, str(self.labels)), len(samples))
         about = {
             "name": self.name,
             "source": file.name,
@@ -91,12 +87,23 @@ class Arrays:
             "value_range": self._range_of(samples),
             "protocol": "all rows",
             "layout": layout,
-            "reading": {"layout": layout, **columns},
+            "reading": {"layout": layout, **said},
         }
         weights = None
         if self.weights is not None:
             weights = as_weights(read_labels(file, self.weights, "weights"), self.weights)
-        return Samples(samples, labels, both(len(samples)), [], about, weights=weights)
+        return Samples(samples, labels, both(len(samples)), [], about, ids=ids, weights=weights)
+
+    def _read(self, file: Path) -> tuple[np.ndarray, list[str], dict[str, Any]]:
+        """The numbers as they are stored, what the rows are called, and how new files are to be read."""
+        labels = None if self.labels is None else str(self.labels)
+        if plain_suffix(file) in TABLES and file.is_file():
+            table = read_number_table(file, self.key, besides_of(labels, self.weights), self.id_column)
+            return table.rows, table.ids, {"columns": table.columns.taken, "id_column": table.id_column}
+        if self.id_column is not None:
+            raise ValueError(f"ingestion: id_column: expected a column of a table, got '{self.id_column}' of {file}")
+        raw = read_array(file, "samples", self.key, labels, lambda header: check_layout(header, self.layout))
+        return raw, [], {}
 
     def _range_of(self, samples: np.ndarray) -> list[float]:
         if self.value_range is not None:

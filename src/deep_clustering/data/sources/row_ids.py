@@ -39,6 +39,34 @@ def row_ids(loaded: Samples) -> "pd.DataFrame":
     return pd.DataFrame({"sample": samples, "id": ids, "skipped": reasons})
 
 
+def ids_of(cells: "pd.Series") -> list[str]:
+    """What a column of ids says of each row.
+
+    Args:
+        cells: Texts or numbers; whole numbers that came as floats, as beside empty cells, have no point.
+
+    Returns:
+        One text each, empty where there is none: the row has its number then, see `row_ids`.
+    """
+    whole = cells.dtype.kind == "f" and bool((cells.dropna() % 1 == 0).all())
+    known = zip(cells, cells.isna(), strict=True)
+    return ["" if gone else str(int(cell)) if whole else str(cell).strip() for cell, gone in known]
+
+
+def given_ids(rows: "pd.DataFrame") -> list[str]:
+    """File or id of each sample, as tables of results have it.
+
+    Args:
+        rows: What `row_ids` gave.
+
+    Returns:
+        One text each; nothing where they all are the samples' own numbers.
+    """
+    samples = rows.loc[rows["sample"] >= 0]
+    ids = samples["id"].astype(str).tolist()
+    return [] if ids == samples["sample"].astype(str).tolist() else ids
+
+
 def sample_places(loaded: Samples) -> np.ndarray:
     """Number of each sample among all rows of the source, shape (n_samples,), int64."""
     n_rows = loaded.samples.shape[0] + len(loaded.skipped)

@@ -35,6 +35,7 @@ class _Form(NamedTuple):
     n_rows: int | None
     encoding: str
     text_column: str | None
+    as_text: str | None
     separator: str
     quote: str
     header: bool
@@ -45,6 +46,7 @@ def open_table(
     where: str,
     *,
     text_column: str | None,
+    as_text: str | None = None,
     n_rows: int | None = None,
     encoding: str = "utf-8",
     hint: str = "",
@@ -59,6 +61,7 @@ def open_table(
         where: Who asks, for the messages.
         text_column: A CSV or TSV with this column is read as texts, so that a cell such as "null" stays one; the
             cells of any other become numbers where they can.
+        as_text: A column of such another whose cells stay as they are written, such as 007.
         n_rows: Most rows in a piece; None gives all of them at once.
         encoding: Of the characters; Parquet has its own.
         hint: What to do about another encoding, for the message.
@@ -80,7 +83,7 @@ def open_table(
             _check_encoding(file, encoding, hint)
         if kind in (".csv", ".tsv") and "auto" in (separator, quote):
             separator, quote, _ = find_dialect(file, encoding, separator, quote)
-        form = _Form(n_rows, _without_mark(encoding), text_column, separator, quote, header)
+        form = _Form(n_rows, _without_mark(encoding), text_column, as_text, separator, quote, header)
         for piece in _PIECES[kind](file, form):
             done += len(piece)
             yield piece
@@ -145,6 +148,8 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     _check_width(len(names))
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
+    elif form.as_text is not None and (form.header or form.as_text.isdecimal()):
+        options["dtype"] = {form.as_text if form.header else int(form.as_text): str}
     with open_bytes(file) as stream, pd.read_csv(stream, iterator=True, chunksize=form.n_rows, **options) as reader:
         for table in reader if form.n_rows is not None else [reader.read()]:
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows

@@ -14,8 +14,10 @@ from deep_clustering.data.sources.array_files import class_labels, read_array
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import check_marks, find_dialect
 from deep_clustering.data.sources.prepared import existing, read_sparse
+from deep_clustering.data.sources.row_ids import ids_of
 from deep_clustering.data.sources.row_weights import as_weights
 from deep_clustering.data.sources.samples import Samples, Skipped, both
+from deep_clustering.data.sources.table_columns import AUTO, find_ids
 from deep_clustering.data.sources.tables import SUFFIXES, open_table
 from deep_clustering.data.sources.terms import Analyzer, choose_analyzer
 from deep_clustering.data.sources.tfidf import idf_of, tfidf
@@ -59,7 +61,8 @@ class TextTable:
     analyzer: Literal["auto"] | Analyzer = "auto"
     """What terms are: word; char, runs of one to three characters, for languages that write without spaces; or auto."""
     id_column: str | None = None
-    """Column that names the rows in tables of results, or null: they have their numbers in the file."""
+    """Column that names the rows in tables of results; auto: found, if one plainly does; null: they have their numbers
+    in the file."""
     weights: str | None = None
     """Column that says how much each row counts in training, or null: all alike."""
 
@@ -72,6 +75,7 @@ class TextTable:
         """Read the table and make its rows."""
         file = existing(self.path, f"a table ({', '.join(SUFFIXES)})")
         table, reading = self._read(file)
+        id_column = self._id_column(table, file)
         texts = texts_of(self._column(table, self.column, file), f"ingestion: {file}")
         kept = [index for index, text in enumerate(texts) if text is not None]
         documents = [text for text in texts if text is not None]
@@ -105,19 +109,19 @@ class TextTable:
             "protocol": "all rows" if not skipped else f"all rows but {len(skipped)} without text",
             "skipped_rows": skipped,
             "n_rows_without_terms": n_blank,
-            "reading": {**reading, "analyzer": analyzer},
+            "reading": {**reading, "analyzer": analyzer, "id_column": id_column},
         }
-        names = self._ids(table, file)
+        names = [] if id_column is None else ids_of(table[id_column])
         ids = [names[index] for index in kept] if names else ()
         empty = [Skipped(index, names[index] if names else "", _NO_TEXT) for index in skipped]
         return Samples(rows, labels, both(len(kept)), vocabulary, about, idf_of(rows), documents, ids, empty, weights)
 
-    def _ids(self, table: "pd.DataFrame", file: Path) -> list[str]:
-        """What `id_column` says of each row, its number where that is empty; nothing without the option."""
-        if self.id_column is None:
-            return []
-        cells = self._column(table, self.id_column, file)
-        return ["" if gone else str(cell) for cell, gone in zip(cells, cells.isna(), strict=True)]
+    def _id_column(self, table: "pd.DataFrame", file: Path) -> str | None:
+        """Name of the column that names the rows, if one does."""
+        named = [name for name in (self.column, self.labels_column, self.weights) if name is not None]
+        if self.id_column == AUTO:
+            return find_ids(table, [str(table.columns[self._place(table, name, file)]) for name in named])
+        return None if self.id_column is None else str(table.columns[self._place(table, self.id_column, file)])
 
     def _read(self, file: Path) -> tuple["pd.DataFrame", dict[str, Any]]:
         """The whole table, and how it was read."""

@@ -10,6 +10,7 @@ def project(
     assignments: np.ndarray,
     representation: dict[str, np.ndarray],
     samples: np.ndarray,
+    row_ids: Any,  # noqa: ANN401 - pandas is imported when it is needed
     labels: np.ndarray,
     vocabulary: dict[str, Any],
     reporting: dict[str, Any],
@@ -20,14 +21,16 @@ def project(
         assignments: Cluster of each sample.
         representation: Latent and certainty of each sample.
         samples: The samples, for what the map shows under the pointer.
+        row_ids: A line for each row of the source.
         labels: Class of each sample, -1 where unknown.
         vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
 
     Returns:
         "coordinates" (n, 2), NaN of rows that are not on the map; "assignments", "certainty" and "labels" (n,);
-        "shown", and "thumbnails" or "terms" of the samples that answer to the pointer.
+        "shown", and "ids", "thumbnails" or "terms" of the samples that answer to the pointer.
     """
+    from deep_clustering.data.sources.row_ids import given_ids
     from deep_clustering.reporting.hover import pick_shown
     from deep_clustering.reporting.options import make_reporting
     from deep_clustering.reporting.projection import draw_points, project_latent
@@ -35,6 +38,7 @@ def project(
 
     options = make_reporting(reporting)
     drawn = draw_points(len(assignments), options.most_points, seed=0)
+    ids, terms = given_ids(row_ids), vocabulary["terms"]
     coordinates = np.full((len(assignments), 2), np.nan, dtype=np.float32)
     coordinates[drawn] = project_latent(representation["latent"][drawn], seed=0, max_points=options.map_points)
     return {
@@ -42,7 +46,7 @@ def project(
         "assignments": assignments,
         "certainty": certainty_of(assignments, representation).certainty,
         "labels": labels,
-        **pick_shown(samples, terms=vocabulary["terms"], n_shown=options.hover_points, seed=0, among=drawn),
+        **pick_shown(samples, terms=terms, n_shown=options.hover_points, seed=0, among=drawn, ids=ids),
     }
 
 
@@ -50,6 +54,7 @@ def pick_members(
     assignments: np.ndarray,
     representation: dict[str, np.ndarray],
     samples: np.ndarray,
+    row_ids: Any,  # noqa: ANN401
     vocabulary: dict[str, Any],
     reporting: dict[str, Any],
 ) -> dict[str, np.ndarray]:
@@ -59,13 +64,15 @@ def pick_members(
         assignments: Cluster of each sample.
         representation: Latent and responsibilities of each sample.
         samples: The samples.
+        row_ids: A line for each row of the source.
         vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
 
     Returns:
-        "rows" and "certainty" (n_clusters, 2, n_members); for images also "images", for documents "terms" of the
-        clusters and "member_terms".
+        "rows" and "certainty" (n_clusters, 2, n_members), "ids" if there are any; for images also "images", for
+        documents "terms" of the clusters and "member_terms".
     """
+    from deep_clustering.data.sources.row_ids import given_ids
     from deep_clustering.reporting.members import select_members
     from deep_clustering.reporting.options import make_reporting
     from deep_clustering.scores.certainty import certainty_of
@@ -77,6 +84,7 @@ def pick_members(
         n_clusters=representation["responsibilities"].shape[1],
         n_members=make_reporting(reporting).members,
         terms=vocabulary["terms"],
+        ids=given_ids(row_ids),
     )
 
 

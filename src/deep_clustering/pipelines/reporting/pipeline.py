@@ -26,7 +26,7 @@ def create_pipeline(name: str, beside: Collection[str] = (), on: str = "") -> Pi
     Returns:
         The nodes `project_<name>`, `pick_members_<name>` and `report_<name>` in the namespace `evaluation`.
     """
-    assigned = [f"{name}_assignments", f"{name}_representation", "samples"]
+    assigned = [f"{name}_assignments", f"{name}_representation", "samples", "row_ids"]
     scores, map_, gallery, page = (f"{name}_{output}" for output in ("scores", "map", "gallery", "report"))
     shown = [page, *(f"{name}_{picture}_figure" for picture in ("map", "clusters", "curves"))]
     seen = ["vocabulary", "params:reporting"]
