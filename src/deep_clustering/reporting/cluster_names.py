@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.reporting.columns import column_means, is_named_table, strongest
 from deep_clustering.reporting.terms import describe_clusters
 
 NAME_TERMS = 3
@@ -136,17 +137,12 @@ def _distinctive_columns(
     Two columns, then more until a name is the only one of its kind; none where nothing stands out, or without a
     table.
     """
-    if sparse.issparse(samples) or samples.ndim != 2 or samples.shape[1] != len(columns):
+    if not is_named_table(samples, columns):
         return [[] for _ in range(n_clusters)]
-    values = np.asarray(samples, dtype=np.float64)
-    deviation = values.std(axis=0)
-    scaled = (values - values.mean(axis=0)) / np.where(deviation > 0, deviation, 1)
     found = []
-    for cluster in range(n_clusters):
-        members = scaled[assignments == cluster]
-        means = members.mean(axis=0) if len(members) else np.zeros(len(columns))
-        order = [place for place in np.argsort(-np.abs(means), kind="stable") if abs(means[place]) >= _STANDS_OUT]
-        said = [f"{'high' if means[place] > 0 else 'low'} {columns[place]}" for place in order[:_MOST_COLUMNS]]
+    for shifts in column_means(samples, assignments, n_clusters).shifts:
+        order = [place for place in strongest(shifts) if abs(shifts[place]) >= _STANDS_OUT]
+        said = [f"{'high' if shifts[place] > 0 else 'low'} {columns[place]}" for place in order[:_MOST_COLUMNS]]
         found.append([", ".join(said[:n]) for n in range(min(_NAME_COLUMNS, len(said)), len(said) + 1) if n])
     return found
 

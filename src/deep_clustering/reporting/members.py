@@ -5,11 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.reporting.columns import describe_columns, is_named_table
 from deep_clustering.reporting.terms import describe_clusters, describe_rows
 from deep_clustering.scores.certainty import Certainty
 
 CLUSTER_TERMS = 10
 MEMBER_TERMS = 4
+CLUSTER_COLUMNS = 5
 
 
 def select_members(
@@ -21,6 +23,7 @@ def select_members(
     n_members: int,
     terms: Sequence[str] = (),
     ids: Sequence[str] = (),
+    columns: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
     """Most and least certain members of each cluster.
 
@@ -34,6 +37,7 @@ def select_members(
         n_members: members shown on either side.
         terms: term of each column of documents; empty for other data.
         ids: file or id of each sample, shape (n_samples,); empty where they have only their numbers.
+        columns: name of each column of a table; empty for other data.
 
     Returns:
         "rows" int64 and "certainty" float32, shape (n_clusters, 2, n_members): on axis 1 first the most
@@ -41,6 +45,7 @@ def select_members(
         and certainty nan. For images also "images", uint8 (n_clusters, 2, n_members, C, H, W), blanks 0. For documents
         also "terms", those that set each cluster apart, text (n_clusters,), and "member_terms", the strongest of each
         member, text (n_clusters, 2, n_members). With ids also "ids" of the members, text (n_clusters, 2, n_members).
+        For tables also what `columns.describe_columns` says of the clusters.
 
     Raises:
         ValueError: if an assignment lies outside 0..n_clusters-1, n_members < 1, or lengths differ.
@@ -66,6 +71,8 @@ def select_members(
     if len(ids):
         of_members = [ids[row] if row >= 0 else "" for row in rows.ravel().tolist()]
         gallery["ids"] = np.array(of_members, dtype=np.str_).reshape(rows.shape)
+    if is_named_table(samples, columns):
+        return gallery | describe_columns(samples, assignments, n_clusters, columns, CLUSTER_COLUMNS)
     return gallery | _contents(samples, rows, assignments, n_clusters, terms)
 
 

@@ -26,13 +26,17 @@ from deep_clustering.reporting.panels import (
     reliability_panel,
     selection_panel,
 )
-from deep_clustering.reporting.texts import describe_metric, format_number
+from deep_clustering.reporting.texts import describe_metric, format_in_units, format_number
 
 HEADLINES = ("acc", "nmi", "ari", "silhouette", "stability", "n_occupied")
 SHORT_HASH = 12
 IMAGE_WIDTH = 52
 MAX_IMAGE_WIDTH = 96
 MAX_MEMBERS = 1600
+# Lines about columns of all clusters together.
+MAX_COLUMN_ROWS = 500
+# Columns that the card names, and characters of each.
+MAX_COLUMNS, MAX_NAME = 20, 40
 
 # Nats that the last tenth of the epochs may gain where training is called converged: twice the epochs then gain less.
 _CONVERGED = 0.01
@@ -58,7 +62,8 @@ def write_report(
         map_: coordinates (n, 2), assignments (n,), certainty (n,), labels (n,) with -1 for unknown, and what
             `hover.pick_shown` adds.
         gallery: rows and certainty (n_clusters, 2, m), for images also images (n_clusters, 2, m, C, H, W), for
-            documents terms (n_clusters,) and member_terms (n_clusters, 2, m); ids (n_clusters, 2, m) where there are.
+            documents terms (n_clusters,) and member_terms (n_clusters, 2, m); ids (n_clusters, 2, m) where there are;
+            for tables what `columns.describe_columns` gives.
         data_card: name, source, licence, shape, value_range, class_names (or None), sha256 and so on.
         options: the method's hyper-parameters.
         cluster_names: name of each cluster; None shows their numbers alone.
@@ -140,12 +145,30 @@ def describe_card(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         ("Licence", str(card["licence"]), ""),
         ("Protocol", str(card["protocol"]), ""),
     ]
+    rows += _describe_columns(card)
     near = card.get("neighbours") or {}
     if near.get("k"):
         rows.append(("Neighbours", f"{near['k']} of each row, {near['search']}, recall {near['recall']:.3f}", ""))
     known = {part: digest for part, digest in card["sha256"].items() if part != "labels" or card["n_classes"]}
     hashes = [(f"SHA-256 of {k}", str(v)[:SHORT_HASH] + "…", str(v)) for k, v in known.items()]
     return rows + hashes
+
+
+def _describe_columns(card: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Columns of a table that hold its numbers, and those that do not with the reason; nothing of other data."""
+    taken, left_out = card.get("reading", {}).get("columns") or [], card.get("left_out_columns") or {}
+    reasons = [f"{_clipped(name)} ({why})" for name, why in left_out.items()]
+    rows = [("Columns", _listed([_clipped(name) for name in taken], len(taken)), "")] if taken else []
+    return rows + ([("Columns left out", _listed(reasons, card["n_left_out_columns"]), "")] if reasons else [])
+
+
+def _listed(texts: Sequence[str], n_all: int) -> str:
+    shown = ", ".join(texts[:MAX_COLUMNS])
+    return shown if n_all <= MAX_COLUMNS else f"{shown}, ... ({n_all:,} in all)"
+
+
+def _clipped(name: str) -> str:
+    return name if len(name) <= MAX_NAME else f"{name[:MAX_NAME]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def describe_options(options: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
@@ -277,6 +300,7 @@ def _gallery_clusters(
             "sides": sides,
         }
         entry["terms"] = str(gallery["terms"][cluster]) if "terms" in gallery else ""
+        entry["columns"] = _column_rows(gallery, cluster) if "columns" in gallery else []
         clusters.append(entry | {"matched": names.get(class_), "colour": figures.PALETTE[cluster % 10]})
     return clusters
 
@@ -309,6 +333,17 @@ def _members(
             member["src"] = figures.encode_image(image, value_range=card["value_range"])
         members.append(member)
     return members
+
+
+def _column_rows(gallery: Mapping[str, np.ndarray], cluster: int) -> list[tuple[str, str, str, str]]:
+    """Name, mean, mean of all rows and their difference in deviations, of the columns that set a cluster apart."""
+    n_shown = max(1, MAX_COLUMN_ROWS // len(gallery["columns"]))
+    told = [gallery[name][cluster][:n_shown] for name in ("columns", "column_means", "column_overall", "column_shifts")]
+    return [
+        (_clipped(str(name)), format_in_units(mean), format_in_units(overall), f"{shift:+.1f}")
+        for name, mean, overall, shift in zip(*told, strict=True)
+        if name
+    ]
 
 
 def _members_per_side(gallery: Mapping[str, np.ndarray]) -> int:

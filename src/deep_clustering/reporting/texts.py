@@ -287,3 +287,8 @@ def format_number(value: float | int | None) -> str:
     if isinstance(value, int) or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:z.3f}"
+
+
+def format_in_units(value: float) -> str:
+    """A number of a table: four digits, or all of those before the point."""
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e15 else f"{value:z.4g}"

@@ -183,6 +183,31 @@ def test_texts_and_empty_columns_are_left_out(tmp_path):
     assert card["reading"]["columns"] == ["a", "b", "c"]
 
 
+def test_the_card_says_which_columns_are_left_out_and_why(tmp_path):
+    table = TABLE.assign(
+        note=list("uvwxyz"), nothing=np.nan, id=range(6), kind=[1, 1, 2, 2, 3, 3], w=range(1, 7), who=IDS
+    )
+    table.set_axis(range(3, 9)).to_csv(tmp_path / "a.csv")
+    _, card = load(tmp_path / "a.csv", labels="kind", weights="w", id_column="who")
+    expected = {"Unnamed: 0": "numbers of the rows", "note": "texts", "nothing": "empty", "id": "ids"}
+    assert card["left_out_columns"] == expected | {"kind": "classes", "w": "weights", "who": "ids"}
+    assert list(card["left_out_columns"]) == ["Unnamed: 0", *table.columns[3:]]
+    assert card["n_left_out_columns"] == 7
+    when = LISTS.assign(when=pd.date_range("2020", periods=6), things=[{"a": 1}] * 6).drop(columns="vector")
+    when.to_parquet(tmp_path / "a.parquet")
+    left_out = load(tmp_path / "a.parquet")[1]["left_out_columns"]
+    assert left_out == {"name": "texts", "when": "times", "things": "no numbers"}
+    LISTS.to_parquet(tmp_path / "a.parquet")
+    assert load(tmp_path / "a.parquet")[1]["left_out_columns"] == {"name": "not 'vector'", "n": "not 'vector'"}
+
+
+def test_of_many_columns_the_card_names_some(tmp_path):
+    TABLE.assign(**{f"t{place}": list("uvwxyz") for place in range(30)}).to_csv(tmp_path / "a.csv", index=False)
+    card = load(tmp_path / "a.csv")[1]
+    assert card["n_left_out_columns"] == 30
+    assert list(card["left_out_columns"]) == [f"t{place}" for place in range(20)]
+
+
 @pytest.mark.parametrize("cell", ["inf", "", "n/a?", "-inf"])
 def test_one_wild_cell_far_behind_the_head_is_named_by_row_and_column(tmp_path, cell):
     lines = ["left,right"] + [f"{index % 7},{index % 11}" for index in range(5000)]

@@ -23,7 +23,7 @@ from deep_clustering.data.sources.array_files import (
 )
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.greys import find_ranges
-from deep_clustering.data.sources.number_tables import besides_of, read_number_table
+from deep_clustering.data.sources.number_tables import NumberTable, besides_of, read_number_table
 from deep_clustering.data.sources.row_weights import as_weights
 from deep_clustering.data.sources.samples import Samples, Skipped, both
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
@@ -31,8 +31,8 @@ from deep_clustering.options import check_range
 
 logger = logging.getLogger(__name__)
 
-# A card is read by people: it names this many of many files.
-_NAMED_FILES = 20
+# A card is read by people: it names this many of many files, and of the columns that are left out.
+_NAMED_FILES, _NAMED_COLUMNS = 20, 20
 _LISTED_FILES = 1000
 
 
@@ -67,7 +67,7 @@ class Arrays:
     def load(self) -> Samples:
         """Read the files; an object array is refused, since it would need pickle."""
         file = absolute(self.samples)
-        raw, ids, said = self._read(file)
+        raw, table = self._read(file)
         samples, layout = arrange(raw, self.layout)
         if samples.dtype not in (np.uint8, np.float32):
             samples = to_float32(samples)
@@ -87,23 +87,23 @@ class Arrays:
             "value_range": self._range_of(samples),
             "protocol": "all rows",
             "layout": layout,
-            "reading": {"layout": layout, **said},
+            "reading": {"layout": layout, **({} if table is None else _reading(table))},
+            **({} if table is None else _left_out(table)),
         }
         weights = None
         if self.weights is not None:
             weights = as_weights(read_labels(file, self.weights, "weights"), self.weights)
-        return Samples(samples, labels, both(len(samples)), [], about, ids=ids, weights=weights)
+        return Samples(samples, labels, both(len(samples)), [], about, ids=table.ids if table else (), weights=weights)
 
-    def _read(self, file: Path) -> tuple[np.ndarray, list[str], dict[str, Any]]:
-        """The numbers as they are stored, what the rows are called, and how new files are to be read."""
+    def _read(self, file: Path) -> tuple[np.ndarray, NumberTable | None]:
+        """The numbers as they are stored, and the table that they are of, if they are of one."""
         labels = None if self.labels is None else str(self.labels)
         if plain_suffix(file) in TABLES and file.is_file():
             table = read_number_table(file, self.key, besides_of(labels, self.weights), self.id_column)
-            return table.rows, table.ids, {"columns": table.columns.taken, "id_column": table.id_column}
+            return table.rows, table
         if self.id_column is not None:
             raise ValueError(f"ingestion: id_column: expected a column of a table, got '{self.id_column}' of {file}")
-        raw = read_array(file, "samples", self.key, labels, lambda header: check_layout(header, self.layout))
-        return raw, [], {}
+        return read_array(file, "samples", self.key, labels, lambda header: check_layout(header, self.layout)), None
 
     def _range_of(self, samples: np.ndarray) -> list[float]:
         if self.value_range is not None:
@@ -218,6 +218,20 @@ class ImageFolder:
         if not any(folders):
             raise ValueError(f"ingestion: labels: folders expects a sub-folder for each class, got none below {root}")
         return class_labels(np.array([image_files.printable(folder) for folder in folders]), len(files))
+
+
+def _reading(table: NumberTable) -> dict[str, Any]:
+    """How new tables of the kind are to be read."""
+    return {"columns": table.columns.taken, "id_column": table.id_column}
+
+
+def _left_out(table: NumberTable) -> dict[str, Any]:
+    """Columns that hold no numbers of the rows, and why; of many the first."""
+    left_out = table.columns.left_out
+    return {
+        "n_left_out_columns": len(left_out),
+        "left_out_columns": dict(list(left_out.items())[:_NAMED_COLUMNS]),
+    }
 
 
 def _some(names: list[str]) -> str:

@@ -55,6 +55,7 @@ def pick_members(
     representation: dict[str, np.ndarray],
     samples: np.ndarray,
     row_ids: Any,  # noqa: ANN401
+    data_card: dict[str, Any],
     vocabulary: dict[str, Any],
     reporting: dict[str, Any],
 ) -> dict[str, np.ndarray]:
@@ -65,12 +66,13 @@ def pick_members(
         representation: Latent and responsibilities of each sample.
         samples: The samples.
         row_ids: A line for each row of the source.
+        data_card: Knows the columns of a table.
         vocabulary: Terms of a text's columns.
         reporting: Options of the reporting.
 
     Returns:
         "rows" and "certainty" (n_clusters, 2, n_members), "ids" if there are any; for images also "images", for
-        documents "terms" of the clusters and "member_terms".
+        documents "terms" of the clusters and "member_terms", for tables the "columns" that set clusters apart.
     """
     from deep_clustering.data.sources.row_ids import given_ids
     from deep_clustering.reporting.members import select_members
@@ -85,6 +87,7 @@ def pick_members(
         n_members=make_reporting(reporting).members,
         terms=vocabulary["terms"],
         ids=given_ids(row_ids),
+        columns=data_card.get("reading", {}).get("columns", ()),
     )
 
 

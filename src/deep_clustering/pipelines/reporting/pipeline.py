@@ -37,7 +37,7 @@ def create_pipeline(name: str, beside: Collection[str] = (), on: str = "") -> Pi
     write = update_wrapper(partial(report, beside=[other for other in beside if other != name]), report)
     nodes = [
         Node(project, [*assigned, "labels", *seen], map_, name=f"project_{name}", tags="evaluate"),
-        Node(pick_members, [*assigned, *seen], gallery, name=f"pick_members_{name}", tags="evaluate"),
+        Node(pick_members, [*assigned, "data_card", *seen], gallery, name=f"pick_members_{name}", tags="evaluate"),
         Node(write, written, shown, name=f"report_{name}", tags="evaluate"),
     ]
     return Pipeline(
