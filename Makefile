@@ -77,6 +77,7 @@ quick: $(VENV)/test.ok lint ## Set up, then lint and a minute of tests: some of 
 	@$(BIN)/python -m pytest $(SHARED) @tests/quick.txt $(PYTEST)
 
 ROOMS = methods training scores inference
+# Trainings on Ray count where .venv has the extra `ray`, else their tests are skipped.
 coverage: export OMP_NUM_THREADS := 1
 coverage: $(VENV)/test.ok ## Branches that the tests of methods, training, scores and inference take, by room
 	@$(BIN)/python -m pytest $(SHARED) $(ROOMS:%=tests/%) --cov --cov-report= $(PYTEST)

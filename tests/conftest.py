@@ -161,8 +161,11 @@ def two_nodes() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as patch:
         # Workers import what a test lets them do.
         patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
-        cluster.add_node(num_cpus=os.cpu_count(), **small)
+        with pytest.MonkeyPatch.context() as uncounted:
+            # Counting slows the start of Ray's own processes, and it gives up a node where that takes some seconds.
+            uncounted.delenv("COVERAGE_PROCESS_CONFIG", raising=False)
+            cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False, **small})
+            cluster.add_node(num_cpus=os.cpu_count(), **small)
         patch.setenv("RAY_ADDRESS", cluster.address)
         yield cluster
     ray.shutdown()

@@ -152,6 +152,39 @@ def test_the_tables_of_the_gpu_are_those_of_its_run():
         assert shown[1:3] == [" ".join(short(line[score]) for line in of_loss) for score in ("acc", "nmi")]
 
 
+# Steps of the table of memory, and the nodes that each is.
+STEPS = {
+    "samples": ["load_samples"],
+    "features, keys": ["extract_features", "key_rows", "nearest"],
+    "fit": ["fit"],
+    "assign": ["assign", "bundle"],
+    "names of clusters": ["name_clusters"],
+    "members, map": ["pick_members", "project"],
+    "scores": ["score"],
+    "table of assignments": ["tabulate"],
+    "report": ["report"],
+}
+
+
+def test_the_table_of_memory_is_that_of_its_runs():
+    runs = pd.read_json(ROOT / "docs/results/run_memory.json")
+    runs = runs[runs["run"].str.endswith("+kmeans+tracked")]
+    of_method = runs["run"].str.split("+").str[0]
+    short_names = [
+        node.split(".")[1].removesuffix(f"_{method}") for node, method in zip(runs["node"], of_method, strict=True)
+    ]
+    step_of = {node: step for step, nodes in STEPS.items() for node in nodes}
+    runs = runs.assign(method=of_method, step=[step_of[name] for name in short_names])
+    peaks = runs.groupby(["rows", "method", "step"])["mb"].max()
+    page = (ROOT / "docs/scale.md").read_text(encoding="utf-8")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    shown = {name: cells for name, *cells in table if name in STEPS}
+    columns = [(3_000_000, "dcan"), (3_000_000, "neural_mixture"), (300_000, "dcan"), (300_000, "neural_mixture")]
+    assert shown == {step: [f"{peaks[*column, step]:,}" for column in columns] for step in STEPS}
+    assert set(runs["before_mb"]) == {519}
+    assert f"at most {peaks[3_000_000].max():,} MB" in " ".join(page.split())
+
+
 def test_the_table_of_consensuses_is_that_of_the_runs():
     runs, made, losses = (
         pd.read_csv(ROOT / f"docs/results/{name}.csv") for name in ("digits", "digits_consensus", "dcan_losses")

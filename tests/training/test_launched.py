@@ -80,14 +80,15 @@ def checkpoints(folder, resume=False):
 def test_they_fit_rows_that_are_sent_and_rows_of_one_file(options, blobs, tmp_path, beside):
     """As one process does, one fit after the other; a file that was replaced under a fit holds other rows.
 
-    One epoch, since random views, also those that stand still, are drawn from other streams by several.
+    One epoch, since random views, also those that stand still, are drawn from other streams by several. The other one
+    goes when the first says that it ends.
     """
     options = {**options, "epochs": 1}
     file = tmp_path / "rows.npy"
     np.save(file, blobs)
     mapped = np.load(file, mmap_mode="r")
     alone = make_method(options).fit(blobs)
-    beside()
+    other = beside()
     for rows in (blobs, mapped):
         together = fit_launched(make_method(options), rows, None, checkpoints(tmp_path), None)
         np.testing.assert_allclose(together.predict_proba(blobs), alone.predict_proba(blobs), atol=1e-5)
@@ -97,6 +98,10 @@ def test_they_fit_rows_that_are_sent_and_rows_of_one_file(options, blobs, tmp_pa
         fit_launched(make_method(options), mapped, None, checkpoints(tmp_path), None)
     again = fit_launched(make_method(options), blobs, None, checkpoints(tmp_path), None)
     np.testing.assert_allclose(again.predict_proba(blobs), alone.predict_proba(blobs), atol=1e-5)
+    ours = launched._meeting()
+    atexit.unregister(ours.end)
+    ours.end()
+    assert other.wait(600) == 0
 
 
 def test_one_that_is_killed_ends_the_fit_and_it_can_go_on(options, blobs, tmp_path, beside):

@@ -1,6 +1,7 @@
 """One training by the nodes of a Ray cluster: what is missing there is said; see also `test_workers`."""
 
 import json
+import os
 import socket
 
 import pytest
@@ -73,6 +74,28 @@ def test_the_address_of_a_client_is_no_heads_and_not_asked(monkeypatch):
         monkeypatch.setenv("RAY_ADDRESS", f"ray://127.0.0.1:{head.getsockname()[1]}")
         check_ray("--launcher")
     assert not asked
+
+
+@pytest.mark.parametrize("address", ["", "auto", "local"])
+def test_what_is_no_address_is_looked_for_by_ray_itself(monkeypatch, address):
+    asked = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
+    monkeypatch.setattr(on_ray.socket, "create_connection", lambda *of, **_: asked.append(of))
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    check_ray("--launcher")
+    assert not asked
+
+
+def test_without_an_address_a_cluster_of_this_machine_has_room_for_all_jobs(monkeypatch):
+    """More than it has processors."""
+    ray = pytest.importorskip("ray", reason="Ray is not installed, the extra 'ray'")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("COVERAGE_PROCESS_CONFIG", raising=False)  # as for the cluster of `two_nodes`
+    try:
+        assert connect("--launcher", os.cpu_count() + 3)
+        assert ray.cluster_resources()["CPU"] == os.cpu_count() + 3
+    finally:
+        ray.shutdown()
 
 
 def test_a_process_is_connected_once(two_nodes):
