@@ -123,6 +123,15 @@ def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, blobs,
         fit_launched(make_method(options), blobs, None, checkpoints(tmp_path), None)
 
 
+def test_without_torchrun_and_ray_nobody_is_waited_for(monkeypatch, caplog):
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID", raising=False)
+    monkeypatch.setattr(launched, "check_ray", lambda _: pytest.fail("Ray was looked for"))
+    monkeypatch.setattr(launched, "_meeting", lambda: pytest.fail("others were waited for"))
+    for n_workers in (1, 2):
+        check_launch(ParallelOptions(workers=n_workers, launcher="local"))
+    assert not caplog.records
+
+
 def test_a_method_is_fitted_by_those_who_are_there(launch, options, tiny_options):
     """By this process, others that it starts, or those of torchrun, which one without epochs does not need."""
     alone, two = (ParallelOptions(workers=n, launcher="local") for n in (1, 2))

@@ -293,3 +293,11 @@ def test_a_training_goes_on_on_another_kind_of_device(tiny_options, blobs, tmp_p
     assert "the training goes on with other draws: it was on cuda, and is on cpu" in caplog.text
     assert len(resumed.history_["epoch"]) == EPOCHS
     assert list(tmp_path.rglob("*.safetensors")) == []
+
+
+@pytest.mark.parametrize(("restarts", "n_epochs"), [(1, EPOCHS), (2, 1)])
+def test_a_failure_ends_one_training_of_several_and_no_other(tiny_options, blobs, monkeypatch, restarts, n_epochs):
+    """Of several the next one may do better; behind the only one there would be nothing."""
+    monkeypatch.setattr(GameTraining, "has_failed", lambda *_: True)
+    fitted = make_method(options_of(tiny_options, "dcan") | {"restarts": restarts}).fit(blobs)
+    assert len(fitted.history_["epoch"]) == n_epochs

@@ -19,7 +19,7 @@ from deep_clustering.methods import dac_start, make_method
 from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.methods.neural_mixture import NeuralMixture
-from deep_clustering.training import fitting, workers
+from deep_clustering.training import fitting, parallel, workers
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.on_ray import fit_on_ray
 from deep_clustering.training.parallel import check_workers, fit_together
@@ -262,6 +262,24 @@ def test_two_workers_read_mapped_rows_from_their_file(options, rows, tmp_path, m
     assert len(part.predict(rows)) == len(together.predict(rows)) == len(rows)
     alone = make_method(options).fit(rows)
     np.testing.assert_allclose(together.predict_proba(rows), alone.predict_proba(rows), atol=1e-5)
+
+
+class _Dying:
+    """A process that is there for some looks, and then dies of a signal."""
+
+    def __init__(self, looks: int) -> None:
+        self._looks = looks
+
+    @property
+    def exitcode(self):
+        self._looks -= 1
+        return None if self._looks >= 0 else -9
+
+
+def test_a_process_that_is_about_to_die_is_waited_for():
+    living, dying = _Dying(10**9), _Dying(3)
+    assert parallel._dead([living, dying], 600) == [dying]
+    assert parallel._dead([living, _Dying(10**9)], 0) == []
 
 
 def test_one_that_trains_alone_finds_itself_what_the_first_finds():

@@ -31,6 +31,14 @@ def test_partners_are_neighbours_drawn_evenly_and_else_the_row_itself():
         np.testing.assert_allclose(counts / 3000, share, atol=5 * math.sqrt(share / 3000))
 
 
+@pytest.mark.parametrize(
+    ("table", "got"), [(TABLE.astype(np.float32), r"float32 of shape \(5, 3\)"), (TABLE[0], r"int64 of shape \(3,\)")]
+)
+def test_what_is_no_table_of_integers_is_refused(table, got):
+    with pytest.raises(ValueError, match=rf"neighbours: expected integers of shape \(n_samples, k\), got {got}"):
+        neighbour_table(table, 5, torch.device("cpu"))
+
+
 def test_a_neighbour_pair_is_the_row_and_its_partner():
     table = neighbour_table(TABLE, 5, torch.device("cpu"))
     pair = Neighbours().pair(distinct_rows(), torch.tensor([2, 3]), table, generator())
