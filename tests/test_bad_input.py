@@ -59,11 +59,11 @@ def with_value(value):
 @pytest.mark.parametrize(
     ("samples", "message"),
     [
-        (with_value(np.nan), r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2$"),
-        (with_value(-np.inf), r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2$"),
+        (with_value(np.nan), r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2 "),
+        (with_value(-np.inf), r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2 "),
         (
             with_value(np.nan).astype(np.float64),
-            r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2$",
+            r"ingestion: .* must be finite, got NaN or infinity first in row 7, column 2 ",
         ),
         (ROWS.astype(complex), r"ingestion: samples must be .*, got complex128 \(60, 5\)$"),
         (ROWS.astype(str), r"ingestion: samples must be .*, got <U\d+ \(60, 5\)$"),

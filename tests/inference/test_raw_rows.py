@@ -130,6 +130,14 @@ def test_wrong_images_are_refused(rows, message):
         (np.zeros((2, 4)), r"got shape \(2, 4\); expected rows of 3 numbers"),
         (np.array([[0, 1, np.inf]]), "got NaN or infinity, first in row 0"),
         (np.array([[0, 1, 1e300]]), "got NaN or infinity, first in row 0"),
+        (
+            np.array([[0, 1, 2], [0, np.nan, np.nan], [np.inf, 0, np.nan]]),
+            r"row 1 of these 3 \(from 0\), column 1; 2 of them so, in 3 of 3 columns: 0 \(1\), 1 \(1\), 2 \(2\);",
+        ),
+        (
+            pd.DataFrame({"a": [1.0, 2.0], "b": [1.0, None], "c": [0.0, 1.0]}),
+            r"row 1 of these 2 \(from 0\), column 'b'; 1 of them so, in 1 of 3 columns: 'b' \(1\);",
+        ),
         (sparse.csr_matrix([[0, 0, 0], [0, 0, np.nan]]), "got NaN or infinity, first in row 1"),
     ],
 )

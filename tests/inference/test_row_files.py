@@ -160,6 +160,14 @@ def test_the_columns_of_the_training_are_taken_whatever_stands_beside_them(tmp_p
         list(open_rows(tmp_path / "other.csv", preparation, 3))
 
 
+def test_empty_cells_are_said_by_their_line_as_in_training(tmp_path):
+    preparation = replace(VECTORS, reading={**VECTORS.reading, "columns": ["b", "a", "c"]})
+    (tmp_path / "rows.csv").write_text("a,b,c,note\n1,2,3,\n4,,6,x\n")
+    message = r"1 of 2 rows have .* 'b' \(1\); .* of row 2 \(line 3 of rows\.csv\); .*df\.dropna\(subset=\['b'\]\)"
+    with pytest.raises(ValueError, match=message):
+        list(open_rows(tmp_path / "rows.csv", preparation, 3))
+
+
 @pytest.mark.parametrize("shape", [(4, 7), (0, 6), (6,), (2, 1, 3, 3)])
 def test_arrays_of_another_shape_are_refused_at_once(tmp_path, shape):
     np.save(tmp_path / "rows.npy", np.zeros(shape))

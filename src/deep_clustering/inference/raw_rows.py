@@ -10,6 +10,7 @@ from scipy import sparse
 from deep_clustering.data.preparation import Preparation, RowArray
 from deep_clustering.data.sources.prepared import check_sparse
 from deep_clustering.data.sources.tfidf import as_csr, weigh_texts
+from deep_clustering.data.sources.wrong_cells import WrongCells
 
 TEXT_COLUMN = "text"
 
@@ -148,12 +149,17 @@ def _as_vectors(preparation: Preparation, values: Any) -> RowArray:  # noqa: ANN
         vectors = np.ascontiguousarray(values.reshape(len(values), -1), dtype=np.float32)
         return as_csr(vectors) if preparation.is_sparse else vectors
     csr = as_csr(check_sparse(values))
-    _check_finite(csr.data, lambda place: int(np.searchsorted(csr.indptr, place, side="right")) - 1)
+    wrong = np.flatnonzero(~np.isfinite(csr.data))
+    if len(wrong):
+        row = int(np.searchsorted(csr.indptr, wrong[0], side="right")) - 1
+        raise ValueError(_not_finite(row, csr.shape[0], f"column {csr.indices[wrong[0]]}"))
     return csr if preparation.is_sparse else csr.toarray()
 
 
 def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
     """Rows as an array of finite numbers."""
+    import pandas as pd
+
     try:
         values = np.asarray(rows)
         if values.dtype.kind not in "buif":
@@ -161,16 +167,29 @@ def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"rows: not numbers ({error}); expected {expected_rows(preparation)}") from error
     if values.dtype.kind == "f":
-        width = max(1, values.size // max(1, len(values))) if values.ndim else 1
+        names = list(map(str, rows.columns)) if isinstance(rows, pd.DataFrame) else []
         with np.errstate(over="ignore"):
-            _check_finite(values.astype(np.float32, copy=False).ravel(), lambda place: place // width)
+            _check_finite(values.astype(np.float32, copy=False), names)
     return values
 
 
-def _check_finite(values: np.ndarray, row_of: Any) -> None:  # noqa: ANN401
-    wrong = np.flatnonzero(~np.isfinite(values))
-    if len(wrong):
-        raise ValueError(f"rows: got NaN or infinity, first in row {row_of(int(wrong[0]))}; expected finite numbers")
+def _check_finite(values: np.ndarray, names: Sequence[str]) -> None:
+    if np.isfinite(values).all():
+        return
+    rows = values.reshape(len(values) if values.ndim else 1, -1)
+    wrong = WrongCells(rows.shape[1])
+    wrong.add(~np.isfinite(rows))
+    assert wrong.first is not None
+    row, column = wrong.first
+    spread = f"; {wrong.n_wrong_rows} of them so, {wrong.spread(names)}" if values.ndim == 2 else ""
+    raise ValueError(_not_finite(row, len(rows), f"column '{names[column]}'" if names else f"column {column}", spread))
+
+
+def _not_finite(row: int, n_rows: int, column: str, spread: str = "") -> str:
+    return (
+        f"rows: got NaN or infinity, first in row {row} of these {n_rows} (from 0), {column}{spread}; expected finite "
+        "numbers: fill such cells or drop such rows"
+    )
 
 
 def _texts_of(preparation: Preparation, rows: Any) -> Sequence[Any] | None:  # noqa: ANN401

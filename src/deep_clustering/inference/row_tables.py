@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from deep_clustering.data.preparation import Preparation
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import are_numbered, is_numbers
-from deep_clustering.data.sources.number_tables import numbers_of, read_whole
+from deep_clustering.data.sources.number_tables import form_of, numbers_of, read_whole
 from deep_clustering.data.sources.row_ids import ids_of
 from deep_clustering.data.sources.tables import open_table
 from deep_clustering.data.sources.text import texts_of
+from deep_clustering.data.sources.wrong_cells import row_in_file
 from deep_clustering.inference.raw_rows import check_shape, expected_rows, text_columns
 from deep_clustering.options import closest
 
@@ -88,7 +89,9 @@ def _find_numbers(path: Path, preparation: Preparation) -> TablePiece | None:
         table = read_whole(path, columns[:1], as_text=as_text)
     if not set(columns) <= set(table.columns) and math.prod(preparation.row_shape) == len(table.columns):
         return None
-    return TablePiece(len(table), numbers_of(table, columns, f"predict: {path}"), {}, _ids(table, preparation))
+    form = stated or form_of(path, columns[:1])
+    numbers = numbers_of(table, columns, f"predict: {path}", lambda row: row_in_file(path, row, **form))
+    return TablePiece(len(table), numbers, {}, _ids(table, preparation))
 
 
 def _ids(table: "pd.DataFrame", preparation: Preparation) -> list[str]:

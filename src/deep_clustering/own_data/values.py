@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
+from deep_clustering.data.sources.wrong_cells import NOT_FINITE, WrongCells
 from deep_clustering.data.usual_range import FAR, FEW_CELLS, FEW_SHARE, MIDDLE, inner_range
 
 # Rows are read in pieces, so that a memory map is never read whole into memory.
@@ -73,9 +74,15 @@ def look_at_values(array: np.ndarray) -> Values:
     """
     width = int(np.prod(array.shape[1:]))
     seen = _Pass(*_usual_reach(_sample(array, width), by_column=array.ndim == 2), width)
+    wrong = WrongCells(width)
     for start in range(0, len(array), _CHUNK):
         piece = array[start : start + _CHUNK]
-        seen.add(start, piece.reshape(len(piece), width).astype(np.float64))
+        values = piece.reshape(len(piece), width).astype(np.float64)
+        wrong.add(~np.isfinite(values))
+        if wrong.first is None:
+            seen.add(start, values)
+    if wrong.first is not None:
+        raise ValueError(f"new-data: samples must {NOT_FINITE} {wrong.in_array(is_table=array.ndim == 2)}")
     return seen.close()
 
 
@@ -85,7 +92,6 @@ class _Pass:
     def __init__(self, middle: np.ndarray, reach: np.ndarray, width: int) -> None:
         self._middle, self._reach = middle, reach
         self._low, self._high = np.inf, -np.inf
-        self._n_bad, self._first_bad = 0, ""
         self._usual = (np.inf, -np.inf)
         self._counts, self._total, self._squares = np.zeros(width), np.zeros(width), np.zeros(width)
         self._n_cells, self._n_wild = 0, 0
@@ -94,12 +100,6 @@ class _Pass:
     def add(self, start: int, values: np.ndarray) -> None:
         """See the rows from `start` on, shape (n, width), float64."""
         self._n_cells += values.size
-        is_finite = np.isfinite(values)
-        if not is_finite.all():
-            row, column = np.argwhere(~is_finite)[0]
-            self._first_bad = self._first_bad or f"row {start + row}, column {column}"
-            self._n_bad += int(np.count_nonzero(~is_finite))
-            return
         self._low, self._high = min(self._low, values.min()), max(self._high, values.max())
         shifted = values - self._middle
         is_usual = np.abs(shifted) <= self._reach
@@ -117,8 +117,6 @@ class _Pass:
 
     def close(self) -> Values:
         """The findings."""
-        if self._n_bad:
-            raise ValueError(_not_finite(self._n_bad, self._first_bad))
         is_tail = self._n_wild > max(FEW_CELLS, FEW_SHARE * self._n_cells)
         counts = np.maximum(self._counts, 1)
         variances = self._squares / counts - (self._total / counts) ** 2
@@ -150,14 +148,6 @@ def look_at_sparse_values(rows: sparse.csr_matrix) -> Values:
         for at, _, value in values.wild
     ]
     return replace(values, wild=places)
-
-
-def _not_finite(n_bad: int, place: str) -> str:
-    cells = "cell is" if n_bad == 1 else "cells are"
-    return (
-        f"new-data: samples must be finite, got NaN or infinity first in {place} ({n_bad} {cells} so); remove such "
-        "rows or columns, or fill the cells, for instance with the median of their column"
-    )
 
 
 def _sample(array: np.ndarray, width: int) -> np.ndarray:

@@ -1,15 +1,19 @@
 """Embeddings in tables: columns of numbers or of lists, labels beside them, and faults named by row and column."""
 
+import gzip
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from deep_clustering.data.sources import load_source
-from deep_clustering.data.sources.number_tables import numbers_of
 from deep_clustering.data.sources.row_ids import row_ids
+from deep_clustering.data.sources.wrong_cells import row_in_file
 
 ROWS = np.random.default_rng(0).normal(size=(6, 3)).round(4)
 TABLE = pd.DataFrame(ROWS, columns=["a", "b", "c"])
@@ -217,17 +221,24 @@ def test_one_wild_cell_far_behind_the_head_is_named_by_row_and_column(tmp_path, 
         load(tmp_path / "a.csv")
 
 
-@pytest.mark.parametrize(
-    ("wrong", "message"),
-    [
-        ([1.0], "column 'vector': expected lists of 3 numbers, got 1 in row 4"),
-        (None, "column 'vector': expected a list of finite numbers, got 'None' in row 4"),
-        ([1.0, float("nan"), 2.0], "expected a list of finite numbers, got .* in row 4"),
-    ],
-)
-def test_a_wrong_list_is_named(tmp_path, wrong, message):
+@pytest.mark.parametrize("wrong", [None, [1.0, float("nan"), 2.0], [[1.0], [2.0]]])
+def test_wrong_lists_are_counted_with_a_way_forward(tmp_path, wrong):
     vectors = [row.tolist() for row in ROWS]
-    pd.DataFrame({"vector": [*vectors[:4], wrong, vectors[5]]}).to_parquet(tmp_path / "a.parquet")
+    pd.DataFrame({"vector": [*vectors[:3], wrong, vectors[4], wrong]}).to_json(
+        tmp_path / "a.jsonl", orient="records", lines=True
+    )
+    with pytest.raises(ValueError, match="no list of finite numbers") as caught:
+        load(tmp_path / "a.jsonl")
+    message = str(caught.value)
+    assert "column 'vector': 2 of 6 rows have no list of finite numbers; got '" in message
+    assert "' first in row 4 (line 4 of a.jsonl); fill such cells or drop these rows" in message
+    assert "df.dropna(subset=['vector'])" in message
+
+
+def test_a_list_of_another_length_is_named(tmp_path):
+    vectors = [row.tolist() for row in ROWS]
+    pd.DataFrame({"vector": [*vectors[:4], [1.0], vectors[5]]}).to_parquet(tmp_path / "a.parquet")
+    message = r"column 'vector': expected lists of 3 numbers, got 1 in row 5 \(from 1, without a header\)"
     with pytest.raises(ValueError, match=message):
         load(tmp_path / "a.parquet")
 
@@ -248,16 +259,50 @@ def test_what_is_not_there_is_told(tmp_path, table, changes, message):
         load(tmp_path / "a.parquet", **changes)
 
 
-def test_a_piece_counts_its_rows_from_where_it_begins():
-    with pytest.raises(ValueError, match=r"here: 1 of 3 rows .* 'b' \(1\); got an empty cell .* of row 103 "):
-        numbers_of(pd.DataFrame({"b": [1.0, 2.0, np.nan]}), ["b"], "here", 100)
-
-
 def test_empty_cells_are_counted_by_column_with_a_way_forward(tmp_path):
     (tmp_path / "a.csv").write_text("a,b,c\n1,2,3\n,5,6\n,x,9\n1,2,3\n7,8,9\n", encoding="utf-8")
     with pytest.raises(ValueError, match="empty") as caught:
         load(tmp_path / "a.csv")
     message = str(caught.value)
     assert "2 of 5 rows have empty cells or no finite numbers, in 2 of 3 columns: 'a' (2), 'b' (1);" in message
-    assert "got an empty cell first in column 'a' of row 2 (from 1, without a header)" in message
-    assert "df.dropna()" in message
+    assert "got an empty cell first in column 'a' of row 2 (line 3 of a.csv); fill such cells" in message
+    assert message.endswith("as by pandas: df.dropna(subset=['a', 'b'])")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "place"),
+    [
+        ("a.csv", "a,b\n1,2\n3,\n", "row 2 (line 3 of a.csv)"),
+        ("a.csv", "\ufeffa;b\r\n\r\n1;2\r\n3;\r\n", "row 2 (line 4 of a.csv)"),
+        ("a.csv", 'a,b,note\n1,2,"two\nlines"\n3,,x\n', "row 2 (line 4 of a.csv)"),
+        ("a.csv", "1.5,2\n3,4\n5,\n", "row 3 (line 3 of a.csv)"),
+        ("a.tsv", "a\tb\n1\t2\n3\t\n", "row 2 (line 3 of a.tsv)"),
+        ("a.jsonl", '{"a": 1, "b": 2}\n\n{"a": 3, "b": null}\n', "row 2 (line 3 of a.jsonl)"),
+        ("a.csv.gz", "a,b\n1,2\n3,\n", "row 2 (from 1, without a header)"),
+    ],
+)
+def test_an_empty_cell_is_said_by_the_line_that_an_editor_shows(tmp_path, name, text, place):
+    packed = gzip.compress(text.encode()) if name.endswith(".gz") else text.encode()
+    (tmp_path / name).write_bytes(packed)
+    with pytest.raises(ValueError, match=re.escape(f"of {place}; fill")):
+        load(tmp_path / name)
+
+
+def test_a_parquet_file_has_no_lines(tmp_path):
+    TABLE.assign(d=[1, 2, None, 4, 5, 6]).to_parquet(tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=r"'d' of row 3 \(from 1, without a header\); fill"):
+        load(tmp_path / "a.parquet")
+
+
+LINES = st.lists(st.sampled_from(["", " ", "x", "two\nlines", 'a "quote"', "a,b"]), min_size=1, max_size=8)
+
+
+@given(LINES, st.data())
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_the_line_of_a_row_is_where_its_record_begins(tmp_path, notes, data):
+    row = data.draw(st.integers(0, len(notes) - 1))
+    head = "note,n\n"
+    records = [pd.DataFrame({"note": [note], "n": [7]}).to_csv(index=False, header=False) for note in notes]
+    (tmp_path / "a.csv").write_text(head + "".join(records), newline="")
+    line = 1 + (head + "".join(records[:row])).count("\n")
+    assert row_in_file(tmp_path / "a.csv", row, separator=",", quote='"') == f"row {row + 1} (line {line} of a.csv)"

@@ -1,5 +1,6 @@
 """The user's own arrays: all types and layouts, labels of all kinds, and what is refused."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -269,9 +270,21 @@ def test_arrays_that_are_called_as_those_of_a_matrix_are_no_matrix(tmp_path):
 @pytest.mark.parametrize("value", [np.inf, np.nan])
 def test_a_wild_value_is_named_by_row_and_column(tmp_path, dtype, value):
     rows = np.random.default_rng(0).normal(size=(5000, 4)).astype(dtype)
-    rows[4500, 2] = value
-    with pytest.raises(ValueError, match=r"must be finite, got NaN or infinity first in row 4500, column 2$"):
+    rows[[4500, 4700], 2], rows[4700, 3] = value, value
+    message = (
+        "samples must be finite, got NaN or infinity first in row 4500, column 2 (from 0); 2 of 5000 rows have such "
+        "cells, in 2 of 4 columns: 2 (2), 3 (1); fill such cells or drop these rows: "
+        "array[np.isfinite(array).all(axis=1)]"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
         load_array(save(tmp_path / "rows.npy", rows))
+
+
+def test_wild_values_of_images_are_counted_by_rows_alone(tmp_path):
+    images = np.zeros((20, 1, 4, 4), dtype=np.float32)
+    images[[3, 8], 0, 1, 1] = np.nan
+    with pytest.raises(ValueError, match=r"2 of 20 rows have such cells; .*reshape\(len\(array\), -1\)\.all"):
+        load_array(save(tmp_path / "rows.npy", images))
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32, np.float64, np.int64])

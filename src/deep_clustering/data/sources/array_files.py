@@ -15,6 +15,7 @@ from deep_clustering.data.sources.array_headers import Check, Header, check_head
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.number_tables import besides_of, read_number_table, read_whole
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
+from deep_clustering.data.sources.wrong_cells import NOT_FINITE, WrongCells
 from deep_clustering.options import closest, nearest_file
 
 if TYPE_CHECKING:
@@ -352,7 +353,8 @@ def to_float32(array: np.ndarray) -> np.ndarray:
         exact = rows.reshape(len(rows), width).astype(np.float64)
         with np.errstate(over="ignore"):
             single = exact.astype(np.float32)
-        _check_finite(exact, single, start)
+        if not np.isfinite(single).all():
+            _refuse_not_finite(array)
         low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
         shift = np.maximum(shift, np.abs(single - exact).max(axis=0))
         converted[start : start + len(rows)] = single.reshape(rows.shape)
@@ -374,11 +376,10 @@ def check_finite(array: np.ndarray) -> None:
         array: Floats, shape (n, ...); a memory map is read in pieces.
 
     Raises:
-        ValueError: naming the first such row and the place in it.
+        ValueError: saying how many rows are so, in which columns, where the first is, and what to do.
     """
-    for start, rows in _chunks(array):
-        flat = rows.reshape(len(rows), -1)
-        _check_finite(flat, flat, start)
+    if not all(np.isfinite(rows).all() for _, rows in _chunks(array)):
+        _refuse_not_finite(array)
 
 
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -386,8 +387,13 @@ def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
         yield start, array[start : start + _CHUNK]
 
 
-def _check_finite(exact: np.ndarray, single: np.ndarray, start: int) -> None:
-    for values, problem in ((exact, "be finite, got NaN or infinity"), (single, "fit float32 (3.4e38), got more")):
-        if not np.isfinite(values).all():
-            row, column = np.argwhere(~np.isfinite(values))[0]
-            raise ValueError(f"ingestion: samples must {problem} first in row {start + row}, column {column}")
+def _refuse_not_finite(array: np.ndarray) -> None:
+    width = array.size // len(array)
+    wrong, large = WrongCells(width), WrongCells(width)
+    for _, rows in _chunks(array):
+        exact = rows.reshape(len(rows), width).astype(np.float64)
+        with np.errstate(over="ignore"):
+            large.add(~np.isfinite(exact.astype(np.float32)))
+        wrong.add(~np.isfinite(exact))
+    found, problem = (large, "fit float32 (3.4e38), got more") if wrong.first is None else (wrong, NOT_FINITE)
+    raise ValueError(f"ingestion: samples must {problem} {found.in_array(is_table=array.ndim == 2)}")

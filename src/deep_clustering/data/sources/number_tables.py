@@ -1,6 +1,6 @@
 """Tables of numbers: a column for each number, or one whose cells are lists of numbers."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,13 +20,12 @@ from deep_clustering.data.sources.table_columns import (
     with_points,
 )
 from deep_clustering.data.sources.tables import open_table
+from deep_clustering.data.sources.wrong_cells import WrongCells, row_in_file, row_in_words, without_empty
 from deep_clustering.options import closest
 
 if TYPE_CHECKING:
     import pandas as pd
 
-# Columns that a message names.
-_NAMED = 5
 # What columns besides the numbers are.
 _CLASSES, _WEIGHTS, _IDS = "classes", "weights", "ids"
 _HINT = "save it as UTF-8"
@@ -78,7 +77,8 @@ def read_number_table(
         ids = ids_of(table[id_column])
         known[id_column] = _IDS
     columns = choose_columns(table, key, {name: what for name, what in known.items() if name in names}, where)
-    return NumberTable(numbers_of(table, columns.taken, where), columns, id_column, ids)
+    numbers = numbers_of(table, columns.taken, where, lambda row: row_in_file(file, row, **form_of(file, named)))
+    return NumberTable(numbers, columns, id_column, ids)
 
 
 def read_whole(file: Path, named: Iterable[str | None], as_text: str | None = None) -> "pd.DataFrame":
@@ -92,23 +92,31 @@ def read_whole(file: Path, named: Iterable[str | None], as_text: str | None = No
     Returns:
         The table; its columns are named by text.
     """
-    form: dict[str, Any] = {}
-    if plain_suffix(file) in (".csv", ".tsv"):
-        form = find_dialect(file)._asdict()
-        form["header"] = form["header"] or any(name is not None and not name.isdecimal() for name in named)
+    form = form_of(file, named)
     (table,) = open_table(file, "ingestion", text_column=None, as_text=as_text, hint=_HINT, **form)
     table.columns = [str(name) for name in table.columns]
     return table
 
 
-def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first: int = 0) -> np.ndarray:
+def form_of(file: Path, named: Iterable[str | None]) -> dict[str, Any]:
+    """How a CSV or TSV is written, see `Dialect` and `read_whole`; nothing of another table."""
+    if plain_suffix(file) not in (".csv", ".tsv"):
+        return {}
+    form = find_dialect(file)._asdict()
+    form["header"] = form["header"] or any(name is not None and not name.isdecimal() for name in named)
+    return form
+
+
+def numbers_of(
+    table: "pd.DataFrame", columns: Sequence[str], where: str, place: Callable[[int], str] = row_in_words
+) -> np.ndarray:
     """The numbers in some columns.
 
     Args:
-        table: All rows, or a piece of them.
+        table: All rows.
         columns: What `choose_columns` gave.
         where: Who asks and of which file, for the messages.
-        first: Number of the first row, for the messages.
+        place: Says which row one is, of its number from 0, for the messages.
 
     Returns:
         Shape (n_rows, n_values); of a column of lists their numbers.
@@ -123,7 +131,7 @@ def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first:
         raise ValueError(f"{where}: no column '{missing[0]}' ({closest(missing[0], names)})")
     places = [names[name] for name in columns]
     if len(columns) == 1 and holds_lists(table.iloc[:, places[0]]):
-        return _stacked(table.iloc[:, places[0]], f"{where}: column '{columns[0]}'", first)
+        return _stacked(table.iloc[:, places[0]], f"{where}: column '{columns[0]}'", place)
     kinds = [dtype.kind for dtype in table.dtypes]
     is_plain = np.array([kinds[place] in NUMBERS for place in places])
     numbers = np.full((len(table), len(places)), np.nan)
@@ -131,26 +139,25 @@ def numbers_of(table: "pd.DataFrame", columns: Sequence[str], where: str, first:
     numbers[:, is_plain] = of_numbers.to_numpy(dtype=np.float64, na_value=np.nan)
     for index in np.flatnonzero(~np.isfinite(numbers).all(axis=0)).tolist():
         numbers[:, index] = _as_numbers(table.iloc[:, places[index]])
-    _refuse_wrong(table.iloc[:, places], ~np.isfinite(numbers), columns, where, first)
+    _refuse_wrong(table.iloc[:, places], ~np.isfinite(numbers), columns, where, place)
     return numbers
 
 
-def _refuse_wrong(cells: "pd.DataFrame", wrong: np.ndarray, columns: Sequence[str], where: str, first: int) -> None:
+def _refuse_wrong(
+    cells: "pd.DataFrame", wrong: np.ndarray, columns: Sequence[str], where: str, place: Callable[[int], str]
+) -> None:
     """Refuse cells that are empty or no finite numbers: how many, in which columns, and what to do."""
-    rows = np.flatnonzero(wrong.any(axis=1))
-    if not len(rows):
+    found = WrongCells(len(columns))
+    found.add(wrong)
+    if found.first is None:
         return
-    counts = wrong.sum(axis=0)
-    found = np.flatnonzero(counts)
-    named = ", ".join(f"'{columns[index]}' ({counts[index]})" for index in found[:_NAMED])
-    row, column = int(rows[0]), int(np.flatnonzero(wrong[rows[0]])[0])
+    row, column = found.first
     cell = cells.iloc[row, column]
     what = "an empty cell" if _is_empty(cell) else repr(str(cell)[:80])
     raise ValueError(
-        f"{where}: {len(rows)} of {len(wrong)} rows have empty cells or no finite numbers, in {len(found)} of "
-        f"{len(columns)} columns: {named}{', ...' if len(found) > _NAMED else ''}; got {what} first in column "
-        f"'{columns[column]}' of row {first + row + 1} (from 1, without a header); fill such cells or drop these rows, "
-        "empty ones as by pandas: df.dropna()"
+        f"{where}: {found.n_wrong_rows} of {found.n_rows} rows have empty cells or no finite numbers, "
+        f"{found.spread(columns)}; got {what} first in column '{columns[column]}' of {place(row)}; fill such cells or "
+        f"drop these rows, empty ones as by pandas: {without_empty([columns[index] for index in found.columns])}"
     )
 
 
@@ -168,20 +175,24 @@ def _as_numbers(cells: "pd.Series") -> np.ndarray:
     return parsed.to_numpy(dtype=np.float64, na_value=np.nan)
 
 
-def _stacked(cells: "pd.Series", where: str, first: int) -> np.ndarray:
-    rows: list[np.ndarray] = []
-    for index, cell in enumerate(cells, first):
-        row = _list_of(cell)
-        if row is None or row.ndim != 1 or not np.isfinite(row).all():
-            raise ValueError(f"{where}: expected a list of finite numbers, got {str(cell)[:80]!r} in row {index}")
-        if rows and len(row) != len(rows[0]):
-            raise ValueError(f"{where}: expected lists of {len(rows[0])} numbers, got {len(row)} in row {index}")
-        rows.append(row)
-    return np.stack(rows)
+def _stacked(cells: "pd.Series", where: str, place: Callable[[int], str]) -> np.ndarray:
+    rows = [_list_of(cell) for cell in cells]
+    wrong = [index for index, row in enumerate(rows) if row is None]
+    if wrong:
+        raise ValueError(
+            f"{where}: {len(wrong)} of {len(rows)} rows have no list of finite numbers; got "
+            f"{str(cells.iloc[wrong[0]])[:80]!r} first in {place(wrong[0])}; fill such cells or drop these rows, empty "
+            f"ones as by pandas: {without_empty([str(cells.name)])}"
+        )
+    lists = [row for row in rows if row is not None]
+    for index, row in enumerate(lists):
+        if len(row) != len(lists[0]):
+            raise ValueError(f"{where}: expected lists of {len(lists[0])} numbers, got {len(row)} in {place(index)}")
+    return np.stack(lists)
 
 
 def _list_of(cell: Any) -> np.ndarray | None:  # noqa: ANN401 - a cell of a table
-    """A list as an array; None for anything else."""
+    """A list of finite numbers as an array; None for anything else."""
     if isinstance(cell, str):
         # As of JSON, or as numpy prints short arrays.
         cell = cell.strip().removeprefix("[").removesuffix("]").replace(",", " ").split()
@@ -189,6 +200,7 @@ def _list_of(cell: Any) -> np.ndarray | None:  # noqa: ANN401 - a cell of a tabl
         return None
     try:
         row = np.asarray(cell)
-        return row if row.dtype.kind in "biuf" else row.astype(np.float64)
+        row = row if row.dtype.kind in NUMBERS else row.astype(np.float64)
     except (ValueError, TypeError):
         return None
+    return row if row.ndim == 1 and np.isfinite(row).all() else None
