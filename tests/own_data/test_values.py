@@ -56,9 +56,7 @@ def test_cells_of_images_are_compared_with_all_others():
 def test_what_is_not_finite_is_placed_and_counted(bad):
     rows = np.zeros((9000, 3))
     rows[8123, 2] = rows[8999, 0] = bad
-    with pytest.raises(
-        ValueError, match=r"row 8123, column 2 .* 2 of 9000 rows .*: 0 \(1\), 2 \(1\);"
-    ):
+    with pytest.raises(ValueError, match=r"row 8123, column 2 .* 2 of 9000 rows .*: 0 \(1\), 2 \(1\);"):
         look_at_values(rows)
 
 
