@@ -128,6 +128,16 @@ def test_a_column_that_plainly_names_the_rows_is_found(tmp_path, columns, found)
     assert list(loaded.ids) == ([] if found is None else list(map(str, columns[found])))
 
 
+def test_an_index_with_a_name_is_a_column_of_a_parquet_file_and_may_name_the_rows(tmp_path):
+    ids = ["007", "010", "003", "004", "005", "006"]
+    TABLE.assign(customer_id=ids).set_index("customer_id").to_parquet(tmp_path / "a.parquet")
+    TABLE.set_axis([3, 5, 6, 8, 9, 11]).to_parquet(tmp_path / "plain.parquet")
+    loaded, _ = load(tmp_path / "a.parquet", id_column="auto")
+    assert_rows(loaded)
+    assert list(loaded.ids) == ids
+    assert load(tmp_path / "plain.parquet", id_column="auto")[1]["reading"]["columns"] == ["a", "b", "c"]
+
+
 def test_what_is_something_else_is_not_found_to_name_the_rows(tmp_path):
     table = TABLE.assign(class_id=list("uvwxyz"), weight_key=range(1, 7))
     table.to_csv(tmp_path / "a.csv", index=False)
@@ -140,6 +150,7 @@ def test_a_file_that_is_no_table_has_no_column_of_ids(tmp_path):
     np.save(tmp_path / "a.npy", ROWS)
     with pytest.raises(ValueError, match=r"id_column: expected a column of a table, got 'id' of .*a\.npy"):
         load(tmp_path / "a.npy", id_column="id")
+    assert not load(tmp_path / "a.npy", id_column="auto")[0].ids
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.parquet", "a.jsonl"])

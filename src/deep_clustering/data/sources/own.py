@@ -26,6 +26,7 @@ from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.number_tables import NumberTable, besides_of, read_number_table
 from deep_clustering.data.sources.row_weights import as_weights
 from deep_clustering.data.sources.samples import Samples, Skipped, both
+from deep_clustering.data.sources.table_columns import AUTO
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.options import check_range
 
@@ -68,14 +69,8 @@ class Arrays:
         """Read the files; an object array is refused, since it would need pickle."""
         file = absolute(self.samples)
         raw, table = self._read(file)
-        samples, layout = arrange(raw, self.layout)
-        if samples.dtype not in (np.uint8, np.float32):
-            samples = to_float32(samples)
-        else:
-            if samples.dtype == np.float32:
-                check_finite(samples)
-            if not isinstance(samples, np.memmap):
-                samples = np.ascontiguousarray(samples)
+        arranged, layout = arrange(raw, self.layout)
+        samples = _as_samples(arranged)
         labels, class_names = np.full(len(samples), -1, dtype=np.int64), None
         if self.labels is not None:
             labels, class_names = class_labels(read_labels(file, str(self.labels)), len(samples))
@@ -101,7 +96,7 @@ class Arrays:
         if plain_suffix(file) in TABLES and file.is_file():
             table = read_number_table(file, self.key, besides_of(labels, self.weights), self.id_column)
             return table.rows, table
-        if self.id_column is not None:
+        if self.id_column not in (None, AUTO):
             raise ValueError(f"ingestion: id_column: expected a column of a table, got '{self.id_column}' of {file}")
         return read_array(file, "samples", self.key, labels, lambda header: check_layout(header, self.layout)), None
 
@@ -218,6 +213,15 @@ class ImageFolder:
         if not any(folders):
             raise ValueError(f"ingestion: labels: folders expects a sub-folder for each class, got none below {root}")
         return class_labels(np.array([image_files.printable(folder) for folder in folders]), len(files))
+
+
+def _as_samples(array: np.ndarray) -> np.ndarray:
+    """Numbers of any type as samples have them; what is mapped and of their type stays mapped."""
+    if array.dtype not in (np.uint8, np.float32):
+        return to_float32(array)
+    if array.dtype == np.float32:
+        check_finite(array)
+    return array if isinstance(array, np.memmap) else np.ascontiguousarray(array)
 
 
 def _reading(table: NumberTable) -> dict[str, Any]:

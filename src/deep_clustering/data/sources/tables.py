@@ -103,10 +103,19 @@ def _parquet(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     with pq.ParquetFile(file) as opened:
         _check_width(len(opened.schema_arrow.names))
         if form.n_rows is None:
-            yield opened.read().to_pandas()
+            yield _with_index(opened.read().to_pandas())
         else:
             for batch in opened.iter_batches(form.n_rows):
-                yield batch.to_pandas()
+                yield _with_index(batch.to_pandas())
+
+
+def _with_index(table: "pd.DataFrame") -> "pd.DataFrame":
+    """A table whose index is a column again, as in the other kinds, if it has a name and is no count of the rows."""
+    import pandas as pd
+
+    names = table.index.names
+    is_column = not (isinstance(table.index, pd.RangeIndex) or {None, *table.columns} & set(names))
+    return table.reset_index() if is_column else table
 
 
 def _json_lines(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
