@@ -48,6 +48,16 @@ KINDS = {
 }
 
 
+# Commands that serve a model.
+SERVERS = {
+    "kedro": ["kedro", "serve", "{model}", "--port", "{port}", "--workers", "{workers}"],
+    "mlflow": [
+        *("mlflow", "models", "serve", "--env-manager", "local", "--host", HOST),
+        *("--model-uri", "{model}", "--port", "{port}", "--workers", "{workers}"),
+    ],
+}
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -56,6 +66,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=100, help="of each client (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="of so many requests (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that answer (default: %(default)s)")
+    parser.add_argument(
+        "--server", choices=SERVERS, default="kedro", help="mlflow's own needs the folder (default: %(default)s)"
+    )
     parser.add_argument("--oversized", type=int, default=100, help="MiB of an oversized body (default: %(default)s)")
     parser.add_argument(
         "--seconds", type=float, default=600, help="of a round; none begins after (default: %(default)s)"
@@ -65,12 +78,13 @@ def arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def serve(model: Path, workers: int) -> Iterator[tuple[int, int]]:
+def serve(model: Path, workers: int, server: str) -> Iterator[tuple[int, int]]:
     """Start the server; gives its port and the id of its process."""
     with socket.socket() as free:
         free.bind((HOST, 0))
         port = free.getsockname()[1]
-    words = [sys.executable, "-m", "kedro", "serve", str(model), "--port", str(port), "--workers", str(workers)]
+    said = [word.format(model=model, port=port, workers=workers) for word in SERVERS[server]]
+    words = [sys.executable, "-m", *said]
     with subprocess.Popen(words, start_new_session=True, stdout=subprocess.DEVNULL) as process:
         try:
             while process.poll() is None:
@@ -287,7 +301,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / chosen.model.name
         (shutil.copytree if chosen.model.is_dir() else shutil.copy)(chosen.model, copy)
-        with serve(copy, chosen.workers) as (port, pid), disturbed(copy):
+        with serve(copy, chosen.workers, chosen.server) as (port, pid), disturbed(copy):
             memory, rounds = [memory_of(pid)], []
             peaks: list[float] = []
             for _ in range(chosen.rounds):  # the first one's rest is the server's working memory, no later one may add
@@ -295,7 +309,7 @@ def main() -> None:
                     rounds.append(drive_apart(port, chosen, expected))
                 memory.append(memory_of(pid))
     machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    settings = {"clients": chosen.clients, "workers": chosen.workers, "machine": machine}
+    settings = {"server": chosen.server, "clients": chosen.clients, "workers": chosen.workers, "machine": machine}
     measured = {"memory_mib": [round(one) for one in memory], "peak_mib": [round(one) for one in peaks]}
     in_process = ask_in_process(assigner, images, expected, chosen.clients)
     print(json.dumps({**settings, **measured, "in_process": in_process, "rounds": rounds}, indent=1))
