@@ -212,7 +212,7 @@ def test_texts_are_called_as_their_column_of_ids_says_and_an_empty_cell_is_a_num
     ids = ["007", *"bcdefg", ""]
     pd.DataFrame({"text": TEXTS, "doc": ids}).to_csv(tmp_path / "texts.csv", index=False)
     _, model = train(text_table(tmp_path / "texts.csv", id_column="doc"))
-    assert predict(model, tmp_path / "texts.csv")["id"].tolist() == [*ids[:-1], "7"]
+    assert predict(model, tmp_path / "texts.csv")["id"].tolist() == [*ids[:-1], "row 7"]
 
 
 def test_an_archive_whose_samples_are_all_but_the_labels(train, predict, tmp_path):

@@ -57,6 +57,18 @@ def test_documents_give_the_terms_that_set_their_cluster_apart():
     assert names == ["red, apple", "plum, blue"]
 
 
+def test_a_column_beside_one_that_stands_out_far_more_is_not_said():
+    columns = ["far", "near", "same"]
+    # shifts of the first cluster: far 1.0, near .45, same 0
+    far, near = np.repeat([1.0, -1.0], 20), np.tile([1.9, -1.0], 20) * np.repeat([1.0, 0.0], 20)
+    rows = np.stack([far, near, np.zeros(40)], axis=1)
+    shift = (near[:20].mean() - near.mean()) / near.std()
+    assert 0.2 < shift < 0.5
+    ids, halves = list(map(str, range(40))), np.repeat([0, 1], 20)
+    names = name_clusters(halves, np.zeros((40, 1)), n_clusters=2, ids=ids, samples=rows, columns=columns)
+    assert names == ["high far", "low far"]
+
+
 def test_a_term_within_another_is_not_said_again():
     terms = ["机器学", "机器", "猫"]
     rows = sparse.csr_matrix(np.float32([[3, 2, 1], [0, 0, 0]]))

@@ -76,6 +76,25 @@ def test_clusters_of_new_rows_are_compared_as_those_of_a_fit_are(project, tmp_pa
     result = kedro(project, "reproduce", old.run_id)
     assert result.exit_code == 1
     assert re.search(r"^predictions .* different$", result.output, re.MULTILINE)
+    first.write_bytes(b"cut")
+    assert f"the predictions of run {old.run_id} are damaged: {first}" in refuse(project, "reproduce", old.run_id)
+    first.unlink()
+    assert f"the predictions of run {old.run_id} are gone: there is no {first}" in refuse(
+        project, "reproduce", old.run_id
+    )
+
+
+def test_the_data_set_of_predictions_is_that_of_their_model(project, tmp_path):
+    (project / "conf/local/globals.yml").write_text("data_set: other\n")
+    tracked_run(project, "--pipelines=kmeans", "--to-outputs=kmeans.predictor")
+    (project / "conf/local/globals.yml").unlink()
+    (model,) = versions(project, "predictor.safetensors")
+    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 17, size=(5, 8, 8)))
+    options = f"predict.model={model},predict.input={tmp_path}/rows.npy"
+    old = tracked_run(project, "--pipelines=predict", f"--params={options}")
+    result = kedro(project, "reproduce", old.run_id)
+    assert result.exit_code == 0, result.output
+    assert "data_set" not in result.output
 
 
 def test_other_data_are_told_and_make_it_different(project, runs):

@@ -14,6 +14,7 @@ from deep_clustering.data.sources.array_headers import Header
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.image_files import EXTENSIONS, find_images, printable, read_images
 from deep_clustering.data.sources.prepared import read_sparse
+from deep_clustering.data.sources.row_ids import numbered
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
 from deep_clustering.inference.raw_rows import check_shape, expected_rows, is_image
 from deep_clustering.inference.row_tables import TablePiece, open_row_table
@@ -203,6 +204,6 @@ def _numbered(pieces: Iterable[TablePiece]) -> Iterator[Unread]:
     for piece in pieces:
         stop = start + piece.n_rows
         named = zip(piece.ids, range(start, stop), strict=False)
-        ids = [name or str(row) for name, row in named] if piece.ids else range(start, stop)
+        ids = [name or numbered(row) for name, row in named] if piece.ids else range(start, stop)
         yield Unread(piece.n_rows, partial(Piece, ids, piece.rows, piece.skipped))
         start = stop

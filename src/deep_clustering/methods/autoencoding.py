@@ -30,7 +30,7 @@ from deep_clustering.training.views import make_view
 # Rows at a time in the distances, so that (n, n_clusters, latent_dim) never stands in memory whole.
 CHUNK = 2048
 # Least unit of rows: of those that are 0, or differ in their last bits alone.
-_LEAST_UNIT = 1e-30
+_LEAST_UNIT = 1e-37
 # Where squares overflow no cluster is nearer than another: equal shares, and no NaN.
 FARTHEST = 1e38
 
@@ -47,7 +47,7 @@ def reconstruction_error(rows: Tensor, decoded: Tensor) -> Tensor:
 
 
 def root_mean_square(rows: Rows, middle: Tensor | None = None) -> float:
-    """Of all values about 0 or about a row (values,), each row as often as its weight says; at least 1e-30."""
+    """Of all values about 0 or about a row (values,), each row as often as its weight says; at least 1e-37."""
     order = rows.in_proportion(torch.arange(len(rows), device=rows.device)).to(rows.place)
     squares = 0.0
     for part in order.split(CHUNK):

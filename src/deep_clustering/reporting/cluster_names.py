@@ -16,8 +16,8 @@ NAME_TERMS = 3
 _MOST_TERMS, _MOST_COLUMNS = 10, 5
 # Rows of a latent that are in memory at once.
 _GATHERED_ROWS = 2**15
-# Columns of a name, and from how many deviations on the mean of a cluster stands out.
-_NAME_COLUMNS, _STANDS_OUT = 2, 0.25
+# Columns of a name, from how many deviations on the mean of a cluster stands out, and from which share of the most.
+_NAME_COLUMNS, _STANDS_OUT, _BESIDE = 2, 0.25, 0.5
 
 
 def name_clusters(
@@ -141,7 +141,8 @@ def _distinctive_columns(
         return [[] for _ in range(n_clusters)]
     found = []
     for shifts in column_means(samples, assignments, n_clusters).shifts:
-        order = [place for place in strongest(shifts) if abs(shifts[place]) >= _STANDS_OUT]
+        least = max(_STANDS_OUT, _BESIDE * np.abs(shifts).max(initial=0))
+        order = [place for place in strongest(shifts) if abs(shifts[place]) >= least]
         said = [f"{'high' if shifts[place] > 0 else 'low'} {columns[place]}" for place in order[:_MOST_COLUMNS]]
         found.append([", ".join(said[:n]) for n in range(min(_NAME_COLUMNS, len(said)), len(said) + 1) if n])
     return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 import numpy as np
-from kedro.io.core import generate_timestamp
+from kedro.io.core import DatasetError, generate_timestamp
 
 from deep_clustering.inference.prediction import NO_CLUSTER
 from deep_clustering.reporting.text_tables import aligned, number
@@ -103,15 +103,25 @@ def reproduce(
 
 
 def _predictions(plan: repeating.Plan, run: RecordedRun) -> dict[str, Results]:
-    """The clusters that a run gave to new rows, if that is what it did and the table is still there."""
+    """The clusters that a run gave to new rows, if that is what it did.
+
+    Raises:
+        click.ClickException: if it has finished and its table is gone, or the table is damaged.
+    """
     name = "predictions"
     if name not in plan.pipeline.all_outputs():
         return {}
     dataset: Any = plan.catalog.get(name)
     dataset.move_to(run.data_set)
-    if not repeating.version_path(plan, name, run.save_version).exists():
+    path = repeating.version_path(plan, name, run.save_version)
+    if not path.exists():
+        if run.status == "FINISHED" and not run.restriction:
+            raise click.ClickException(f"the predictions of run {run.run_id} are gone: there is no {path}")
         return {}
-    table = plan.catalog.load(name, version=run.save_version)
+    try:
+        table = plan.catalog.load(name, version=run.save_version)
+    except DatasetError as error:
+        raise click.ClickException(f"the predictions of run {run.run_id} are damaged: {path}") from error
     # What was skipped has the number -1, and is a group of its own here.
     return {name: Results(assignments=table["cluster"].to_numpy() - NO_CLUSTER, metrics=None)}
 
@@ -132,12 +142,20 @@ def _say_plan(project_path: Path, run: RecordedRun, plan: repeating.Plan, say: C
     say(f"reproducing run {run.run_id} ({run.name}, {run.status})")
     changes = [
         *repeating.changes_of_code(run, project_path),
-        *repeating.describe_changes("parameter", repeating.changed_params(run, plan)),
+        *repeating.describe_changes("parameter", _changed_params(run, plan)),
         *repeating.changes_of_machine(run),
     ]
     for change in changes or ["code, packages, parameters and machine are as they were"]:
         say(f"  {change}")
     say(f"  {repeating.describe_lock_of(run, project_path)}")
+
+
+def _changed_params(run: RecordedRun, plan: repeating.Plan) -> dict[str, tuple[str, str]]:
+    """Parameters that have changed; predictions go by the data set of their model, whatever the environment says."""
+    changed = repeating.changed_params(run, plan)
+    if "predictions" in plan.pipeline.all_outputs():
+        changed.pop("data_set", None)
+    return changed
 
 
 def _without_lost_folders(params: Mapping[str, Any], project_path: Path, say: Callable[[str], None]) -> dict[str, Any]:

@@ -88,8 +88,16 @@ def test_a_column_of_ids_names_the_rows_as_it_is_written(tmp_path, name):
     WRITERS[name](TABLE.assign(customer=IDS), tmp_path / name)
     loaded, card = load(tmp_path / name, id_column="customer")
     assert_rows(loaded)
-    assert row_ids(loaded)["id"].tolist() == ["007", "010", "003", "3", "x-5", "6"]
+    assert row_ids(loaded)["id"].tolist() == ["007", "010", "003", "row 3", "x-5", "6"]
     assert card["reading"]["id_column"] == "customer"
+
+
+@pytest.mark.parametrize("header", ["a,a,b", "id,id,b"])
+@pytest.mark.parametrize("named", [{}, {"id_column": "id"}])
+def test_two_columns_of_one_name_are_refused_by_it(tmp_path, header, named):
+    (tmp_path / "a.csv").write_text(header + "".join(f"\n{row},{row + 1},{row / 4}" for row in range(9)))
+    with pytest.raises(ValueError, match=rf"two columns are called '{header.split(',')[0]}'"):
+        load(tmp_path / "a.csv", **named)
 
 
 @pytest.mark.parametrize("name", ["a.parquet", "a.jsonl"])

@@ -70,9 +70,9 @@ def test_texts_have_the_numbers_that_they_have_in_the_file(table):
     assert lines(text_table(table)) == expected
 
 
-def test_a_column_of_ids_names_the_rows_and_an_empty_cell_leaves_the_number(table):
+def test_a_column_of_ids_names_the_rows_and_one_with_an_empty_cell_is_called_by_its_number(table):
     ids = [line[1] for line in lines(text_table(table, id_column="key"))]
-    assert ids == ["k0", "k1", "k2", "k3", "4", "k5"]
+    assert ids == ["k0", "k1", "k2", "k3", "row 4", "k5"]
 
 
 def test_an_unknown_column_of_ids_is_refused(table):

@@ -117,8 +117,10 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
     names = [cell.strip() for cell in rows[0]]
     if is_numbers(names):
         return are_numbered(names)
-    if len(set(names)) < len(names) or max(map(len, names)) > _LONGEST_NAME or any(map(_is_fraction, names)):
+    if max(map(len, names)) > _LONGEST_NAME or any(map(_is_fraction, names)):
         return False
+    if len(set(names)) < len(names):  # above numbers two columns may have one name, which is refused where it is read
+        return not any(is_numbers([name]) for name in names) and any(map(is_numbers, zip(*rows[1:], strict=False)))
     cells = (zip(names, row, strict=False) for row in rows[1:])
     return not any(name and name == cell.strip() for row in cells for name, cell in row)
 

@@ -18,7 +18,8 @@ def row_ids(loaded: Samples) -> "pd.DataFrame":
 
     Returns:
         Columns `sample`, int64, the number of the sample, -1 for a row that was left out; `id`, its file or id, or
-        else its number among all rows of the source, from 0; `skipped`, why it was left out, empty for a sample.
+        else its number among all rows of the source, from 0, which beside ids is no id: `row 4`; `skipped`, why it was
+        left out, empty for a sample.
 
     Raises:
         ValueError: if there is not one id for each sample.
@@ -33,10 +34,16 @@ def row_ids(loaded: Samples) -> "pd.DataFrame":
     samples[places] = np.arange(n_samples)
     ids = [str(place) for place in range(n_rows)]
     for place, name in zip(places, loaded.ids, strict=False):
-        ids[place] = name or str(place)
+        ids[place] = name or numbered(place)
     for row in loaded.skipped:
-        ids[row.place], reasons[row.place] = row.name or str(row.place), row.reason
+        unnamed = numbered(row.place) if loaded.ids else str(row.place)
+        ids[row.place], reasons[row.place] = row.name or unnamed, row.reason
     return pd.DataFrame({"sample": samples, "id": ids, "skipped": reasons})
+
+
+def numbered(row: int) -> str:
+    """What a row without an id is called among others that have one, so that it is not taken for another's id."""
+    return f"row {row}"
 
 
 def ids_of(cells: "pd.Series") -> list[str]:

@@ -63,7 +63,7 @@ def choose_columns(table: "pd.DataFrame", key: str | None, besides: Mapping[str,
     lists = [name for name in rest if name not in plain and holds_lists(table[name])]
     if len(lists) > 1:
         raise ValueError(f"{where}: columns {some(lists)} hold lists of numbers; name one with 'key'")
-    may_be_ids = {*filter(_is_called_id, rest), *_numbering(names)}
+    may_be_ids = {*filter(is_called_id, rest), *_numbering(names)}
     why_not = {name: _why_not(table[name], plain.get(name), name in may_be_ids) for name in rest} if not lists else {}
     taken = lists or [name for name in rest if not why_not[name]]
     if not taken:
@@ -86,7 +86,7 @@ def find_ids(table: "pd.DataFrame", besides: Collection[str]) -> str | None:
     """
     names = [str(name) for name in table.columns]
     # The shortest name first: `id` is the row's own, `customer_id` perhaps that of something else.
-    of_ids = sorted((name for name in names if _is_called_id(name)), key=lambda name: len(_words(name)))
+    of_ids = sorted((name for name in names if is_called_id(name)), key=lambda name: len(_words(name)))
     numbering = [name for name in _numbering(names) if name not in of_ids]
     for name in [*of_ids, *numbering]:
         cells = table.iloc[:, names.index(name)]
@@ -136,7 +136,7 @@ def with_points(cells: "pd.Series") -> "pd.Series":
 def _why_not(cells: "pd.Series", is_plain: bool | None, may_be_ids: bool) -> str:
     """Why a column holds no numbers of the rows; empty if it does."""
     if may_be_ids and _tells_rows_apart(cells):
-        counts = cells.dtype.kind in "iu" and not _is_called_id(str(cells.name))
+        counts = cells.dtype.kind in "iu" and not is_called_id(str(cells.name))
         return "numbers of the rows" if counts else "ids"
     if _holds_numbers(cells) if is_plain is None else is_plain:
         return ""
@@ -184,7 +184,8 @@ def _only_counts(cells: "pd.Series") -> bool:
     return cells.dtype.kind in "iu" and bool((cells.to_numpy() == np.arange(len(cells))).all())
 
 
-def _is_called_id(name: str) -> bool:
+def is_called_id(name: str) -> bool:
+    """Whether the last word of a column's name says that it holds ids."""
     words = _words(name)
     return bool(words) and words[-1] in _WORDS_OF_IDS
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.compression import DAMAGED, open_bytes, plain_suffix
-from deep_clustering.data.sources.dialects import count_cells, find_dialect
+from deep_clustering.data.sources.dialects import count_cells, find_dialect, is_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,6 +155,12 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     with open_bytes(file) as stream:
         names = pd.read_csv(stream, nrows=1, **options).columns  # without a row pandas makes empty columns one by one
     _check_width(len(names))
+    if form.header:
+        with open_bytes(file) as stream:
+            written = pd.read_csv(stream, nrows=1, **options, header=None, dtype=str, keep_default_na=False).iloc[0]
+        twice = written[written.duplicated() & (written.str.strip() != "")]
+        if len(twice) and not is_numbers(written):  # a line of numbers is no header, which others refuse
+            raise ValueError(f"two columns are called '{twice.iloc[0]}'; expected another name for each")
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
     elif form.as_text is not None and (form.header or form.as_text.isdecimal()):
