@@ -298,6 +298,7 @@ PUBLISHED = {
     ("docs/experiments/sweeps.md", "mnist"): None,
     ("docs/experiments/sweeps.md", "mnist_earlier"): None,
     ("docs/experiments/dcan.md", "dcan_losses"): "dcan@loss=euclidean",
+    ("docs/experiments/dcan.md", "dcan_losses_mnist"): "dcan@loss=euclidean",
 }
 
 
