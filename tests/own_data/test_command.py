@@ -597,7 +597,9 @@ def test_letters_digits_and_lines_make_a_name(name):
     [
         ([], "expected one of --images, --array and --text, got none"),
         (["--images", ".", "--array", "x.npy"], "got --images and --array"),
-        (["--text", "x.csv"], "--text needs --column"),
+        (["--text", "x.csv"], "--text needs --column, the name of the column of texts, or its number from 0"),
+        (["--text", "x.csv", "--column", "a", "--id-column", "a"], "--id-column and --column both got 'a'"),
+        (["--array", "x.csv", "--labels", "a", "--id-column", "a"], "--id-column and --labels both got 'a'"),
         (["--array", "x.npy", "--column", "c"], "--column belongs to --text"),
         (["--array", "eye.npy", "--id-column", "c"], "--id-column belongs to --text and to a table of --array"),
         (["--images", "conf", "--id-column", "c"], "--id-column belongs to --text and to a table of --array"),

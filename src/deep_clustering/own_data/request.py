@@ -91,7 +91,15 @@ class Request:
         check_choice("new-data: --layout", self.layout, LAYOUTS)
         check_choice("new-data: --analyzer", self.analyzer, ("auto", *ANALYZERS))
         if self.text is not None and self.column is None:
-            raise ValueError("new-data: --text needs --column, the name of the column of texts")
+            raise ValueError(
+                "new-data: --text needs --column, the name of the column of texts, or its number from 0 in a file"
+                " without a header"
+            )
+        for option in ("column", "labels", "weights"):
+            if self.id_column is not None and getattr(self, option) == self.id_column:
+                raise ValueError(
+                    f"new-data: --id-column and --{option} both got '{self.id_column}'; a column is one of them"
+                )
         if self.images is not None and self.labels not in (None, "folders", "none"):
             raise ValueError(f"new-data: --labels of --images must be folders or none, got '{self.labels}'")
         if self.backbone_weights is not None and self.backbone is None:
