@@ -60,12 +60,17 @@ def test_on_one_thread_of_a_processor_a_run_repeats_exactly(project, runs, name)
     np.testing.assert_array_equal(first, second)
 
 
-def test_clusters_of_new_rows_are_compared_as_those_of_a_fit_are(project, tmp_path):
-    tracked_run(project, "--pipelines=kmeans", "--to-outputs=kmeans.predictor")
+def predicted(project):
+    """A tracked run in which the only model of a project gives clusters to new rows."""
     (model,) = versions(project, "predictor.safetensors")
-    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 17, size=(30, 8, 8)))
-    options = f"predict.model={model},predict.input={tmp_path}/rows.npy"
-    old = tracked_run(project, "--pipelines=predict", f"--params={options}")
+    np.save(project / "rows.npy", np.random.default_rng(0).integers(0, 17, size=(30, 8, 8)))
+    options = f"predict.model={model},predict.input={project}/rows.npy"
+    return tracked_run(project, "--pipelines=predict", f"--params={options}")
+
+
+def test_clusters_of_new_rows_are_compared_as_those_of_a_fit_are(project):
+    tracked_run(project, "--pipelines=kmeans", "--to-outputs=kmeans.predictor")
+    old = predicted(project)
     result = kedro(project, "reproduce", old.run_id)
     assert result.exit_code == 0, result.output
     assert re.search(r"^predictions +100.00% .* identical$", result.output, re.MULTILINE)
@@ -84,14 +89,11 @@ def test_clusters_of_new_rows_are_compared_as_those_of_a_fit_are(project, tmp_pa
     )
 
 
-def test_the_data_set_of_predictions_is_that_of_their_model(project, tmp_path):
+def test_the_data_set_of_predictions_is_that_of_their_model(project):
     (project / "conf/local/globals.yml").write_text("data_set: other\n")
     tracked_run(project, "--pipelines=kmeans", "--to-outputs=kmeans.predictor")
     (project / "conf/local/globals.yml").unlink()
-    (model,) = versions(project, "predictor.safetensors")
-    np.save(tmp_path / "rows.npy", np.random.default_rng(0).integers(0, 17, size=(5, 8, 8)))
-    options = f"predict.model={model},predict.input={tmp_path}/rows.npy"
-    old = tracked_run(project, "--pipelines=predict", f"--params={options}")
+    old = predicted(project)
     result = kedro(project, "reproduce", old.run_id)
     assert result.exit_code == 0, result.output
     assert "data_set" not in result.output

@@ -39,7 +39,7 @@ Deviations from the paper, or choices where it is silent
     A7 (5) is on from the first epoch and is made small; the paper, beside a classifier of the classes, makes it large
     A8 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
        a view of the same row may be among the near ones of (5)
-    A9 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`          row_unit
+    A9 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`                     row_unit
 """
 
 from dataclasses import dataclass

@@ -29,7 +29,7 @@ Deviations from the paper, or choices where it is silent
     C4 the reconstruction is a mean over the values of a row, so that lambda does not depend on their number
     C5 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
        each view has the centre that is nearest to it
-    C6 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`          row_unit
+    C6 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`                     row_unit
 """
 
 from dataclasses import dataclass

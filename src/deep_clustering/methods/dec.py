@@ -21,7 +21,7 @@ Deviations from the paper, or choices where it is silent
     E4 training ends with its last epoch, whatever share of the rows still changes cluster
     E5 encoder with batch normalisation behind each hidden layer
     E6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
-    E7 rows are scaled to values of a mean square of 1, as in the paper, if asked to             row_unit
+    E7 rows are scaled to values of a mean square of 1, as in the paper, if asked to                        row_unit
 """
 
 from dataclasses import dataclass

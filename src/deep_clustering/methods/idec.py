@@ -22,7 +22,7 @@ Deviations from the paper, or choices where it is silent
     I3 both parts are means, over rows and over the values of a row, as in the authors' code
     I4 training ends with its last epoch, whatever share of the rows still changes cluster
     I5 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
-    I6 rows are scaled to values of a mean square of 1, as DEC's are, if asked to                row_unit
+    I6 rows are scaled to values of a mean square of 1, as DEC's are, if asked to                           row_unit
 """
 
 from dataclasses import dataclass

@@ -79,9 +79,9 @@ def reproduce(
     parts = [run, *reversed(list_runs(project_path, tags={RESUMES: run.run_id}))]
     recorded = _merged([read_results(project_path, part) for part in parts])
     params = repeating.own_params(run)
-    recorded |= _predictions(repeating.plan_run(project_path, run, params), run)
     chosen = {} if output_folder is None else {"output_folder": output_folder}
     plan = repeating.plan_run(project_path, run, {**params, **chosen})
+    recorded |= _predictions(repeating.plan_run(project_path, run, params) if chosen else plan, run)
     versions = repeating.input_versions(plan, plan.pipeline, run.load_versions, run)
     _say_plan(project_path, run, plan, say)
     version = generate_timestamp()

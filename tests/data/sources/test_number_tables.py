@@ -96,7 +96,7 @@ def test_a_column_of_ids_names_the_rows_as_it_is_written(tmp_path, name):
 @pytest.mark.parametrize("named", [{}, {"id_column": "id"}])
 def test_two_columns_of_one_name_are_refused_by_it(tmp_path, header, named):
     (tmp_path / "a.csv").write_text(header + "".join(f"\n{row},{row + 1},{row / 4}" for row in range(9)))
-    with pytest.raises(ValueError, match=rf"two columns are called '{header.split(',')[0]}'"):
+    with pytest.raises(ValueError, match=rf"2 columns are called '{header.split(',')[0]}'"):
         load(tmp_path / "a.csv", **named)
 
 

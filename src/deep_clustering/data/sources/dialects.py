@@ -71,8 +71,8 @@ def find_dialect(file: Path, encoding: str = "utf-8", separator: str = "auto", q
     return Dialect(*best, has_header(_rows(head, *best)))
 
 
-def count_cells(file: Path, encoding: str, separator: str, quote: str) -> int:
-    """Cells of the first line that is not empty, of which a wide one is counted before anything is made of each.
+def first_cells(file: Path, encoding: str, separator: str, quote: str) -> list[str]:
+    """Cells of the first line that is not empty, to be looked at before anything is made of the columns.
 
     Args:
         file: A table .csv or .tsv, perhaps compressed.
@@ -81,11 +81,11 @@ def count_cells(file: Path, encoding: str, separator: str, quote: str) -> int:
         quote: Around cells.
 
     Returns:
-        How many there are in the first four million characters.
+        Those in the first four million characters.
     """
     with open_bytes(file) as stream:
         head = io.TextIOWrapper(stream, encoding=encoding, errors="replace", newline="").read(_LOOKED_AT)
-    return max(map(len, _rows(head, separator, quote, most=1)), default=0)
+    return next(iter(_rows(head, separator, quote, most=1)), [])
 
 
 def check_marks(separator: str, quote: str) -> None:

@@ -1,13 +1,14 @@
 """Tables of CSV, TSV, Parquet and JSON Lines, perhaps compressed: whole, or piece by piece."""
 
 import codecs
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.compression import DAMAGED, open_bytes, plain_suffix
-from deep_clustering.data.sources.dialects import count_cells, find_dialect, is_numbers
+from deep_clustering.data.sources.dialects import find_dialect, first_cells, is_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -151,16 +152,13 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     options: dict[str, Any] = {"sep": form.separator, "quotechar": form.quote, "encoding": form.encoding}
     if not form.header:
         options["header"] = None
-    _check_width(count_cells(file, form.encoding, form.separator, form.quote))
+    cells = [cell.strip() for cell in first_cells(file, form.encoding, form.separator, form.quote)]
+    _check_width(len(cells))
+    if form.header and not is_numbers(cells):  # a line of numbers is no header, which others refuse
+        _check_names(cells)
     with open_bytes(file) as stream:
         names = pd.read_csv(stream, nrows=1, **options).columns  # without a row pandas makes empty columns one by one
     _check_width(len(names))
-    if form.header:
-        with open_bytes(file) as stream:
-            written = pd.read_csv(stream, nrows=1, **options, header=None, dtype=str, keep_default_na=False).iloc[0]
-        twice = written[written.duplicated() & (written.str.strip() != "")]
-        if len(twice) and not is_numbers(written):  # a line of numbers is no header, which others refuse
-            raise ValueError(f"two columns are called '{twice.iloc[0]}'; expected another name for each")
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
     elif form.as_text is not None and (form.header or form.as_text.isdecimal()):
@@ -171,6 +169,12 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
                 raise ValueError(f"rows have more cells than the header; quote texts that hold {form.separator!r}")
             table.columns = [str(name) for name in table.columns]
             yield table
+
+
+def _check_names(names: list[str]) -> None:
+    for name, n_columns in Counter(filter(None, names)).items():
+        if n_columns > 1:
+            raise ValueError(f"{n_columns} columns are called '{name}'; expected another name for each")
 
 
 def _check_width(n_columns: int) -> None:

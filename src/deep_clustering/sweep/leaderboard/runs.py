@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from deep_clustering.atomic import write_text
-from deep_clustering.data.sources.dialects import count_cells
+from deep_clustering.data.sources.dialects import first_cells
 from deep_clustering.sweep.folder import FINISHED, read_records
 from deep_clustering.sweep.leaderboard.consensus_files import leaderboard_lines
 
@@ -72,7 +72,7 @@ def read_runs(path: Path) -> pd.DataFrame:
     if path.exists() and not path.is_file():
         raise ValueError(f"{path}: expected a table of runs (.csv), got a pipe, socket or device")
     try:
-        if (n_columns := count_cells(path, "utf-8", ",", '"')) > _MOST_COLUMNS:
+        if (n_columns := len(first_cells(path, "utf-8", ",", '"'))) > _MOST_COLUMNS:
             raise ValueError(f"{path}: expected a table of runs (.csv), got one of {n_columns} columns or more")
         runs = pd.read_csv(path, dtype={"variant": str, "reason": str}, keep_default_na=True)
     except FileNotFoundError as error:
