@@ -101,7 +101,7 @@ def lite2(data: Path, more: tuple[str, ...]) -> list[str]:
     return ["--backbone", LITE2, "--backbone-weights", str(file)] if more else []
 
 
-def photographs(archive: str, n_images: int) -> Callable[[Path, Path], list[str]]:
+def photographs(archive: str, n_images: int, *more: str) -> Callable[[Path, Path], list[str]]:
     """The first images of a set as files in a folder a class."""
 
     def make(data: Path, work: Path) -> list[str]:
@@ -115,7 +115,7 @@ def photographs(archive: str, n_images: int) -> Callable[[Path, Path], list[str]
             file = work / "photographs" / f"{label:02d}" / f"{place:05d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image).save(file)
-        return ["--images", str(work / "photographs"), "--labels", "folders", *lite2(data, ("lite2",))]
+        return ["--images", str(work / "photographs"), "--labels", "folders", *lite2(data, more)]
 
     return make
 
@@ -180,8 +180,10 @@ SHELF: dict[str, Callable[[Path, Path], list[str]]] = {
     "signs": signs(),
     "signs_lite2": signs("lite2"),
     "mnist_3000": mnist,
-    "cifar10_2000": photographs("cifar10/test.npz", 2000),
-    "cifar100_2000": photographs("cifar100/subset.npz", 2000),
+    "cifar10_2000": photographs("cifar10/test.npz", 2000, "lite2"),
+    "cifar10_2000_no_network": photographs("cifar10/test.npz", 2000),
+    "cifar100_2000": photographs("cifar100/subset.npz", 2000, "lite2"),
+    "cifar100_2000_no_network": photographs("cifar100/subset.npz", 2000),
     "reuters_titles": reuters("TITLE"),
     "reuters_bodies": reuters("TITLE", "BODY"),
 }

@@ -5,7 +5,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
 
-HOG = "hog"
+HOG, PATCHES = "hog", "patches"
+"""Backbones that need no weights."""
 
 Scaling: TypeAlias = Literal["range", "none"]
 
@@ -19,10 +20,11 @@ class FeatureOptions:
     postprocess: Literal["none", "standardise", "centre_l2"]
     """none; standardise: each feature to mean 0 and deviation 1; centre_l2: to mean 0, then each row to length 1."""
     backbone: str | None
-    """A classification network of torchvision, "timm:" and a name of timm; hog, histograms of oriented gradients, which
-    need no weights; or null: the samples themselves."""
+    """A classification network of torchvision, "timm:" and a name of timm; without weights hog, histograms of oriented
+    gradients, or patches, embedded patches that are learned from the images; or null: the samples themselves."""
     beside_gradients: bool
-    """Put the histograms of gradients beside what a network says, if the two say more together, see `spaces`."""
+    """Put the histograms of gradients beside what a network or the patches say, if the two say more together, see
+    `spaces`."""
     weights: str
     """Name of torchvision's weights (downloaded once), a .safetensors or .pth file, or random."""
     size: Annotated[int, Ge(8)]
@@ -60,7 +62,7 @@ class FeatureOptions:
     @property
     def has_network(self) -> bool:
         """Whether a pretrained network sees the images."""
-        return self.backbone not in (None, HOG)
+        return self.backbone not in (None, HOG, PATCHES)
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -83,10 +85,10 @@ class FeatureOptions:
 
             check_backbone(str(self.backbone))
             check_weights(str(self.backbone), self.weights)
-        if self.beside_gradients and not (self.has_network and self.postprocess == "centre_l2"):
+        if self.beside_gradients and (self.backbone in (None, HOG) or self.postprocess != "centre_l2"):
             raise ValueError(
-                "beside_gradients needs a network as backbone and postprocess centre_l2, which brings the rows of both "
-                f"to one scale, got backbone {self.backbone!r} and postprocess '{self.postprocess}'"
+                f"beside_gradients needs a network or {PATCHES} as backbone and postprocess centre_l2, which brings "
+                f"the rows of both to one scale, got backbone {self.backbone!r} and postprocess '{self.postprocess}'"
             )
         if self.encoder is not None:
             self._check_encoders()

@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import InstanceOf
 from scipy import sparse
 
-from deep_clustering.data.feature_options import HOG, FeatureOptions, check_before_trunk
+from deep_clustering.data.feature_options import HOG, PATCHES, FeatureOptions, check_before_trunk
 from deep_clustering.data.features import WIDTHS, fit_statistics, postprocess_rows, scale_samples
 from deep_clustering.data.sources.samples import FITTED
 from deep_clustering.options import build
@@ -158,24 +158,36 @@ def _see(
 def _see_images(
     images: RowArray, is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
 ) -> tuple[RowArray, dict[str, np.ndarray], str | None, dict[str, Any]]:
-    """As `_see`, by gradients, a network or both."""
+    """As `_see`, by gradients, by patches or a network, or by both."""
     from deep_clustering.data.gradients import gradient_rows
+    from deep_clustering.data.spaces import say_more_together
 
     if options.backbone == HOG:
         return gradient_rows(images, card["value_range"]), {}, None, {}
+    rows, arrays, weights_sha256, resolved = _see_by_backbone(images, is_fitted, card, options)
+    if not options.beside_gradients:
+        return rows, arrays, weights_sha256, resolved
+    gradients = gradient_rows(images, card["value_range"])
+    if not say_more_together(rows[is_fitted], gradients[is_fitted]):
+        return rows, arrays, weights_sha256, {**resolved, "beside_gradients": False}
+    arrays[WIDTHS] = np.array([rows.shape[1], gradients.shape[1]])
+    return np.concatenate([rows, gradients], axis=1), arrays, weights_sha256, resolved
+
+
+def _see_by_backbone(
+    images: RowArray, is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
+) -> tuple[np.ndarray, dict[str, np.ndarray], str | None, dict[str, Any]]:
+    """As `_see`, by patches or a network alone."""
+    if options.backbone == PATCHES:
+        from deep_clustering.data.patches import learn_patches, patch_rows
+
+        arrays = learn_patches(images, is_fitted, card["value_range"])
+        return patch_rows(images, card["value_range"], arrays), arrays, None, {}
     from deep_clustering.data.pretrained import extract_rows, identify
-    from deep_clustering.data.spaces import say_more_together
 
     rows = extract_rows(images, card["value_range"], card["sha256"]["samples"], options)
     weights_sha256, precision = identify(options)
-    resolved: dict[str, Any] = {"precision": precision}
-    if not options.beside_gradients:
-        return rows, {}, weights_sha256, resolved
-    gradients = gradient_rows(images, card["value_range"])
-    if not say_more_together(rows[is_fitted], gradients[is_fitted]):
-        return rows, {}, weights_sha256, {**resolved, "beside_gradients": False}
-    arrays = {WIDTHS: np.array([rows.shape[1], gradients.shape[1]])}
-    return np.concatenate([rows, gradients], axis=1), arrays, weights_sha256, resolved
+    return rows, {}, weights_sha256, {"precision": precision}
 
 
 def open_preparation(preparation: Preparation, weights: str | None = None) -> Callable[[Any], RowArray]:
@@ -282,17 +294,26 @@ def _open_first_eyes(preparation: Preparation, weights: str | None) -> Callable[
 
 
 def _open_image_eyes(preparation: Preparation, options: FeatureOptions) -> Callable[[Any], RowArray]:
-    """The function of `open_eyes` for images that gradients, a network or both see."""
+    """The function of `open_eyes` for images that gradients, patches or a network, or both see."""
     from deep_clustering.data.gradients import gradient_rows
 
     if options.backbone == HOG:
         return lambda images: gradient_rows(images, preparation.value_range)
+    see = _open_backbone(preparation, options)
+    if not options.beside_gradients:
+        return see
+    return lambda images: np.concatenate([see(images), gradient_rows(images, preparation.value_range)], axis=1)
+
+
+def _open_backbone(preparation: Preparation, options: FeatureOptions) -> Callable[[Any], np.ndarray]:
+    """The function of `open_eyes` for images that patches or a network see."""
+    if options.backbone == PATCHES:
+        from deep_clustering.data.patches import patch_rows
+
+        return lambda images: patch_rows(images, preparation.value_range, preparation.arrays)
     from deep_clustering.data.pretrained import open_extractor
 
-    extract = open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
-    if not options.beside_gradients:
-        return extract
-    return lambda images: np.concatenate([extract(images), gradient_rows(images, preparation.value_range)], axis=1)
+    return open_extractor(options, preparation.value_range, str(preparation.weights_sha256))
 
 
 def _moved(options: Mapping[str, Any], weights: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A pretrained network for somebody's photographs: which layer, which weights, and how long it takes."""
+"""What sees somebody's photographs: a pretrained network, its layer and weights, or patches, and how long it takes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +11,7 @@ from torchvision import models
 
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.gradients import gradient_rows
+from deep_clustering.data.patches import LEARNED_IMAGES, learn_patches, patch_rows
 from deep_clustering.data.pretrained.backbone import make_backbone
 from deep_clustering.data.pretrained.extraction import make_extractor
 from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file, load_timm
@@ -26,6 +27,8 @@ _SIZE = 224
 _FOLDER = Path("data/01_raw/weights")
 # Images of the batches that are timed; the first batch only warms up.
 _TIMED = 8
+# Images whose patches are: one for every so many that patches are learned from at most.
+_TIMED_PATCHES = 200
 
 
 def backbone_features(name: str, weights: str | None) -> dict[str, Any]:
@@ -114,3 +117,24 @@ def try_backbone(features: Mapping[str, Any], row_shape: tuple[int, ...], base: 
     watch = Watch()
     width = extractor(images).shape[1] + gradient_rows(images, [0.0, 255.0]).shape[1]
     return width, watch.seconds / _TIMED
+
+
+def try_patches(row_shape: tuple[int, ...], n_samples: int) -> tuple[int, float]:
+    """Learn the patches of a few random images, and see these by them and by gradients.
+
+    Args:
+        row_shape: Channels, height and width of an image.
+        n_samples: Number of all images.
+
+    Returns:
+        Values of a row, of gradients too, and seconds for all images here.
+    """
+    value_range = [0.0, 255.0]
+    images = np.random.default_rng(0).integers(0, 256, (_TIMED_PATCHES, *row_shape), dtype=np.uint8)
+    gradient_rows(images[:1], value_range)
+    watch = Watch()
+    arrays = learn_patches(images, np.ones(len(images), dtype=bool), value_range)
+    learning = watch.seconds * min(n_samples, LEARNED_IMAGES) / len(images)
+    watch = Watch()
+    width = patch_rows(images, value_range, arrays).shape[1] + gradient_rows(images, value_range).shape[1]
+    return width, learning + watch.seconds * n_samples / len(images)

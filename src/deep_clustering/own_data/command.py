@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import HOG
+from deep_clustering.data.feature_options import PATCHES
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
@@ -24,7 +24,6 @@ _METHODS = ("dcan", "neural_mixture", "kmeans", "gmm", "ward", "tsne_gmm")
 # Beyond it a tree or a map sees only a draw of the rows.
 _ROWS_OF_TREE = 10_000
 # Images and texts that rows are tried on.
-_TRIED_IMAGES = 20
 _TRIED_TEXTS = 16
 
 ReadParameters = Callable[[Path, str], Mapping[str, Any]]
@@ -148,15 +147,11 @@ def _rows_to_come(
 ) -> tuple[tuple[int, ...], float | None, tuple[str, float] | None, float]:
     """Shape and density of the rows that methods get, who makes them and in what time, and seconds of the rest."""
     features = settings.features
-    if features.get("backbone") == HOG:
-        from deep_clustering.data.gradients import gradient_rows  # imports torch
+    if features.get("backbone") == PATCHES:
+        from deep_clustering.own_data.backbones import try_patches
 
-        images = np.zeros((_TRIED_IMAGES, *seen.row_shape), dtype=np.uint8)
-        images[:, :, ::2] = 255
-        gradient_rows(images[:1], [0.0, 255.0])
-        watch = Watch()
-        width = gradient_rows(images, [0.0, 255.0]).shape[1]
-        return (width,), None, None, watch.seconds * seen.n_samples / _TRIED_IMAGES
+        width, seconds = try_patches(seen.row_shape, seen.n_samples)
+        return (width,), None, None, seconds
     if features.get("backbone"):
         from deep_clustering.own_data.backbones import try_backbone
 

@@ -7,7 +7,7 @@ from typing import Any, Self
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import HOG
+from deep_clustering.data.feature_options import PATCHES
 from deep_clustering.data.row_keys import row_keys
 from deep_clustering.data.sources.terms import make_counter
 
@@ -159,7 +159,7 @@ def value_range_of(samples: np.ndarray, low: float, high: float) -> list[float] 
 
 
 def image_settings(n_samples: int, n_clusters: int) -> Settings:
-    """Images without a backbone: histograms of gradients, which need no weights.
+    """Images without a network: embedded patches, beside histograms of gradients, which need no weights.
 
     Args:
         n_samples: Number of images.
@@ -168,10 +168,9 @@ def image_settings(n_samples: int, n_clusters: int) -> Settings:
     Returns:
         Settings of dense rows, see `feature_settings`.
     """
-    features = {"backbone": HOG, "postprocess": "centre_l2"}
-    why = [
-        ("rows", "histograms of the directions of edges, centred, of length one; --backbone takes a network instead")
-    ]
+    features = {"backbone": PATCHES, "beside_gradients": True, "postprocess": "centre_l2"}
+    seen = "patches by what occurs beside them, and directions of edges, centred, of length one"
+    why = [("rows", f"{seen}; --backbone takes a network instead")]
     return feature_settings(features, n_samples, n_clusters, why)
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from deep_clustering.data.gradients import check_images
 from deep_clustering.data.pretrained.backbone import Extractor, make_backbone
 from deep_clustering.data.pretrained.weights import file_sha256, load_weights, locate_weights, read_weights
 from deep_clustering.data.shards import fill, in_order, open_shards
 from deep_clustering.data.shards_on_ray import on_cluster, on_processors
+from deep_clustering.data.small_images import check_images
 from deep_clustering.training.precision import resolve_precision
 from deep_clustering.training.rows import resolve_device
 
