@@ -151,7 +151,7 @@ def test_the_unit_of_rows_is_the_root_mean_square_of_their_values(rng):
     assert root_mean_square(Rows(np.zeros((4, 2), np.float32), torch.device("cpu"))) > 0
 
 
-@pytest.mark.parametrize("method", PULLING)
+@pytest.mark.parametrize("method", [*PULLING, "n2d"])
 def test_in_their_own_unit_rows_of_any_size_train_alike(tiny_options, blobs, method):
     """Smaller by a power of two, by which no number is rounded otherwise."""
 

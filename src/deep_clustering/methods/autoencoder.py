@@ -49,7 +49,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import Tensor
 
-from deep_clustering.methods.autoencoding import FARTHEST, Centroids, Pulling, PullingSteps, squared_distances
+from deep_clustering.methods.autoencoding import FARTHEST, Centroids, Scaled, ScaledSteps, squared_distances
 from deep_clustering.methods.latent_mixture import memberships
 from deep_clustering.training.loop import Data
 
@@ -104,7 +104,7 @@ def soft_neighbour_loss(latent: Tensor, is_near: Tensor, temperature: float) -> 
 
 
 @dataclass(kw_only=True)
-class AutoencoderClustering(Pulling):
+class AutoencoderClustering(Scaled):
     """Autoencoder-based clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "autoencoder"
@@ -124,7 +124,7 @@ class AutoencoderClustering(Pulling):
 
 
 @final
-class _Training(PullingSteps):
+class _Training(ScaledSteps):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: AutoencoderClustering

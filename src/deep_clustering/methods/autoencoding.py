@@ -167,10 +167,10 @@ class Autoencoding(Decoding):
 
 
 @dataclass(kw_only=True)
-class Pulling(Autoencoding):
-    """A method that weighs something in latent space against a reconstruction that is a mean over the values of rows.
+class Scaled(Autoencoding):
+    """A method whose loss, or a part of it, is a reconstruction that is a mean over the values of rows.
 
-    Both depend on the unit of the rows, and so do the latents. DEC's authors scale the rows of each data set such that
+    It depends on the unit of the rows, and so do the latents. DEC's authors scale the rows of each data set such that
     the mean square of their values is 1 (Xie et al. 2016, section 5.3). Rows of length one with 1,280 values have 1 /
     1,280: what they are decoded to hardly counts then, and the latents fall together.
     """
@@ -299,10 +299,10 @@ class AutoencodingSteps(Steps):
         return assignments
 
 
-class PullingSteps(AutoencodingSteps):
+class ScaledSteps(AutoencodingSteps):
     """A training whose rows are seen in their unit."""
 
-    model: Pulling
+    model: Scaled
     clusters: Centroids
 
     def begin(self, partition: Tensor | None) -> Tensor:

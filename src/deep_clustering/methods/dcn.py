@@ -40,7 +40,7 @@ from annotated_types import Ge
 from torch import Tensor
 
 from deep_clustering.methods.autoencoder import pull_loss
-from deep_clustering.methods.autoencoding import Centroids, Pulling, PullingSteps, squared_distances
+from deep_clustering.methods.autoencoding import Centroids, Scaled, ScaledSteps, squared_distances
 from deep_clustering.methods.latent_mixture import memberships
 from deep_clustering.training.loop import Data
 
@@ -64,7 +64,7 @@ def moved_centroids(centroids: Tensor, counts: Tensor, latents: Tensor, own: Ten
 
 
 @dataclass(kw_only=True)
-class DCN(Pulling):
+class DCN(Scaled):
     """Deep clustering network; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcn"
@@ -80,7 +80,7 @@ class DCN(Pulling):
 
 
 @final
-class _Training(PullingSteps):
+class _Training(ScaledSteps):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: DCN

@@ -30,7 +30,7 @@ from typing import ClassVar, final
 import torch
 from torch import Tensor
 
-from deep_clustering.methods.autoencoding import Centroids, Pulling, PullingSteps, squared_distances
+from deep_clustering.methods.autoencoding import Centroids, Scaled, ScaledSteps, squared_distances
 from deep_clustering.training.loop import Data
 
 
@@ -65,7 +65,7 @@ def divergence(targets: Tensor, log_q: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True)
-class DEC(Pulling):
+class DEC(Scaled):
     """Deep embedded clustering; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dec"
@@ -81,13 +81,13 @@ class DEC(Pulling):
         return _Training(self, data)
 
 
-class Sharpening(PullingSteps):
+class Sharpening(ScaledSteps):
     """What a training by (2) has, whatever it adds."""
 
     clusters: Centroids
 
     def __init__(self, model: DEC, data: Data) -> None:
-        """As in `PullingSteps`, with a target for each row."""
+        """As in `ScaledSteps`, with a target for each row."""
         super().__init__(model, data)
         self._targets = torch.zeros(len(data.rows), model.n_clusters, device=model.device_)
 

@@ -23,6 +23,7 @@ Deviations from the paper, or choices where it is silent
     U4 of more rows than the map takes a draw is on it; each other row goes with the nearest of these    max_rows
     U5 batch normalisation behind each hidden layer
     U6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
+    U7 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`                     row_unit
 """
 
 from collections.abc import Mapping
@@ -34,7 +35,7 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from deep_clustering.methods.autoencoding import Autoencoding, AutoencodingSteps
+from deep_clustering.methods.autoencoding import Scaled, ScaledSteps
 from deep_clustering.methods.latent_mixture import within_share
 from deep_clustering.methods.nearest_rows import TrainingRows, draw_rows
 from deep_clustering.methods.tsne import fit_on_map, tsne_map
@@ -44,7 +45,7 @@ from deep_clustering.training.loop import Data
 
 
 @dataclass(kw_only=True)
-class N2D(Autoencoding):
+class N2D(Scaled):
     """N2D; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "n2d"
@@ -113,7 +114,7 @@ class N2D(Autoencoding):
 
 
 @final
-class _Training(AutoencodingSteps):
+class _Training(ScaledSteps):
     """One training; see `deep_clustering.training.loop.Training`."""
 
     model: N2D
