@@ -167,6 +167,18 @@ def test_in_their_own_unit_rows_of_any_size_train_alike(tiny_options, blobs, met
     assert not np.allclose(fitted_to(small, "one").history_["loss"], fitted_to(blobs, "one").history_["loss"])
 
 
+@pytest.mark.parametrize("method", ["vade", "dcgmm"])
+def test_under_gaussian_noise_rows_of_any_size_train_alike(tiny_options, blobs, method):
+    """Smaller by a power of two, by which no number is rounded otherwise: of a density only the volume is another."""
+    changes = {"n_clusters": 3, "epochs": 6, "views": {"kind": "same"}, "likelihood": "gaussian"}
+    small = np.ldexp(blobs, -9)
+    usual, other = (make_method(tiny_options(method, "vectors", **changes)).fit(rows) for rows in (blobs, small))
+    np.testing.assert_array_equal(other.describe(small).latent, usual.describe(blobs).latent)
+    np.testing.assert_array_equal(other.predict(small), usual.predict(blobs))
+    volume = blobs.shape[1] * 9 * np.log(2)
+    np.testing.assert_allclose(other.history_["loss"], usual.history_["loss"] - volume, rtol=1e-4)
+
+
 @pytest.mark.parametrize("method", AUTOENCODERS)
 @pytest.mark.parametrize("pretraining", [0.0, 0.5, 1.0])
 def test_the_first_epochs_reconstruct_alone(tiny_options, blobs, method, pretraining):

@@ -31,7 +31,8 @@ Deviations from the paper, or choices where it is silent
        an untrained layer it can be so large that (3) tears the latents apart in the first steps
     V6 new rows are described at z = m(x); their log density is (3) there, which estimates the bound without a draw
     V7 a of (5) is in units of the rows: `noise` times the root mean square of all values about the mean of their
-       column. Of rows of length one, whose values are small, an absolute one would hide all there is to see
+       column. Of rows of length one, whose values are small, an absolute one would hide all there is to see. In this
+       unit encoder and decoder see them, too
     V8 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
        gamma of (3) is that of each view
 """
@@ -63,7 +64,7 @@ _FLOOR = 1e-3
 
 
 class Mixture(nn.Module):
-    """The prior: weights, means and diagonal variances; beside it, in what unit the noise of rows is."""
+    """The prior: weights, means and diagonal variances; beside it, the unit of rows and of their noise."""
 
     unit: Tensor
 
@@ -163,9 +164,20 @@ class VaDE(Autoencoding):
         """The prior."""
         return Mixture(self.n_clusters, self.latent_dim)
 
+    @property
+    def unit(self) -> Tensor:
+        """What the encoder sees rows in and the decoder gives them in (V7): 1 where they are in [0, 1]."""
+        mixture = self.networks_["clusters"]
+        assert isinstance(mixture, Mixture)
+        return mixture.unit
+
+    def fit_of(self, views: Tensor, decoded: Tensor) -> Tensor:
+        """Log-likelihood (4) or (5) of views under what the decoder gives for them, shape (n,)."""
+        return row_log_likelihood(views, decoded * self.unit, self.likelihood, self.noise * self.unit)
+
     def moments(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), shape (n, latent_dim) each."""
-        mean, log_variance = self.networks_["encoder"](views).float().chunk(2, dim=1)
+        mean, log_variance = self.networks_["encoder"](views / self.unit).float().chunk(2, dim=1)
         return mean, log_variance.clamp(-_LOG_VARIANCE, _LOG_VARIANCE)
 
     def encode(self, views: Tensor) -> Tensor:
@@ -182,8 +194,7 @@ class VaDE(Autoencoding):
         """Equation (3) at z = m(x), shape (n,): V6."""
         mixture = self.networks_["clusters"]
         assert isinstance(mixture, Mixture)
-        noise = self.noise * mixture.unit
-        fits = row_log_likelihood(views, self.networks_["decoder"](mean), self.likelihood, noise)
+        fits = self.fit_of(views, self.networks_["decoder"](mean))
         lost = latent_divergence(mixture, mean, log_variance, mean)
         return fits.clamp_min(-FARTHEST) - lost
 
@@ -243,8 +254,7 @@ class VariationalSteps(AutoencodingSteps):
         """Mean of -ln p(x | z) over the rows."""
         with autocast(self.precision, views.device):
             decoded = self.decoder(latent)
-        noise = self.model.noise * self.clusters.unit
-        return -row_log_likelihood(views, decoded.float(), self.model.likelihood, noise).mean()
+        return -self.model.fit_of(views, decoded.float()).mean()
 
     @torch.no_grad()
     def place(self, latents: Tensor) -> None:
