@@ -1,14 +1,14 @@
 """Patches of images, embedded by what occurs beside them: rows that need no weights of anybody.
 
 After the sparse manifold transform of Chen, Paiton and Olshausen (arXiv 1806.08887), for images by Chen, Yun, Ma,
-Olshausen and LeCun (arXiv 2209.15261), of which the abstract and the equations were read:
+Olshausen and LeCun (arXiv 2209.15261), of which abstract and introduction were at hand:
 
     z = (x - mean(x) - m) W / |...|                        a whitened patch of length one
     a(z) = the greatest cosines of z with the atoms        a sparse code of length one
     P = argmin E |P (a_p - a_q)|^2  so that  P V P' = I    over patches p, q side by side; V the covariance of codes
     row = mean over each cell of P (a - E a) / |P (a - E a)|
 
-The second last line is solved by the greatest eigenvalues of C u = v V u with C the covariance of codes side by side:
+The third line is solved by the greatest eigenvalues of C u = v V u with C the covariance of codes side by side:
 what changes slowly across an image is kept, which a texture or a stroke does and noise does not.
 
     x  pixels of a patch    m, W  mean and whitening of patches    a  code    V, C  covariances    P  embedding
@@ -40,7 +40,8 @@ _ATOMS, _PATCHES_OF_ATOM, _KEPT, _DIRECTIONS, _CELLS = 1024, 32, 8, 8, 8
 _RIDGE, _FAINT = 0.3, 0.05
 # Patches that whitening and atoms are learned from, evenly spaced, and rounds of k-means.
 _LEARNED_PATCHES, _ROUNDS = 200_000, 3
-_CHUNK = 1024
+# Images, and patches, at a time.
+_IMAGES, _CHUNK = 128, 1024
 # Fewer images show no progress.
 _SHOWN_IMAGES = 5000
 
@@ -69,7 +70,9 @@ def learn_patches(images: np.ndarray, is_fitted: np.ndarray, value_range: Sequen
     check_four_axes(images, value_range, PATCHES)
     places = np.flatnonzero(is_fitted)
     places = places[np.unique(np.linspace(0, len(places) - 1, min(len(places), LEARNED_IMAGES)).astype(np.int64))]
-    patches = _patches(images[places], value_range)
+    patches = torch.cat(
+        [_patches(images[part], value_range) for part in np.split(places, range(_IMAGES, len(places), _IMAGES))]
+    )
     grid = patches.reshape(-1, patches.shape[-1])
     chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _LEARNED_PATCHES)).astype(np.int64))
     sample = grid[torch.from_numpy(chosen)]
@@ -107,8 +110,8 @@ def patch_rows(images: np.ndarray, value_range: Sequence[float], arrays: Mapping
         raise ValueError(f"features: patches were learned from images of {expected} channels, got {images.shape[1]}")
     rows = room((len(images), _CELLS**2 * learned["embedding"].shape[1]), np.float32)
     with _progress(len(images)) as count:
-        for start in range(0, len(images), _CHUNK):
-            patches = _patches(images[start : start + _CHUNK], value_range)
+        for start in range(0, len(images), _IMAGES):
+            patches = _patches(images[start : start + _IMAGES], value_range)
             # One image at a time: a product of other shape is rounded otherwise, and no row may depend on others.
             for place, image in enumerate(patches, start):
                 rows[place] = _row(image, learned).numpy()

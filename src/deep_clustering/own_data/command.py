@@ -23,7 +23,7 @@ from deep_clustering.own_data.suggestions import Settings
 _METHODS = ("dcan", "neural_mixture", "kmeans", "gmm", "ward", "tsne_gmm")
 # Beyond it a tree or a map sees only a draw of the rows.
 _ROWS_OF_TREE = 10_000
-# Images and texts that rows are tried on.
+# Texts that rows are tried on.
 _TRIED_TEXTS = 16
 
 ReadParameters = Callable[[Path, str], Mapping[str, Any]]
