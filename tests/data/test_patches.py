@@ -103,6 +103,32 @@ def test_brightness_and_range_do_not_matter_and_blank_images_are_rows_of_zeros()
     assert not rows[1].any()
 
 
+@pytest.mark.parametrize("side", [1, 20, 33, 300])
+def test_images_of_one_grey_level_each_are_blank_whatever_the_resizing_leaves(side):
+    images = np.random.default_rng(0).integers(1, 256, (12, 1, 1, 1), dtype=np.uint8).repeat(side, 2).repeat(side, 3)
+    with pytest.raises(ValueError, match=r"all of 12 images are blank; set features\.backbone to null"):
+        learn(images)
+    assert not patch_rows(images, ALL, learn(strokes(20)[0])).any()
+
+
+def test_the_faintest_edge_is_seen_where_all_other_images_are_blank():
+    images = np.full((12, 1, 48, 48), 200, np.uint8)
+    images[0, :, :, 24:] = 201
+    rows = patch_rows(images, ALL, learn(images))
+    assert rows[0].any()
+    assert not rows[1:].any()
+
+
+def test_images_are_resized_some_at_a_time_in_learning_and_seeing(monkeypatch):
+    images, _ = strokes(150)
+    sizes = []
+    resize = module.resized_images
+    monkeypatch.setattr(module, "resized_images", lambda part, side: sizes.append(len(part)) or resize(part, side))
+    patch_rows(images, ALL, learn(images))
+    assert max(sizes) <= module._IMAGES
+    assert sum(sizes) == 2 * len(images)
+
+
 def test_learning_twice_is_the_same_and_held_out_images_have_no_say():
     images, _ = strokes(80)
     is_fitted = np.arange(80) < 60

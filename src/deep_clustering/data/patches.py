@@ -38,6 +38,8 @@ _GRID = (_SIDE - _PATCH) // _STRIDE + 1
 _ATOMS, _PATCHES_OF_ATOM, _KEPT, _DIRECTIONS, _CELLS = 1024, 32, 8, 8, 8
 # Added to the variances of whitening, a share of their mean; a patch is faint below so much of the mean variance.
 _RIDGE, _FAINT = 0.3, 0.05
+# Differences within a patch up to this share of its mean are rounding errors of the resizing, a few float32 steps.
+_ROUNDING = 4e-6
 # Patches that whitening and atoms are learned from, evenly spaced, and rounds of k-means.
 _LEARNED_PATCHES, _ROUNDS = 200_000, 3
 # Images, and patches, at a time.
@@ -80,7 +82,10 @@ def learn_patches(images: np.ndarray, is_fitted: np.ndarray, value_range: Sequen
     faintest = _FAINT * variance.mean()
     sample = sample[variance > faintest]
     if not len(sample):
-        raise ValueError(f"features: backbone '{PATCHES}' learns from edges, and all of {len(places)} images are blank")
+        raise ValueError(
+            f"features: backbone '{PATCHES}' learns from edges, and all of {len(places)} images are blank; set "
+            "features.backbone to null for their pixels"
+        )
     mean, whitening = _whitening(sample)
     arrays = {"mean": mean, "whitening": whitening, "faintest": faintest}
     arrays["atoms"] = _atoms(functional.normalize((sample - mean) @ whitening, dim=1))
@@ -131,10 +136,12 @@ def _in_words(reading: Reading) -> str:
 
 
 def _patches(images: np.ndarray, value_range: Sequence[float]) -> torch.Tensor:
-    """Patches without their means, shape (n, grid ** 2, d)."""
+    """Patches without their means, shape (n, grid ** 2, d); zeros for those of one grey level."""
     small = resized_images(scaled_images(images, value_range), _SIDE)
     patches = functional.unfold(small, _PATCH, stride=_STRIDE).transpose(1, 2)
-    return patches - patches.mean(dim=2, keepdim=True)
+    mean = patches.mean(dim=2, keepdim=True)
+    patches = patches - mean
+    return patches * (patches.abs().amax(dim=2, keepdim=True) > _ROUNDING * mean.abs())
 
 
 def _whitening(patches: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,8 +27,8 @@ _SIZE = 224
 _FOLDER = Path("data/01_raw/weights")
 # Images of the batches that are timed; the first batch only warms up.
 _TIMED = 8
-# Images whose patches are: one for every so many that patches are learned from at most.
-_TIMED_PATCHES = 200
+# Images whose patches are: one for every so many that patches are learned from at most, fewer if they have more values.
+_TIMED_PATCHES, _TIMED_VALUES = 200, 2**24
 
 
 def backbone_features(name: str, weights: str | None) -> dict[str, Any]:
@@ -130,7 +130,8 @@ def try_patches(row_shape: tuple[int, ...], n_samples: int) -> tuple[int, float]
         Values of a row, of gradients too, and seconds for all images here.
     """
     value_range = [0.0, 255.0]
-    images = np.random.default_rng(0).integers(0, 256, (_TIMED_PATCHES, *row_shape), dtype=np.uint8)
+    n_images = max(_TIMED, min(_TIMED_PATCHES, n_samples, _TIMED_VALUES // int(np.prod(row_shape))))
+    images = np.random.default_rng(0).integers(0, 256, (n_images, *row_shape), dtype=np.uint8)
     gradient_rows(images[:1], value_range)
     watch = Watch()
     arrays = learn_patches(images, np.ones(len(images), dtype=bool), value_range)
