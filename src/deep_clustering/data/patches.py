@@ -84,7 +84,7 @@ def learn_patches(images: np.ndarray, is_fitted: np.ndarray, value_range: Sequen
     if not len(sample):
         raise ValueError(
             f"features: backbone '{PATCHES}' learns from edges, and all of {len(places)} images are blank; set "
-            "features.backbone to null for their pixels"
+            "features.backbone to null and features.beside_gradients to false for their pixels"
         )
     mean, whitening = _whitening(sample)
     arrays = {"mean": mean, "whitening": whitening, "faintest": faintest}
