@@ -764,7 +764,8 @@ def test_image_views_and_networks_refuse_vectors(tiny_options, blobs, name):
         make_method(options).fit(blobs)
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, "turtle"])  # TEMI's heads bring whatever they get to unit length
+# TEMI's heads bring whatever they get to unit length, and VaDE and DC-GMM see rows in the unit of their noise.
+@pytest.mark.parametrize("name", [*(name for name in NETWORKS if name not in ("vade", "dcgmm")), "turtle"])
 def test_training_that_overflows_stops_with_method_epoch_and_term(tiny_options, blobs, name):
     features = blobs.copy()
     features[:, 0] = np.where(np.arange(len(blobs)) % 2, 3e38, -3e38)

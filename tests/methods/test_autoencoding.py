@@ -167,16 +167,17 @@ def test_in_their_own_unit_rows_of_any_size_train_alike(tiny_options, blobs, met
     assert not np.allclose(fitted_to(small, "one").history_["loss"], fitted_to(blobs, "one").history_["loss"])
 
 
+@pytest.mark.parametrize("power", [-9, 60])
 @pytest.mark.parametrize("method", ["vade", "dcgmm"])
-def test_under_gaussian_noise_rows_of_any_size_train_alike(tiny_options, blobs, method):
-    """Smaller by a power of two, by which no number is rounded otherwise: of a density only the volume is another."""
+def test_under_gaussian_noise_rows_of_any_size_train_alike(tiny_options, blobs, method, power):
+    """Times a power of two, by which no number is rounded otherwise: of a density only the volume is another."""
     changes = {"n_clusters": 3, "epochs": 6, "views": {"kind": "same"}, "likelihood": "gaussian"}
-    small = np.ldexp(blobs, -9)
-    usual, other = (make_method(tiny_options(method, "vectors", **changes)).fit(rows) for rows in (blobs, small))
-    np.testing.assert_array_equal(other.describe(small).latent, usual.describe(blobs).latent)
-    np.testing.assert_array_equal(other.predict(small), usual.predict(blobs))
-    volume = blobs.shape[1] * 9 * np.log(2)
-    np.testing.assert_allclose(other.history_["loss"], usual.history_["loss"] - volume, rtol=1e-4)
+    scaled = np.ldexp(blobs, power)
+    usual, other = (make_method(tiny_options(method, "vectors", **changes)).fit(rows) for rows in (blobs, scaled))
+    np.testing.assert_array_equal(other.describe(scaled).latent, usual.describe(blobs).latent)
+    np.testing.assert_array_equal(other.predict(scaled), usual.predict(blobs))
+    volume = blobs.shape[1] * power * np.log(2)
+    np.testing.assert_allclose(other.history_["loss"], usual.history_["loss"] + volume, rtol=1e-4)
 
 
 @pytest.mark.parametrize("method", AUTOENCODERS)
