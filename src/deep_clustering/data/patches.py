@@ -28,6 +28,7 @@ from torch.nn import functional
 
 from deep_clustering.data.feature_options import PATCHES
 from deep_clustering.data.small_images import check_four_axes, resized_images, scaled_images
+from deep_clustering.training.draws import evenly_spaced
 from deep_clustering.training.progress import Reading, meter
 from deep_clustering.training.scratch import room
 
@@ -71,13 +72,12 @@ def learn_patches(images: np.ndarray, is_fitted: np.ndarray, value_range: Sequen
     """
     check_four_axes(images, value_range, PATCHES)
     places = np.flatnonzero(is_fitted)
-    places = places[np.unique(np.linspace(0, len(places) - 1, min(len(places), LEARNED_IMAGES)).astype(np.int64))]
+    places = places[evenly_spaced(len(places), LEARNED_IMAGES)]
     patches = torch.cat(
         [_patches(images[part], value_range) for part in np.split(places, range(_IMAGES, len(places), _IMAGES))]
     )
     grid = patches.reshape(-1, patches.shape[-1])
-    chosen = np.unique(np.linspace(0, len(grid) - 1, min(len(grid), _LEARNED_PATCHES)).astype(np.int64))
-    sample = grid[torch.from_numpy(chosen)]
+    sample = grid[torch.from_numpy(evenly_spaced(len(grid), _LEARNED_PATCHES))]
     variance = sample.square().sum(dim=1)
     faintest = _FAINT * variance.mean()
     sample = sample[variance > faintest]

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from deep_clustering.training.draws import evenly_spaced
+
 logger = logging.getLogger(__name__)
 
 # Rows that are asked, evenly spaced; numbers of clusters, the best of which counts; neighbours of a row.
@@ -31,7 +33,7 @@ def say_more_together(first: np.ndarray, second: np.ndarray) -> bool:
     """
     if len(first) < _FEWEST_ROWS:
         return False
-    chosen = np.unique(np.linspace(0, len(first) - 1, min(len(first), _ROWS)).astype(np.int64))
+    chosen = evenly_spaced(len(first), _ROWS)
     spaces = [_unit(space[chosen]) for space in (first, second)]
     pairs = [_mutual(space) for space in spaces]
     alone, together = (_best_score(rows, pairs) for rows in (spaces[0], np.concatenate(spaces, axis=1)))

@@ -17,7 +17,7 @@ from deep_clustering.own_data.environments import Environment, check_place, envi
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, estimate
 from deep_clustering.own_data.look import Look, look
 from deep_clustering.own_data.request import Request
-from deep_clustering.own_data.suggestions import Settings
+from deep_clustering.own_data.settings import Settings
 
 # What takes part if it suits the data and there is time, in the order of the comparison.
 _METHODS = ("dcan", "neural_mixture", "kmeans", "gmm", "ward", "tsne_gmm")

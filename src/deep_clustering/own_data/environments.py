@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from deep_clustering.own_data.suggestions import MethodSettings, Settings
+from deep_clustering.own_data.settings import MethodSettings, Settings
 
 logger = logging.getLogger(__name__)
 

@@ -1,8 +1,7 @@
 """What suits data of a kind: image size, value range, rows, views, networks, starts and epochs to begin with."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -10,6 +9,7 @@ from scipy import sparse
 from deep_clustering.data.feature_options import PATCHES
 from deep_clustering.data.row_keys import row_keys
 from deep_clustering.data.sources.terms import make_counter
+from deep_clustering.own_data.settings import MethodSettings, Settings, record_every
 
 # Images of many sizes are brought to at most this side, which a CPU can train on.
 _SIDE = 32
@@ -37,63 +37,12 @@ _FEWEST_HELD_EPOCHS = 10
 _FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 # Smaller sets get smaller batches, so that an epoch has several steps.
 _BATCHES = ((1000, 64), (5000, 128), (10**12, 256))
-_SNAPSHOTS = 12
 # Of drawings: passes over single images and the epochs that may come of them, and fewer of which get smaller batches.
 _DRAWINGS_SEEN, _FEWEST_DRAWN_EPOCHS, _MOST_DRAWN_EPOCHS, _FEW_DRAWINGS = 150_000, 15, 40, 1000
 # A view has this share of the side, which networks see in less time than all of it, and at least so many pixels.
 _VIEWED_SHARE, _LEAST_VIEW = 0.7, 16
 # A whitened latent has about as many dimensions as there are clusters, within reason.
 _LATENT = 64
-
-
-@dataclass(frozen=True, kw_only=True)
-class MethodSettings:
-    """What an environment changes in the options of a method."""
-
-    preset: str | None
-    """Block of conf/base/globals.yml that the method takes, with these changes in it; None: they are the method's."""
-    changes: dict[str, Any]
-    """Options and their values, epochs among them."""
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the rows."""
-        return int(self.changes["epochs"])
-
-    def with_epochs(self, epochs: int) -> Self:
-        """The same with other epochs, and snapshots that suit them."""
-        return replace(self, changes={**self.changes, "epochs": epochs, "record_every": _record_every(epochs)})
-
-
-# Globals for rows that are no images, of methods without settings of their own: names of presets, and what an
-# autoencoder takes rows for.
-_OF_ROWS = {
-    "views": "neighbours",
-    "network": "one_layer",
-    "trunk_views": "dropout",
-    "likelihood": "gaussian",
-    "row_unit": "root_mean_square",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """Rows, neighbours and both methods for one kind of data."""
-
-    features: dict[str, Any]
-    """Options of the features."""
-    n_neighbours: int
-    """Nearest rows that are found of each row."""
-    metric: str
-    """By what they are near."""
-    dcan: MethodSettings
-    """DCAN."""
-    neural_mixture: MethodSettings
-    """NMM-EM."""
-    others: dict[str, Any] = field(default_factory=_OF_ROWS.copy)
-    """Globals that suit the rows, for all other methods."""
-    why: list[tuple[str, str]] = field(default_factory=list)
-    """What was chosen and why: what, and the words for it."""
 
 
 # Sizes and ranges
@@ -189,7 +138,7 @@ def drawing_settings(shape: tuple[int, int], n_samples: int, n_clusters: int) ->
     method = {
         "epochs": epochs,
         "batch_size": 64 if n_samples < _FEW_DRAWINGS else 256,
-        "record_every": _record_every(epochs),
+        "record_every": record_every(epochs),
     }
     in_turn = {"start": {"kind": "in_turn"}}
     size, latent = _view_size(shape), _latent_dim(n_clusters)
@@ -297,10 +246,10 @@ def feature_settings(
         "latent_dim": _latent_dim(n_clusters),
         "batch_size": plan["batch_size"],
         "epochs": epochs,
-        "record_every": _record_every(epochs),
+        "record_every": record_every(epochs),
     }
     passes = min(_MOST_PASSES, max(_FEWEST_PASSES, _ROWS_SEEN // n_samples))
-    mixture = {"epochs": passes, "record_every": _record_every(passes)}
+    mixture = {"epochs": passes, "record_every": record_every(passes)}
     k = n_neighbours(n_samples)
     return Settings(
         features=features,
@@ -391,11 +340,7 @@ def schedule(n_samples: int) -> dict[str, int]:
     low, high = _EPOCHS
     epochs = min(high, max(low, _PASSES // n_samples))
     batch_size = next(size for limit, size in _BATCHES if n_samples < limit)
-    return {"epochs": epochs, "batch_size": batch_size, "record_every": _record_every(epochs)}
-
-
-def _record_every(epochs: int) -> int:
-    return max(1, epochs // _SNAPSHOTS)
+    return {"epochs": epochs, "batch_size": batch_size, "record_every": record_every(epochs)}
 
 
 def _latent_dim(n_clusters: int) -> int:

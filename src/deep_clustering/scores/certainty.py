@@ -23,6 +23,7 @@ from scipy.special import expit
 
 from deep_clustering.data.neighbours import is_held_out, search_neighbours
 from deep_clustering.training.described import Described
+from deep_clustering.training.draws import evenly_spaced
 
 # Rows that are asked about near ones, evenly spaced, each with its nearest among them.
 _ROWS, _NEIGHBOURS = 5000, 5
@@ -195,7 +196,7 @@ def _near_rows(
     """Pairs of near rows that no method was given as views, if there are such: their places among those fitted."""
     width = int(np.prod(features.shape[1:]))
     most = min(_ROWS, max(_NUMBERS // width, _FEWEST_ROWS))
-    rows = np.unique(np.linspace(0, len(fitted) - 1, min(len(fitted), most)).astype(np.int64))
+    rows = evenly_spaced(len(fitted), most)
     # A projection that such short rows cannot have is of another data set, and asked for by nobody where k is 0.
     projection = int(space["projection"]) if int(space["projection"]) < width else 0
     options = {**space, "k": min(_NEIGHBOURS, len(rows) - 1), "projection": projection}
