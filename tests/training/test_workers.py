@@ -15,6 +15,7 @@ import torch
 from scipy import sparse
 
 import first_finders
+import shared_norms
 from deep_clustering.methods import dac_start, make_method
 from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.mixture_training import MixtureTraining
@@ -94,12 +95,15 @@ def exchanges(monkeypatch):
 
 
 def assert_same(together, alone, rows, terms, blind):
-    """What was learned, noted and is said of all rows, up to rounding, but for arrays that no loss depends on."""
+    """What was learned, noted and is said of all rows, up to rounding, but for arrays that no loss depends on.
+
+    Log densities far from a cluster are squares over small variances, and carry more of the rounding of either.
+    """
     arrays = alone.get_arrays()
     for name in arrays.keys() - blind:
         np.testing.assert_allclose(together.get_arrays()[name], arrays[name], atol=1e-5, err_msg=name)
     for one, other in zip(together.describe(rows), alone.describe(rows), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5, rtol=1e-5)
+        np.testing.assert_allclose(one, other, atol=1e-5, rtol=3e-5)
     for name in terms:
         np.testing.assert_allclose(together.history_[name], alone.history_[name], atol=1e-5, err_msg=name)
 
@@ -222,6 +226,24 @@ def test_the_others_wait_for_the_first_longer_than_for_an_exchange(tmp_path, fai
     for rank in (0, 1):
         said = json.loads((tmp_path / f"{rank}.json").read_text())
         assert said == ("not to be found" if fails else {"by": 0})
+
+
+@pytest.mark.parametrize("kind", shared_norms.SHAPES)
+def test_norms_of_two_workers_are_one_of_the_whole_batch(tmp_path, kind):
+    """Values, gradients and the moments that are kept, by torch's own; gradients of weights are of a worker's half."""
+    norm, rows, gradient = shared_norms.norm_and_batch(kind)
+    normalised, of_rows, of_weight, of_bias = shared_norms.passed(norm, rows, gradient)
+    torch.multiprocessing.spawn(shared_norms.normalise, (str(tmp_path), kind), nprocs=2)
+    of_workers = zip(*(torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1)), strict=True)
+    values, grown, weights, biases, means, variances = of_workers
+    close = partial(torch.testing.assert_close, rtol=1e-5, atol=1e-5)
+    close(torch.cat(values), normalised)
+    close(torch.cat(grown), of_rows)
+    close(sum(weights), of_weight)
+    close(sum(biases), of_bias)
+    for mean, variance in zip(means, variances, strict=True):
+        close(mean, norm.running_mean)
+        close(variance, norm.running_var)
 
 
 def test_an_error_of_the_first_process_is_not_laid_on_the_others(options, rows, tmp_path, monkeypatch, fit_by_two):

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, distributed, nn
+from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.training.checkpoints import Checkpoints
 
@@ -195,36 +196,45 @@ class _Share(torch.autograd.Function):
 
 
 class _Normalise(torch.autograd.Function):
-    """Rows by their mean and standard deviation over the rows of all workers: an exchange on either way."""
+    """Batch normalisation by mean and variance of the rows of all workers: an exchange on either way.
+
+    Looks at all values cost more than what is reckoned with them, so both ways go over them as seldom as torch's own.
+    """
 
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, epsilon: float, workers: Workers) -> tuple[Tensor, Tensor, Tensor]:  # noqa: ANN401
+    def forward(
+        ctx: Any,  # noqa: ANN401 - torch's
+        rows: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        epsilon: float,
+        workers: Workers,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Normalised rows (n, d, ...), mean and variance (d,) of all rows."""
-        ctx.axes, shape = _axes_of_features(rows)
-        variance, mean = torch.var_mean(rows, dim=ctx.axes, correction=0)
+        # What torch's own norm sees, in a fiftieth of the time of `torch.var_mean`.
+        mean, variance = torch.batch_norm_update_stats(rows, None, None, 0.0)
         means, variances = _of_all(torch.stack([mean, variance]), workers).unbind(dim=1)
         mean = means.mean(dim=0)
         # Moments about a worker's own mean: squares of large numbers would leave nothing of a small variance.
         variance = (variances + (means - mean).square()).mean(dim=0)
-        scale = torch.rsqrt(variance + epsilon).view(shape)
-        normalised = (rows - mean.view(shape)) * scale
-        ctx.workers = workers
-        ctx.save_for_backward(normalised, scale)
+        ctx.epsilon, ctx.workers = epsilon, workers
+        ctx.save_for_backward(rows, weight, mean, variance)
         ctx.mark_non_differentiable(mean, variance)
-        return normalised, mean, variance
+        return F.batch_norm(rows, mean, variance, weight, bias, training=False, eps=epsilon), mean, variance
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
-        normalised, scale = ctx.saved_tensors
-        own = torch.stack([gradient.mean(dim=ctx.axes), (gradient * normalised).mean(dim=ctx.axes)])
-        distributed.all_reduce(own)
-        along, across = (own / ctx.workers.n).view(2, *scale.shape)
-        return (gradient - along - normalised * across) * scale, None, None
-
-
-def _axes_of_features(rows: Tensor) -> tuple[list[int], list[int]]:
-    """The axes of rows (n, d, ...) but that of the features, and the shape of a number for each feature."""
-    return [axis for axis in range(rows.ndim) if axis != 1], [1, -1, *[1] * (rows.ndim - 2)]
+    def backward(ctx: Any, gradient: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:  # noqa: ANN401
+        rows, weight, mean, variance = ctx.saved_tensors
+        # As if mean and variance were given; what flows through them is taken off behind the exchange.
+        of_rows, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+            gradient, rows, weight, mean, variance, None, None, False, ctx.epsilon, [True, True, True]
+        )
+        of_all = torch.stack([of_bias, of_weight])
+        distributed.all_reduce(of_all)
+        scale = torch.rsqrt(variance + ctx.epsilon)
+        along, across = of_all * weight * scale * (mean.numel() / (rows.numel() * ctx.workers.n))
+        of_rows -= F.batch_norm(rows, mean, variance, across, along, training=False, eps=ctx.epsilon)
+        return of_rows, of_weight, of_bias, None, None
 
 
 class _SharedNorm(nn.modules.batchnorm._BatchNorm):
@@ -238,8 +248,7 @@ class _SharedNorm(nn.modules.batchnorm._BatchNorm):
         workers = current()
         if not self.training or workers.n == 1:
             return super().forward(rows)
-        _, shape = _axes_of_features(rows)
-        normalised, mean, variance = _Normalise.apply(rows.float(), self.eps, workers)
+        normalised, mean, variance = _Normalise.apply(rows.float(), self.weight, self.bias, self.eps, workers)
         count = rows.numel() // rows.shape[1] * workers.n
         assert self.num_batches_tracked is not None
         assert self.running_mean is not None
@@ -249,7 +258,7 @@ class _SharedNorm(nn.modules.batchnorm._BatchNorm):
             self.num_batches_tracked.add_(1)
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        return torch.addcmul(self.bias.view(shape), normalised, self.weight.view(shape))
+        return normalised
 
 
 def share_norms(networks: Mapping[str, nn.Module]) -> None:
