@@ -192,9 +192,14 @@ def test_the_first_epochs_reconstruct_alone(tiny_options, blobs, method, pretrai
 
 
 @pytest.mark.parametrize("method", [*AUTOENCODERS, "n2d", "aae"])
-def test_views_are_encoded_and_decoded_in_their_own_size(tiny_options, digits, method):
+@pytest.mark.parametrize("kind", ["mlp", "plain_mlp"])
+def test_views_are_encoded_and_decoded_in_their_own_size(tiny_options, digits, method, kind):
+    """Both coders are normalised, or neither."""
     views = {"kind": "affine", **STILL, "size": 6, "rotation": 10.0}
-    fitted = make_method(tiny_options(method, encoder={"kind": "mlp", "hidden": [16]}, views=views)).fit(digits)
+    fitted = make_method(tiny_options(method, encoder={"kind": kind, "hidden": [16]}, views=views)).fit(digits)
+    for coder in ("encoder", "decoder"):
+        is_normalised = any(isinstance(layer, torch.nn.BatchNorm1d) for layer in fitted.networks_[coder])
+        assert is_normalised == (kind == "mlp")
     assert fitted.networks_["encoder"][1].in_features == 36
     assert fitted.networks_["decoder"][-1].out_features == 36
     assert fitted.predict(digits[:5]).shape == (5,)

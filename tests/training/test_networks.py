@@ -13,6 +13,7 @@ from deep_clustering.training import networks
 from deep_clustering.training.networks import (
     MLP,
     Conv,
+    PlainMLP,
     ResNet,
     discriminator,
     fill_up,
@@ -34,6 +35,18 @@ def test_mlp_maps_rows_of_any_shape(hidden, row_shape):
     widths = [prod(row_shape), *hidden]
     in_hidden = sum(before * after + 2 * after for before, after in pairwise(widths))
     assert n_parameters(module) == in_hidden + (widths[-1] + 1) * 4  # batch normalisation instead of biases
+
+
+@pytest.mark.parametrize("hidden", [[], [5], [7, 3]])
+def test_plain_mlp_is_linear_layers_and_relu_alone(hidden):
+    """What it makes of a row does not depend on the batch, in training neither."""
+    module = PlainMLP(hidden=hidden).build((2, 3), 4).train()
+    kinds = [nn.Flatten, *len(hidden) * [nn.Linear, nn.ReLU], nn.Linear]
+    assert [type(layer) for layer in module] == kinds
+    widths = [6, *hidden, 4]
+    assert n_parameters(module) == sum((before + 1) * after for before, after in pairwise(widths))
+    rows = torch.randn(8, 2, 3)
+    torch.testing.assert_close(module(rows)[:1], module(rows[:1]))
 
 
 @pytest.mark.parametrize(("channels", "side"), [([4], 8), ([4, 8], 8), ([4, 8, 16], 16), ([4, 8], 7)])

@@ -22,7 +22,7 @@ from deep_clustering.methods.latent_mixture import within_share
 from deep_clustering.training.described import Described
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import MLP
+from deep_clustering.training.networks import MLP, PlainMLP
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks
 from deep_clustering.training.views import make_view
@@ -84,7 +84,7 @@ class Decoding(Estimator):
     views: dict[str, Any]
     """What is encoded and decoded in training: kind and its options; kind: same for the rows themselves."""
     decoder: list[Annotated[int, Ge(1)]]
-    """Width of each hidden layer of the decoder, which gives all values of a row."""
+    """Width of each hidden layer of the decoder, which gives all values of a row; normalised as `encoder` is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -97,9 +97,10 @@ class Decoding(Estimator):
     def coders(self, row_shape: tuple[int, ...], n_latents: int) -> dict[str, nn.Module]:
         """Make new networks for rows of a shape, of which so many numbers are decoded: "encoder" and "decoder"."""
         view_shape = self.view.output_shape(row_shape)
+        kind = PlainMLP if isinstance(self.network, PlainMLP) else MLP
         return {
             "encoder": self.network.build(view_shape, self.n_outputs),
-            "decoder": MLP(hidden=self.decoder).build((n_latents,), prod(view_shape)),
+            "decoder": kind(hidden=self.decoder).build((n_latents,), prod(view_shape)),
         }
 
 

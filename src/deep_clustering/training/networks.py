@@ -33,12 +33,33 @@ class MLP:
 
     def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
         """The network; rows of any shape are flattened first."""
-        layers: list[nn.Module] = [nn.Flatten()]
-        width = prod(row_shape)
-        for n_units in self.hidden:
-            layers += [nn.Linear(width, n_units, bias=False), nn.BatchNorm1d(n_units), nn.ReLU(inplace=True)]
-            width = n_units
-        return nn.Sequential(*layers, nn.Linear(width, n_outputs))
+        return _fully_connected(self.hidden, row_shape, n_outputs, is_normalised=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlainMLP:
+    """Fully connected layers with ReLU, then a linear layer, without normalisation, as in the autoencoder of DEC."""
+
+    hidden: list[Annotated[int, Ge(1)]]
+    """Width of each hidden layer."""
+
+    def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
+        """The network; rows of any shape are flattened first."""
+        return _fully_connected(self.hidden, row_shape, n_outputs, is_normalised=False)
+
+
+def _fully_connected(
+    hidden: list[int], row_shape: tuple[int, ...], n_outputs: int, *, is_normalised: bool
+) -> nn.Sequential:
+    layers: list[nn.Module] = [nn.Flatten()]
+    width = prod(row_shape)
+    for n_units in hidden:
+        layers.append(nn.Linear(width, n_units, bias=not is_normalised))
+        if is_normalised:
+            layers.append(nn.BatchNorm1d(n_units))
+        layers.append(nn.ReLU(inplace=True))
+        width = n_units
+    return nn.Sequential(*layers, nn.Linear(width, n_outputs))
 
 
 class FilledConv2d(nn.Conv2d):
@@ -160,7 +181,7 @@ class ResNet:
         return nn.Sequential(*layers, *head).to(memory_format=torch.channels_last)
 
 
-ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP, "resnet": ResNet}
+ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP, "plain_mlp": PlainMLP, "resnet": ResNet}
 
 
 def make_encoder(options: Mapping[str, Any]) -> Encoder:
