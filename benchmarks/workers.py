@@ -3,16 +3,15 @@
     python benchmarks/workers.py --width 1024 --hidden 1024 --batch-size 512
     python benchmarks/workers.py --method dcan --width 1024 --hidden 1024 --batch-size 512
 
-An epoch is the difference between fits of three epochs and of one, so that start and end do not count, in time on the
-wall and in processor time of all workers. The two take turns; a ratio is of neighbours in time, and the median of the
+An epoch is the median of four within a fit, of what lies between the ends of one and of the next, in time on the wall
+and in processor time of the first worker. The two take turns; a ratio is of neighbours in time, and the median of the
 ratios is said with the least and the greatest. Where somebody else uses the machine the wall says nothing: two
-processes get more of it than one. The processor's ratio, twice the time of one worker by that of both, is what two idle
-cores would give if no worker waited for the other. Said besides: how many exchanges a step has, how many bytes go into
+processes get more of it than one. The processor's ratio is what two idle cores would give if no worker waited for the
+other. Said besides: how many exchanges a step has, how many bytes go into
 them, and how long such exchanges take where nothing else is done.
 """
 
 import argparse
-import resource
 import statistics
 import tempfile
 import time
@@ -26,31 +25,41 @@ from torch import Tensor, distributed
 
 from deep_clustering.methods import make_method
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
+from deep_clustering.training.history import History
 from deep_clustering.training.parallel import fit_alone, fit_together
 from deep_clustering.training.workers import joined_as
 from step_time import parameters
 
+_EPOCHS = 4
 
-def spent() -> np.ndarray:
-    """Seconds on the wall, and of the processor in this process and those that have ended."""
-    of_children = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return np.array([time.perf_counter(), time.process_time() + of_children.ru_utime + of_children.ru_stime])
+
+@contextmanager
+def noted_epochs() -> Iterator[list[tuple[float, float]]]:
+    """When each epoch of a fit ended, on the wall and by what this process had spent of its processor."""
+    ends: list[tuple[float, float]] = []
+    close = History.close_epoch
+
+    def close_epoch(self: History, epoch: int, **terms: Tensor) -> None:
+        close(self, epoch, **terms)
+        ends.append((time.perf_counter(), time.process_time()))
+
+    History.close_epoch = close_epoch
+    try:
+        yield ends
+    finally:
+        History.close_epoch = close
 
 
 def seconds_of_epoch(options: dict, rows: np.ndarray, n_workers: int) -> np.ndarray:
-    """Two epochs, halved."""
-    found = []
-    for epochs in (1, 3):
-        model = make_method({**options, "epochs": epochs})
-        with tempfile.TemporaryDirectory() as folder:
-            kept = Checkpoints(CheckpointOptions(every=0, resume=False, folder=folder), "workers")
-            began = spent()
-            if n_workers == 1:
-                fit_alone(model, rows, None, kept, None)
-            else:
-                fit_together(n_workers, model, rows, None, kept, None)
-            found.append(spent() - began)
-    return (found[1] - found[0]) / 2
+    """Medians over the epochs of a fit behind its first one."""
+    model = make_method({**options, "epochs": 1 + _EPOCHS})
+    with tempfile.TemporaryDirectory() as folder, noted_epochs() as ends:
+        kept = Checkpoints(CheckpointOptions(every=0, resume=False, folder=folder), "workers")
+        if n_workers == 1:
+            fit_alone(model, rows, None, kept, None)
+        else:
+            fit_together(n_workers, model, rows, None, kept, None)
+    return np.median(np.diff(ends, axis=0), axis=0)
 
 
 @contextmanager
@@ -131,7 +140,7 @@ def main() -> None:
     ratios = []
     for _ in range(chosen.pairs):
         one, two = (seconds_of_epoch(options, rows, n_workers) for n_workers in (1, 2))
-        ratios.append((one[0] / two[0], 2 * one[1] / two[1]))
+        ratios.append(one / two)
         print("one worker {:.2f} s ({:.2f} of the processor), two {:.2f} ({:.2f})".format(*one, *two), flush=True)
     for name, found in zip(("wall", "processor"), zip(*ratios, strict=True), strict=True):
         print(f"{name}: median {statistics.median(found):.2f}, from {min(found):.2f} to {max(found):.2f}")
