@@ -22,7 +22,7 @@ Equations
 Deviations from the paper, or choices where it is silent
     B1 as many clusters as are asked for; the paper takes 16 and 30 and lets a class have several
     B2 a step does (1), (2) and (3) one after the other, each with an Adam of its own; the paper descends with momentum
-    B3 encoder and decoder with batch normalisation, discriminators with LeakyReLU
+    B3 encoder and decoder with batch normalisation where encoder.kind is not plain_mlp, discriminators with LeakyReLU
     B4 the paper has no u. Without it D_y tells corners of the simplex from what lies beside them, and the encoder goes
        to some corners only: clusters stay empty, and where y(x) is near 0 or 1 nothing moves it any more
     B5 restarts and runs compare by (1) of the last epoch, the mean over its batches

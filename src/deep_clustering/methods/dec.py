@@ -19,7 +19,7 @@ Deviations from the paper, or choices where it is silent
     E2 the target is computed before each epoch on all rows; the paper: each so many steps
     E3 (2) is a mean over rows, not their sum; Adam instead of descent with momentum
     E4 training ends with its last epoch, whatever share of the rows still changes cluster
-    E5 encoder with batch normalisation behind each hidden layer
+    E5 encoder with batch normalisation behind each hidden layer, unless its kind is plain_mlp
     E6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
     E7 rows are scaled to values of a mean square of 1, as in the paper, if asked to                        row_unit
 """

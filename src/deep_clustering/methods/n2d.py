@@ -21,7 +21,7 @@ Deviations from the paper, or choices where it is silent
     U2 while it trains, clusters are those of k-means on the latents; the map is made once, behind the last epoch
     U3 (4), as a map of t-SNE has no place for a new row
     U4 of more rows than the map takes a draw is on it; each other row goes with the nearest of these    max_rows
-    U5 batch normalisation behind each hidden layer
+    U5 batch normalisation behind each hidden layer, unless encoder.kind is plain_mlp
     U6 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
     U7 rows may be seen in units of their own, as DEC's are; see `methods.autoencoding`                     row_unit
 """
