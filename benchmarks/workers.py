@@ -7,8 +7,8 @@ An epoch is the median of four within a fit, of what lies between the ends of on
 and in processor time of the first worker. The two take turns; a ratio is of neighbours in time, and the median of the
 ratios is said with the least and the greatest. Where somebody else uses the machine the wall says nothing: two
 processes get more of it than one. The processor's ratio is what two idle cores would give if no worker waited for the
-other. Said besides: how many exchanges a step has, how many bytes go into
-them, and how long such exchanges take where nothing else is done.
+other. Said besides: how many exchanges a step has, how many bytes go into them, and how long such exchanges take where
+nothing else is done.
 """
 
 import argparse
