@@ -54,6 +54,14 @@ def test_a_trunk_learns_and_embeds_rows_one_by_one_as_together(trunk, digits):
     np.testing.assert_allclose(trunk.embed(digits[3:4]), rows[3:4], atol=1e-5)
 
 
+def test_a_trunk_learns_from_several_views_of_a_row(options, digits):
+    loss = {"kind": "coding_rate", "weight": 1.0, "projection": [16, 8], "invariance": 20.0, "distortion": 0.2}
+    trunk = make_trunk(options | {"n_views": 5, "representation": loss}).fit(digits)
+    losses = trunk.history_["representation_loss"]
+    assert losses[-1] < losses[0]
+    assert trunk.embed(digits).shape == (200, 8)
+
+
 def test_a_trunk_is_made_again_from_its_options_and_arrays(trunk, digits):
     again = make_trunk(trunk_options(trunk)).set_arrays(trunk.get_arrays())
     np.testing.assert_array_equal(again.embed(digits), trunk.embed(digits))
@@ -77,6 +85,7 @@ def test_a_killed_trunk_goes_on_where_it_was(options, digits, tmp_path, monkeypa
     [
         ({"representation": {"kind": "none"}}, "a trunk learns nothing without a loss, got kind none"),
         ({"epochs": 0}, "epochs"),
+        ({"n_views": 1}, "n_views must be at least 2, got 1"),
         ({"batch": 3}, r"trunk: unknown option 'batch'"),
     ],
 )

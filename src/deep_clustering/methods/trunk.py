@@ -27,7 +27,8 @@ from deep_clustering.training.representations import make_representation
 from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import Rows, apply_in_chunks, resolve_device
 from deep_clustering.training.streams import seeded
-from deep_clustering.training.views import check_sizes, make_view
+from deep_clustering.training.views import View, check_sizes, make_view
+from deep_clustering.training.views.several import Several
 
 
 @dataclass(kw_only=True)
@@ -49,6 +50,8 @@ class Trunk:
     """What it learns: kind and its options; another kind than none, of a weight above 0."""
     views: dict[str, Any]
     """Random views: kind and its options."""
+    n_views: Annotated[int, Ge(2)]
+    """Views of a row in a batch; losses compare those behind the first two with these, `coding_rate` all alike."""
     encoder: dict[str, Any]
     """Network: kind and its options; what embeds a row is all but its last layer."""
     epochs: Annotated[int, Ge(1)]
@@ -72,8 +75,11 @@ class Trunk:
                 "representation: a trunk learns nothing without a loss, got kind "
                 f"{self.representation['kind']} of weight 0; choose another kind, or a weight above 0"
             )
+        self.view: View
         self.view, self.network = make_view(self.views, takes_small=True), make_encoder(self.encoder)
         check_sizes(self.view, self.encoder)
+        if self.n_views > 2:
+            self.view = Several(self.view, self.n_views)
         self.restarts, self.record_every = 1, self.epochs
 
     def fit(
@@ -193,7 +199,7 @@ class _Training:
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None, small: Tensor | None = None) -> dict[str, Tensor]:
         """One step on the views of a batch."""
-        _, terms = self._learning(views, small, self.precision)
+        _, terms = self._learning(views, small, self.precision, self._data.view.n_views)
         optimiser = self.optimisers["encoder"]
         optimiser.zero_grad(set_to_none=True)
         terms["representation_loss"].backward()

@@ -9,7 +9,7 @@ from torch import nn
 from deep_clustering.training.averaging import Averaged
 from deep_clustering.training.networks import Conv
 from deep_clustering.training.representations import make_representation
-from deep_clustering.training.representations.learning import Learning, loss_of_views
+from deep_clustering.training.representations.learning import Learning
 
 INFONCE = {"kind": "infonce", "weight": 2.0, "projection": [8, 4], "temperature": 0.2}
 VICREG = {"kind": "vicreg", "weight": 1.0, "projection": [4], "invariance": 25.0, "variance": 25.0, "covariance": 1.0}
@@ -33,7 +33,7 @@ def test_views_are_compared_with_the_first_two(options, n_views):
     z, targets = draw(n_views, 6, 4), draw(n_views, 6, 4, seed=1)
     pairs = [pair for pair in itertools.combinations(range(n_views), 2) if pair[0] < 2]
     expected = [representation.loss(z[list(pair)].flatten(0, 1), targets[list(pair)].flatten(0, 1)) for pair in pairs]
-    found = loss_of_views(representation, z.flatten(0, 1), targets.flatten(0, 1), n_views)
+    found = representation.loss_of_views(z.flatten(0, 1), targets.flatten(0, 1), n_views)
     torch.testing.assert_close(found, torch.stack(expected).mean())
 
 
@@ -72,6 +72,16 @@ def test_targets_of_byol_come_from_the_average_and_train_all_but_it():
     # The average is of trunk and projector, and has no predictor.
     assert len(before) == len([*trunk.parameters(), *projector[0].parameters()])
     assert isinstance(projector, nn.Sequential)
+
+
+def test_views_of_one_size_go_through_at_once():
+    options = {"kind": "coding_rate", "weight": 0.5, "projection": [4], "invariance": 9.0, "distortion": 0.2}
+    beside, views = learning(options), draw(12, 1, 8, 8)
+    outputs, terms = beside(views, None, "fp32", n_views=4)
+    projections = beside.networks["projector"](beside.networks["encoder"][:-1](views))
+    expected = make_representation(options).loss_of_views(projections, None, 4) / 2
+    assert outputs.shape == (12, 3)
+    torch.testing.assert_close(terms["representation_loss"], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_small_views_go_through_the_same_networks():

@@ -8,12 +8,14 @@ import torch
 
 from deep_clustering.training.representations import make_representation
 from deep_clustering.training.representations.byol import byol
+from deep_clustering.training.representations.coding_rate import coding_rate, total_coding_rate
 from deep_clustering.training.representations.infonce import info_nce
 from deep_clustering.training.representations.vicreg import vicreg
 
 INFONCE = {"kind": "infonce", "weight": 1.0, "projection": [8, 4], "temperature": 0.2}
 VICREG = {"kind": "vicreg", "weight": 0.5, "projection": [6], "invariance": 25.0, "variance": 25.0, "covariance": 1.0}
 
+CODING_RATE = {"kind": "coding_rate", "weight": 1.0, "projection": [8, 4], "invariance": 200.0, "distortion": 0.2}
 BYOL = {"kind": "byol", "weight": 1.0, "projection": [8, 4], "prediction": [6, 4], "momentum": 0.99}
 
 
@@ -89,10 +91,56 @@ def test_byol_is_least_where_each_view_foretells_the_other():
     assert float(byol(-t.roll(4, 0), t)) == pytest.approx(8, abs=1e-5)
 
 
+@pytest.mark.parametrize(("n", "d"), [(3, 5), (5, 5), (9, 4), (1, 3)])
+@pytest.mark.parametrize("distortion", [0.05, 0.5])
+def test_coding_rate_is_the_log_determinant(n, d, distortion):
+    z = np.random.default_rng(n).normal(size=(n, d))
+    z /= np.linalg.norm(z, axis=1, keepdims=True)
+    expected = np.linalg.slogdet(np.eye(d) + d / (n * distortion) * z.T @ z)[1] / 2
+    assert float(coding_rate(torch.tensor(z), distortion)) == pytest.approx(expected, rel=1e-9)
+
+
+def test_coding_rate_is_greatest_for_rows_at_right_angles():
+    axes, n = torch.eye(4, dtype=torch.float64), 4
+    expected = n / 2 * math.log(1 + 1 / 0.2)  # d / (n distortion) for each of the four
+    assert float(coding_rate(axes, 0.2)) == pytest.approx(expected)
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        other = torch.nn.functional.normalize(torch.tensor(rng.normal(size=(4, 4))), dim=1)
+        assert float(coding_rate(other, 0.2)) < expected
+
+
+@pytest.mark.parametrize("n_views", [2, 3, 7])
+def test_total_coding_rate_is_that_of_each_view_and_the_cosine_to_the_mean(n_views):
+    n, d, invariance, distortion = 5, 4, 7.0, 0.2
+    z = np.random.default_rng(n_views).normal(size=(n_views, n, d))
+    unit = z / np.linalg.norm(z, axis=2, keepdims=True)
+    rates = [np.linalg.slogdet(np.eye(d) + d / (n * distortion) * v.T @ v)[1] / 2 for v in unit]
+    cosines = []
+    for i in range(n):
+        mean = sum(unit[v, i] for v in range(n_views)) / n_views
+        cosines += [unit[v, i] @ mean / math.sqrt(mean @ mean) for v in range(n_views)]
+    expected = -np.mean(rates) - invariance * np.mean(cosines)
+    found = total_coding_rate(torch.tensor(z).flatten(0, 1), n_views, invariance, distortion)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    options = CODING_RATE | {"invariance": invariance}
+    rows = torch.tensor(z, dtype=torch.float32).flatten(0, 1)
+    torch.testing.assert_close(make_representation(options).loss_of_views(rows, None, n_views), found)
+
+
+def test_total_coding_rate_has_finite_gradients_where_all_projections_are_the_same():
+    z = torch.ones(6, 4, requires_grad=True)
+    loss = total_coding_rate(z, 3, 200.0, 0.2)
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(-200 - math.log(1 + 4 / 0.2) / 2, rel=1e-5)
+    assert torch.isfinite(z.grad).all()
+
+
 def test_the_options_reach_the_loss_and_the_projector():
     z = torch.tensor(projections(5, 6), dtype=torch.float32)
     assert torch.equal(make_representation(INFONCE).loss(z), info_nce(z, 0.2))
     assert torch.equal(make_representation(VICREG).loss(z), vicreg(z, 25.0, 25.0, 1.0))
+    assert torch.equal(make_representation(CODING_RATE).loss(z), total_coding_rate(z, 2, 200.0, 0.2))
     assert make_representation(INFONCE).projector(7)(torch.ones(3, 7)).shape == (3, 4)
     assert make_representation(VICREG).projector(7)(torch.ones(3, 7)).shape == (3, 6)
     assert make_representation(VICREG).share == 0.5

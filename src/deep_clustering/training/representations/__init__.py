@@ -9,6 +9,7 @@ from typing import Any
 from deep_clustering.options import build_kind
 from deep_clustering.training.representations.base import NoRepresentation, Representation
 from deep_clustering.training.representations.byol import BYOL
+from deep_clustering.training.representations.coding_rate import CodingRate
 from deep_clustering.training.representations.infonce import InfoNCE
 from deep_clustering.training.representations.vicreg import VICReg
 
@@ -19,6 +20,7 @@ REPRESENTATIONS: dict[str, type[Representation]] = {
     "infonce": InfoNCE,
     "byol": BYOL,
     "vicreg": VICReg,
+    "coding_rate": CodingRate,
 }
 
 

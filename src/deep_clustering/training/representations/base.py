@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, MinLen
 from torch import Tensor, nn
 
@@ -46,6 +47,29 @@ class Representation(ABC):
         Returns:
             Scalar.
         """
+
+    def loss_of_views(self, projections: Tensor, targets: Tensor | None, n_views: int) -> Tensor:
+        """The loss of several views of each row: here the mean over pairs of which one at least is of the first two.
+
+        Args:
+            projections: Of all first views, then of all second views, and so on, shape (n_views n, d).
+            targets: Of the same views, or None.
+            n_views: Views of a row, at least 2.
+
+        Returns:
+            Scalar.
+        """
+        if n_views == 2:
+            return self.loss(projections, targets)
+        of_view = projections.chunk(n_views)
+        targets_of_view = [None] * n_views if targets is None else targets.chunk(n_views)
+        losses = []
+        for first in (0, 1):
+            for second in range(first + 1, n_views):
+                pair = torch.cat([of_view[first], of_view[second]])
+                a, b = targets_of_view[first], targets_of_view[second]
+                losses.append(self.loss(pair, None if a is None or b is None else torch.cat([a, b])))
+        return torch.stack(losses).mean()
 
 
 @dataclass(frozen=True, kw_only=True)

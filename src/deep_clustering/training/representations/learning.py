@@ -50,16 +50,19 @@ class Learning:
             self._target = self.networks["target"] = Averaged(averaged, representation.target_momentum)
         self.network = WithProjector(encoder, projector, self._target)
 
-    def __call__(self, views: Tensor, small: Tensor | None, precision: str) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(
+        self, views: Tensor, small: Tensor | None, precision: str, n_views: int = 2
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """Pass all views of a batch through the networks.
 
         Args:
-            views: Two of each row, first views, then second views, shape (2n, ...).
+            views: Of each row, first views, then second views, and so on, shape (n_views n, ...).
             small: Further views of each row, one draw behind the other, (s n, ...), perhaps of another size; or None.
             precision: fp32 or bf16, of the pass.
+            n_views: Of each row in `views`.
 
         Returns:
-            outputs: of the encoder, shape ((2 + s) n, ...).
+            outputs: of the encoder, shape ((n_views + s) n, ...).
             terms: the weighted loss as `representation_loss`, a scalar; nothing without a loss.
         """
         parts = [views] if small is None else [views, small]
@@ -71,34 +74,9 @@ class Learning:
             of_parts = zip(*(self.network(part) for part in parts), strict=True)
             outputs, projections, *of_target = map(_joined, of_parts)
         targets = of_target[0] if of_target else None
-        n_views = 2 * len(outputs) // len(views)
-        loss = loss_of_views(self._representation, projections, targets, n_views)
+        n_all = n_views * len(outputs) // len(views)
+        loss = self._representation.loss_of_views(projections, targets, n_all)
         return outputs, {"representation_loss": self._representation.share * loss}
-
-
-def loss_of_views(representation: Representation, projections: Tensor, targets: Tensor | None, n_views: int) -> Tensor:
-    """Mean of a loss over the pairs of views of which one at least is among the first two.
-
-    Args:
-        representation: The loss of a pair.
-        projections: Of all first views, then of all second views, and so on, shape (n_views n, d).
-        targets: Of the same views, or None.
-        n_views: Views of a row, at least 2.
-
-    Returns:
-        Scalar.
-    """
-    if n_views == 2:
-        return representation.loss(projections, targets)
-    of_view = projections.chunk(n_views)
-    targets_of_view = None if targets is None else targets.chunk(n_views)
-    losses = []
-    for first in (0, 1):
-        for second in range(first + 1, n_views):
-            pair = torch.cat([of_view[first], of_view[second]])
-            wanted = None if targets_of_view is None else torch.cat([targets_of_view[first], targets_of_view[second]])
-            losses.append(representation.loss(pair, wanted))
-    return torch.stack(losses).mean()
 
 
 def _joined(parts: list[Tensor] | tuple[Tensor, ...]) -> Tensor:

@@ -13,8 +13,6 @@ from deep_clustering.training.rows import Rows
 class View(ABC):
     """A family of random views; unless it says otherwise, they have the shape of their row."""
 
-    n_views: ClassVar[int] = 2
-    """Views of each row in what `pair` gives."""
     keeps_range: ClassVar[bool] = True
     """Whether views of rows in [0, 1] are in [0, 1]."""
     dropped: ClassVar[dict[str, str]] = {
@@ -29,7 +27,7 @@ class View(ABC):
 
     @abstractmethod
     def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
-        """Two views of each row of an index batch.
+        """Views of each row of an index batch: two, unless `n_views` says otherwise.
 
         Nothing waits for the device if the index is where the rows are (`Rows.place`), and the neighbours as well.
 
@@ -40,8 +38,13 @@ class View(ABC):
             generator: Source of the draws, on the device of the views.
 
         Returns:
-            First views, then second views in the same order, shape (2n, ...).
+            First views, then second views in the same order, shape (n_views n, ...).
         """
+
+    @property
+    def n_views(self) -> int:
+        """Views of each row in what `pair` gives."""
+        return 2
 
     @property
     def n_small(self) -> int:

@@ -1,7 +1,6 @@
 """No random view at all: for methods that learn from the rows as they come."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +13,10 @@ from deep_clustering.training.views.base import View
 class Same(View):
     """The row itself, once: what `pair` gives has as many rows as the batch, and not two views of each."""
 
-    n_views: ClassVar[int] = 1
+    @property
+    def n_views(self) -> int:
+        """One."""
+        return 1
 
     def pair(self, rows: Rows, index: Tensor, neighbours: Tensor | None, generator: torch.Generator) -> Tensor:
         """The rows of a batch, shape (n, ...); nothing is drawn."""
