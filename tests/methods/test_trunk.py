@@ -62,6 +62,17 @@ def test_a_trunk_learns_from_several_views_of_a_row(options, digits):
     assert trunk.embed(digits).shape == (200, 8)
 
 
+def test_a_row_may_be_embedded_by_the_mean_of_its_parts(options, digits):
+    photo = {"kind": "photo", "size": 8, "crop": 0.5, "flip": 0.5, "brightness": 0.1, "contrast": 0.1}
+    photo |= {"saturation": 0.0, "hue": 0.0, "greyscale": 0.0}
+    trunk = make_trunk(options | {"views": photo, "embedding": "parts", "epochs": 1}).fit(digits)
+    rows = trunk.embed(digits)
+    with torch.inference_mode():
+        expected = sum(trunk.trunk_.eval()(part) for part in trunk.view.parts(torch.tensor(digits))) / 9
+    np.testing.assert_allclose(rows, expected, atol=1e-5)
+    np.testing.assert_allclose(trunk.embed(digits[3:4]), rows[3:4], atol=1e-5)
+
+
 def test_a_trunk_is_made_again_from_its_options_and_arrays(trunk, digits):
     again = make_trunk(trunk_options(trunk)).set_arrays(trunk.get_arrays())
     np.testing.assert_array_equal(again.embed(digits), trunk.embed(digits))
@@ -86,6 +97,7 @@ def test_a_killed_trunk_goes_on_where_it_was(options, digits, tmp_path, monkeypa
         ({"representation": {"kind": "none"}}, "a trunk learns nothing without a loss, got kind none"),
         ({"epochs": 0}, "epochs"),
         ({"n_views": 1}, "n_views must be at least 2, got 1"),
+        ({"embedding": "parts"}, "parts needs views that crop, of kind photo, got kind affine"),
         ({"batch": 3}, r"trunk: unknown option 'batch'"),
     ],
 )

@@ -7,6 +7,8 @@ these are most certain of. The losses are those that may also stand beside a mix
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import reduce
+from operator import add
 from typing import Annotated, Any, ClassVar, Literal, Self, final
 
 import numpy as np
@@ -54,6 +56,8 @@ class Trunk:
     """Views of a row in a batch; losses compare those behind the first two with these, `coding_rate` all alike."""
     encoder: dict[str, Any]
     """Network: kind and its options; what embeds a row is all but its last layer."""
+    embedding: Literal["whole", "parts"]
+    """whole, or parts: what embeds a row is the mean over crops on a grid, where views are crops."""
     epochs: Annotated[int, Ge(1)]
     """Passes over the rows."""
     batch_size: Annotated[int, Ge(2)]
@@ -78,6 +82,8 @@ class Trunk:
         self.view: View
         self.view, self.network = make_view(self.views, takes_small=True), make_encoder(self.encoder)
         check_sizes(self.view, self.encoder)
+        if self.embedding == "parts" and not self.view.parts(torch.zeros(1, 3, 8, 8)):
+            raise ValueError(f"embedding: parts needs views that crop, of kind photo, got kind {self.views['kind']}")
         if self.n_views > 2:
             self.view = Several(self.view, self.n_views)
         self.restarts, self.record_every = 1, self.epochs
@@ -142,7 +148,12 @@ class Trunk:
         """
         check_rows(features, "trunk", self.row_shape_)
         trunk = self.trunk_.eval()
-        return apply_in_chunks(lambda rows: trunk(self.view.plain(rows)), Rows(features, self.device_)).cpu().numpy()
+
+        def embedded(rows: Tensor) -> Tensor:
+            parts = self.view.parts(rows) if self.embedding == "parts" else [self.view.plain(rows)]
+            return reduce(add, map(trunk, parts)) / len(parts)
+
+        return apply_in_chunks(embedded, Rows(features, self.device_)).cpu().numpy()
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """The weights of the trunk; projectors are left behind."""

@@ -391,6 +391,18 @@ def test_photo_options_out_of_range_are_refused(change, message):
         make_view({"kind": "photo", **PLAIN_PHOTO | change})
 
 
+def test_parts_are_crops_on_a_grid_of_the_mean_side_of_random_ones():
+    """On a ramp from left to right and one from top to bottom, means tell the middle of a crop, ranges its side."""
+    ramp = (torch.arange(40) + 0.5) / 40
+    images = torch.stack([ramp.expand(40, 40), ramp.view(40, 1).expand(40, 40)]).unsqueeze(0)
+    parts = Photo(**PLAIN_PHOTO | {"crop": 0.5, "size": 20}).parts(images)
+    middles = [tuple(round(float(part[0, axis].mean()), 3) for axis in (0, 1)) for part in parts]
+    assert middles == [(x, y) for y in (0.375, 0.5, 0.625) for x in (0.375, 0.5, 0.625)]
+    for part in parts:
+        assert part.shape == (1, 2, 20, 20)
+        assert float(part[0, 0, 0, -1] - part[0, 0, 0, 0]) == pytest.approx(0.75 * 19 / 20, abs=1e-3)
+
+
 # More views of small parts
 
 CROPS = PLAIN_PHOTO | {"crop": 0.6, "small_views": 3, "small_size": 5, "small_crop": 0.2}

@@ -49,4 +49,6 @@ def test_all_else_is_the_familys():
     rows, index = Rows(images, CPU), torch.arange(2)
     assert (several.n_views, several.n_small, several.output_shape((3, 8, 8))) == (5, 3, (3, 6, 6))
     assert torch.equal(several.plain(rows[index]), family.plain(rows[index]))
+    assert all(map(torch.equal, several.parts(rows[index]), family.parts(rows[index])))
+    assert len(several.parts(rows[index])) == 9
     assert torch.equal(several.small(rows, index, generator()), family.small(rows, index, generator()))

@@ -68,6 +68,17 @@ class View(ABC):
         """The view without randomness, for prediction: here the rows themselves."""
         return rows
 
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """Views without randomness of parts of each row, whose embeddings may stand for it in the mean; here none.
+
+        Args:
+            rows: Shape (n, ...).
+
+        Returns:
+            Views of all rows, one for each part, (n, ...) each.
+        """
+        return []
+
     def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of one viewed row; raises ValueError if rows of that shape have no such view."""
         return row_shape

@@ -155,6 +155,14 @@ class Photo(_ImageView):
         theta[:, 1, 2] = _uniform(n, 1, rows, generator) * (1 - side)
         return self._jitter(self._resample(rows, theta), generator).clamp(0, 1)
 
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """Nine crops on a grid, of the mean side of the random ones; see `View.parts`."""
+        side = (self.largest + self.crop) / 2
+        places = [-(1 - side), 0.0, 1 - side]
+        theta = [[[side, 0.0, x], [0.0, side, y]] for y in places for x in places]
+        maps = torch.tensor(theta, device=rows.device, dtype=rows.dtype)
+        return [self._resample(rows, one.expand(len(rows), 2, 3)) for one in maps]
+
     def _jitter(self, images: Tensor, generator: torch.Generator) -> Tensor:
         def factor(half_width: float) -> Tensor:
             return (1 + _uniform(len(images), half_width, images, generator)).view(-1, 1, 1, 1)

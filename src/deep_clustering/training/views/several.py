@@ -37,6 +37,10 @@ class Several(View):
         """That of the family."""
         return self._view.plain(rows)
 
+    def parts(self, rows: Tensor) -> list[Tensor]:
+        """Those of the family."""
+        return self._view.parts(rows)
+
     def output_shape(self, row_shape: tuple[int, ...]) -> tuple[int, ...]:
         """That of the family."""
         return self._view.output_shape(row_shape)
