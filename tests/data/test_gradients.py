@@ -38,6 +38,14 @@ def test_an_image_alone_has_the_row_that_it_has_among_others():
     np.testing.assert_array_equal(rows[2:3], gradient_rows(images[2:3], [0, 255]))
 
 
+def test_large_images_are_seen_a_few_at_a_time(monkeypatch):
+    images = np.random.default_rng(0).integers(0, 256, (5, 3, 40, 24), dtype=np.uint8)
+    rows = gradient_rows(images, [0, 255])
+    for n_at_once in (0.5, 1, 2):
+        monkeypatch.setattr("deep_clustering.data.gradients._VALUES", int(n_at_once * 3 * 40 * 24))
+        np.testing.assert_array_equal(gradient_rows(images, [0, 255]), rows)
+
+
 def test_the_type_of_the_numbers_does_not_matter_and_blank_images_are_rows_of_zeros():
     images = np.random.default_rng(0).integers(0, 256, (3, 1, 28, 28), dtype=np.uint8)
     images[1] = 7

@@ -418,6 +418,22 @@ def test_the_size_of_images_can_be_asked_for(project):
     assert changed["dcan"]["views"]["size"] == 16
 
 
+def test_images_of_one_colour_are_counted_and_images_that_are_all_alike_refused(project):
+    paint_folder(project / "pets")
+    for name in ("blank.png", "black.png"):
+        Image.new("RGB", (20, 20), (90, 0, 30) if name == "blank.png" else 0).save(project / "pets" / name)
+    assert f"2 of {N_ROWS + 2} images looked at show one colour and nothing else" in new_data(
+        "pets", "--images", "pets"
+    )
+    for index in range(N_ROWS):
+        (project / "same").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (90, 0, 30)).save(project / "same" / f"{index}.png")
+    message = new_data("same", "--images", "same", succeeds=False)
+    assert f"all {N_ROWS} images looked at" in message
+    assert "are alike; expected images that differ" in message
+    assert not (project / "conf/same").exists()
+
+
 def test_small_grey_levels_of_an_array_get_their_range(project):
     images = np.random.default_rng(0).integers(0, 17, (N_ROWS, 8, 8), dtype=np.uint8)
     images[0, 0, 0] = 16

@@ -3,6 +3,7 @@
 What is alike in two photographs is where which edges run, and not which pixels are bright.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,7 +15,8 @@ from deep_clustering.data.small_images import check_four_axes, resized_images, s
 # Images are seen at this side, in cells of so many pixels, four of which are normalised together: 324 numbers.
 _SIDE, _CELL, _BLOCK, _ORIENTATIONS = 32, 8, 2, 9
 _GREY = (0.299, 0.587, 0.114)
-_CHUNK = 1024
+# Values of images that are brought to that side at a time.
+_VALUES = 2**25
 
 
 def gradient_rows(images: np.ndarray, value_range: Sequence[float]) -> np.ndarray:
@@ -33,8 +35,9 @@ def gradient_rows(images: np.ndarray, value_range: Sequence[float]) -> np.ndarra
     check_four_axes(images, value_range, HOG)
     blocks = _SIDE // _CELL - _BLOCK + 1
     rows = np.empty((len(images), blocks**2 * _BLOCK**2 * _ORIENTATIONS), dtype=np.float32)
-    for start in range(0, len(images), _CHUNK):
-        chunk = images[start : start + _CHUNK]
+    n_at_once = max(1, _VALUES // max(1, math.prod(images.shape[1:])))
+    for start in range(0, len(images), n_at_once):
+        chunk = images[start : start + n_at_once]
         rows[start : start + len(chunk)] = _histograms(_grey(chunk, value_range))
     return rows
 

@@ -31,7 +31,8 @@ Deviations from the paper, or choices where it is silent
                                                                                              pretraining, n_init
     A2 (2) and (3) are done once before each epoch on all rows, one iteration of k-means
     A3 the reconstruction is a mean over the values of a row, so that lambda does not depend on their number
-    A4 encoder with batch normalisation and ReLU, linear latent, Adam; the paper has sigmoid layers and plain descent
+    A4 encoder with ReLU and, but for `encoder.kind: plain_mlp`, batch normalisation, linear latent, Adam; the paper has
+       sigmoid layers and plain descent
     A5 N_i of (5) are the `near` rows of the batch whose values are nearest to those of row i; the paper: those of its
        class, in each hidden layer
     A6 T of (5) is a share of the mean squared distance of the batch's latents, so that their unit does not matter; the

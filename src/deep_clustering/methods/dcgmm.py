@@ -26,7 +26,7 @@ Deviations from the paper, or choices where it is silent
     Z2 (2) and (3) are done once before each epoch on all rows; the mixture is by maximum likelihood with a floor under
        its variances, not Bayesian
     Z3 ln p(x | z), bounds of variances and the first v(x) are those of VaDE (`methods.vade`: (4), (5), V2, V3, V5, V7)
-    Z4 encoder with batch normalisation and ReLU, Adam
+    Z4 encoder with ReLU and, but for `encoder.kind: plain_mlp`, batch normalisation, Adam
     Z5 rows may be seen by random views in training, after DEC-DA; see `methods.autoencoding`               views
 """
 

@@ -155,6 +155,11 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     if not read:
         raise ValueError(f"new-data: none of the images below {root} can be decoded, for instance {_first(damaged)}")
     bad = found.unreadable | {file: "not an image" for file, seen in headers.items() if seen is None} | damaged
+    n_blank = int((images.min(axis=(2, 3)) == images.max(axis=(2, 3))).all(axis=1).sum())
+    if len(images) > 1 and len(np.unique(images.reshape(len(images), -1), axis=0)) == 1:
+        raise ValueError(
+            f"new-data: all {len(images)} images looked at below {root} are alike; expected images that differ"
+        )
     colours = images.astype(np.int16)
     channels = 1 if int(np.ptp(colours, axis=1).max()) <= _GREY else 3
     labels = request.labels or "none"
@@ -169,6 +174,10 @@ def _look_at_images(request: Request, folder: Path) -> Look:
         ("other files", f"{len(found.others)}" + (f", for instance {found.others[0]}" if found.others else "")),
         ("sizes", _sizes_in_words(sizes)),
         ("samples", f"uint8, {channels} x {shape[0]} x {shape[1]}, values {images.min()} to {images.max()}"),
+        *(
+            [("attention", f"{n_blank} of {len(images)} images looked at show one colour and nothing else")]
+            * (n_blank > 0)
+        ),
     ]
     return Look(
         source=_image_source(request.name, project_path(root), shape, channels, labels),
