@@ -41,6 +41,13 @@ def test_cells_stay_texts_only_beside_the_column_of_texts(tmp_path):
     assert as_numbers["number"].tolist() == [1]
 
 
+@pytest.mark.parametrize(("header", "column"), [("id,number\n", "id"), ("", "0")])
+def test_a_column_that_stays_as_it_is_written_has_words_for_missing_as_texts(tmp_path, header, column):
+    (tmp_path / "a.csv").write_text(header + "NA,1\n007,2\n,3\nnull,4\n", encoding="utf-8")
+    (table,) = open_table(tmp_path / "a.csv", "x", text_column=None, as_text=column, header=bool(header))
+    assert table[column].tolist() == ["NA", "007", "", "null"]
+
+
 @pytest.mark.parametrize("name", ["a.csv", "a.jsonl"])
 def test_a_byte_order_mark_is_no_part_of_the_table(tmp_path, name):
     WRITERS[name](pd.DataFrame({"text": ["a"]}), tmp_path / name)

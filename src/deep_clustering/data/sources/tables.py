@@ -162,7 +162,8 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
     elif form.as_text is not None and (form.header or form.as_text.isdecimal()):
-        options["dtype"] = {form.as_text if form.header else int(form.as_text): str}
+        # A type would leave what pandas takes for missing, such as NA, without a text.
+        options["converters"] = {form.as_text if form.header else int(form.as_text): str}
     with open_bytes(file) as stream, pd.read_csv(stream, iterator=True, chunksize=form.n_rows, **options) as reader:
         for table in reader if form.n_rows is not None else [reader.read()]:
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
