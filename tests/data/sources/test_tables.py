@@ -41,6 +41,32 @@ def test_cells_stay_texts_only_beside_the_column_of_texts(tmp_path):
     assert as_numbers["number"].tolist() == [1]
 
 
+def test_beside_such_a_column_the_same_cells_are_missing_as_without_it(tmp_path):
+    words = [
+        "",
+        "NA",
+        "N/A",
+        "n/a",
+        "nan",
+        "NaN",
+        "-nan",
+        "-NaN",
+        "NULL",
+        "null",
+        "None",
+        "<NA>",
+        "#N/A",
+        "#NA",
+        "x",
+        "-",
+    ]
+    (tmp_path / "a.csv").write_text("id,cell\n" + "".join(f"{i},{word}\n" for i, word in enumerate(words)), "utf-8")
+    (plain,) = open_table(tmp_path / "a.csv", "x", text_column=None)
+    (beside,) = open_table(tmp_path / "a.csv", "x", text_column=None, as_text="id")
+    assert beside["cell"].isna().tolist() == plain["cell"].isna().tolist()
+    assert plain["cell"].isna().sum() == len(words) - 2
+
+
 @pytest.mark.parametrize(("header", "column"), [("id,number\n", "id"), ("", "0")])
 def test_a_column_that_stays_as_it_is_written_has_words_for_missing_as_texts(tmp_path, header, column):
     (tmp_path / "a.csv").write_text(header + "NA,1\n007,2\n,3\nnull,4\n", encoding="utf-8")

@@ -25,6 +25,29 @@ MOST_COLUMNS = 50_000
 # What damaged tables make the readers of pandas and pyarrow raise, and damaged archives those of Python.
 _UNREADABLE = (*DAMAGED, TypeError, AttributeError, OverflowError)
 
+# What `pandas.read_csv` takes for a missing cell unless it is told otherwise, as its documentation has it.
+_MISSING = [
+    "#N/A",
+    "#N/A N/A",
+    "#NA",
+    "-1.#IND",
+    "-1.#QNAN",
+    "-NaN",
+    "-nan",
+    "1.#IND",
+    "1.#QNAN",
+    "<NA>",
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "None",
+    "n/a",
+    "nan",
+    "null",
+    "",
+]
+
 # Encodings that are tried to say how undecodable bytes would read, the commonest first.
 _LIKELY = ("cp1252", "gb18030", "shift_jis", "cp1251")
 _READ_AROUND = 12
@@ -162,8 +185,9 @@ def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
     if form.text_column in [str(name) for name in names]:
         options |= {"dtype": str, "keep_default_na": False}
     elif form.as_text is not None and (form.header or form.as_text.isdecimal()):
-        # A type would leave what pandas takes for missing, such as NA, without a text.
-        options["converters"] = {form.as_text if form.header else int(form.as_text): str}
+        written = form.as_text if form.header else int(form.as_text)
+        options |= {"dtype": {written: str}, "keep_default_na": False}
+        options["na_values"] = {name: _MISSING for name in names if name != written}
     with open_bytes(file) as stream, pd.read_csv(stream, iterator=True, chunksize=form.n_rows, **options) as reader:
         for table in reader if form.n_rows is not None else [reader.read()]:
             if not isinstance(table.index, pd.RangeIndex):  # pandas takes surplus cells for names of rows
