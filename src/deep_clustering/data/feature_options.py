@@ -5,7 +5,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
 
-HOG, PATCHES = "hog", "patches"
+HOG, PATCHES, LEARNED = "hog", "patches", "learned"
+WITHOUT_WEIGHTS = (HOG, PATCHES, LEARNED)
 """Backbones that need no weights."""
 
 Scaling: TypeAlias = Literal["range", "none"]
@@ -21,9 +22,10 @@ class FeatureOptions:
     """none; standardise: each feature to mean 0 and deviation 1; centre_l2: to mean 0, then each row to length 1."""
     backbone: str | None
     """A classification network of torchvision, "timm:" and a name of timm; without weights hog, histograms of oriented
-    gradients, or patches, embedded patches that are learned from the images; or null: the samples themselves."""
+    gradients, patches, embedded patches that are learned from the images, or learned, a small network that learns from
+    the images for some minutes; or null: the samples themselves."""
     beside_gradients: bool
-    """Put the histograms of gradients beside what a network or the patches say, if the two say more together, see
+    """Put the histograms of gradients beside what a network or patches say, if the two say more together, see
     `spaces`."""
     weights: str
     """Name of torchvision's weights (downloaded once), a .safetensors or .pth file, or random."""
@@ -62,7 +64,7 @@ class FeatureOptions:
     @property
     def has_network(self) -> bool:
         """Whether a pretrained network sees the images."""
-        return self.backbone not in (None, HOG, PATCHES)
+        return self.backbone not in (None, *WITHOUT_WEIGHTS)
 
     @property
     def encoders(self) -> tuple[str, ...]:
@@ -87,8 +89,9 @@ class FeatureOptions:
             check_weights(str(self.backbone), self.weights)
         if self.beside_gradients and (self.backbone in (None, HOG) or self.postprocess != "centre_l2"):
             raise ValueError(
-                f"beside_gradients needs a network or {PATCHES} as backbone and postprocess centre_l2, which brings "
-                f"the rows of both to one scale, got backbone {self.backbone!r} and postprocess '{self.postprocess}'"
+                f"beside_gradients needs a network, {PATCHES} or {LEARNED} as backbone, and postprocess centre_l2, "
+                f"which brings the rows of both to one scale, got backbone {self.backbone!r} and postprocess "
+                f"'{self.postprocess}'"
             )
         if self.encoder is not None:
             self._check_encoders()

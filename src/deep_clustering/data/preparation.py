@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import InstanceOf
 from scipy import sparse
 
-from deep_clustering.data.feature_options import HOG, PATCHES, FeatureOptions, check_before_trunk
+from deep_clustering.data.feature_options import HOG, LEARNED, PATCHES, FeatureOptions, check_before_trunk
 from deep_clustering.data.features import WIDTHS, fit_statistics, postprocess_rows, scale_samples
 from deep_clustering.data.sources.samples import FITTED
 from deep_clustering.options import build
@@ -177,12 +177,17 @@ def _see_images(
 def _see_by_backbone(
     images: RowArray, is_fitted: np.ndarray, card: Mapping[str, Any], options: FeatureOptions
 ) -> tuple[np.ndarray, dict[str, np.ndarray], str | None, dict[str, Any]]:
-    """As `_see`, by patches or a network alone."""
+    """As `_see`, by patches or a network alone, be it a pretrained one or one that learns from the images."""
     if options.backbone == PATCHES:
         from deep_clustering.data.patches import learn_patches, patch_rows
 
         arrays = learn_patches(images, is_fitted, card["value_range"])
         return patch_rows(images, card["value_range"], arrays), arrays, None, {}
+    if options.backbone == LEARNED:
+        from deep_clustering.data.learned import learn, learned_rows
+
+        arrays, precision = learn(images, is_fitted, card["value_range"], options, card["sha256"]["samples"])
+        return learned_rows(images, card["value_range"], arrays), arrays, None, {"precision": precision}
     from deep_clustering.data.pretrained import extract_rows, identify
 
     rows = extract_rows(images, card["value_range"], card["sha256"]["samples"], options)
@@ -311,6 +316,10 @@ def _open_backbone(preparation: Preparation, options: FeatureOptions) -> Callabl
         from deep_clustering.data.patches import patch_rows
 
         return lambda images: patch_rows(images, preparation.value_range, preparation.arrays)
+    if options.backbone == LEARNED:
+        from deep_clustering.data.learned import learned_rows
+
+        return lambda images: learned_rows(images, preparation.value_range, preparation.arrays)
     from deep_clustering.data.pretrained import open_extractor
 
     return open_extractor(options, preparation.value_range, str(preparation.weights_sha256))

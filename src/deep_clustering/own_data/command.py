@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import PATCHES
+from deep_clustering.data.feature_options import LEARNED
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
@@ -145,24 +145,24 @@ def _refused(rows: Rows) -> dict[str, str]:
 def _rows_to_come(
     settings: Settings, seen: Look, parameters: Mapping[str, Any]
 ) -> tuple[tuple[int, ...], float | None, tuple[str, float] | None, float]:
-    """Shape and density of the rows that methods get, who makes them and in what time, and seconds of the rest."""
+    """Shape and density of the rows that methods get, what is made for them once and how long, seconds of the rest."""
     features = settings.features
-    if features.get("backbone") == PATCHES:
-        from deep_clustering.own_data.backbones import try_patches
+    if features.get("backbone") == LEARNED:
+        from deep_clustering.own_data.backbones import try_learned
 
-        width, seconds = try_patches(seen.row_shape, seen.n_samples)
-        return (width,), None, None, seconds
+        width, seconds = try_learned(seen.row_shape, seen.n_samples, parameters["features"])
+        return (width,), None, ("a network that learns from the images, which is kept", seconds), 0.0
     if features.get("backbone"):
         from deep_clustering.own_data.backbones import try_backbone
 
         width, seconds = try_backbone(features, seen.row_shape, parameters["features"])
-        return (width,), None, (features["backbone"], seconds * seen.n_samples), 0.0
+        return (width,), None, (f"the rows of {features['backbone']}, which are kept", seconds * seen.n_samples), 0.0
     encoder = features.get("encoder")
     if encoder == "lsa":
         return (features["lsa"],), None, None, _seconds_of_lsa(seen)
     if encoder:
         width, seconds = _try_encoder(seen, parameters["features"])
-        return (width,), None, (encoder, seconds), 0.0
+        return (width,), None, (f"the rows of {encoder}, which are kept", seconds), 0.0
     return seen.row_shape, seen.density, None, 0.0
 
 
@@ -229,8 +229,8 @@ def _times(plan: Plan, extraction: tuple[str, float] | None, budget: float) -> l
         lines.append(("recommendation", f"up to {in_words(plan.recommendation)}, for a fit of a part of the rows"))
     lines.append(("reports", f"{in_words(plan.reporting)}, maps of {plan.map_points} rows"))
     if extraction is not None:
-        who, seconds = extraction
-        lines.append(("first", f"{in_words(seconds)} once for the rows of {who}, which are kept"))
+        what, seconds = extraction
+        lines.append(("first", f"{in_words(seconds)} once for {what}"))
     is_within = plan.seconds <= budget
     verdict = "" if is_within else f": the least that is worth a run, more than the {budget:g} s of --budget"
     lines.append(("run", f"{in_words(plan.seconds)} on this machine{verdict}"))

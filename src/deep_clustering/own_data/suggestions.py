@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import PATCHES
+from deep_clustering.data.feature_options import LEARNED
 from deep_clustering.data.row_keys import row_keys
 from deep_clustering.data.sources.terms import make_counter
 from deep_clustering.own_data.settings import MethodSettings, Settings, record_every
@@ -108,7 +108,7 @@ def value_range_of(samples: np.ndarray, low: float, high: float) -> list[float] 
 
 
 def image_settings(n_samples: int, n_clusters: int) -> Settings:
-    """Images without a network: embedded patches, beside histograms of gradients, which need no weights.
+    """Images without a pretrained network: a small one that learns from them, beside histograms of gradients.
 
     Args:
         n_samples: Number of images.
@@ -117,8 +117,8 @@ def image_settings(n_samples: int, n_clusters: int) -> Settings:
     Returns:
         Settings of dense rows, see `feature_settings`.
     """
-    features = {"backbone": PATCHES, "beside_gradients": True, "postprocess": "centre_l2"}
-    seen = "patches by what occurs beside them, and directions of edges, centred, of length one"
+    features = {"backbone": LEARNED, "beside_gradients": True, "postprocess": "centre_l2"}
+    seen = "a small network that learns from these images, and directions of edges, centred, of length one"
     why = [("rows", f"{seen}; --backbone takes a network instead")]
     return feature_settings(features, n_samples, n_clusters, why)
 

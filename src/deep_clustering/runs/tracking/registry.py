@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deep_clustering.data.feature_options import HOG, PATCHES
+from deep_clustering.data.feature_options import WITHOUT_WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -183,7 +183,7 @@ def options_sha256(training: Training) -> str:
     """Fingerprint of what a score is of: rows, number of clusters, and views."""
     has_backbone, has_encoder = (training.features.get(name) is not None for name in ("backbone", "encoder"))
     unused = (
-        *(() if has_backbone and training.features["backbone"] not in (HOG, PATCHES) else _OF_BACKBONE),
+        *(() if has_backbone and training.features["backbone"] not in WITHOUT_WEIGHTS else _OF_BACKBONE),
         *(() if has_encoder else _OF_ENCODER),
         *(_OF_SAMPLES if has_backbone or has_encoder else ()),
         *(() if training.features.get("beside_gradients") else ("beside_gradients",)),
