@@ -2,6 +2,7 @@
 
 import pytest
 
+from deep_clustering.data import learned
 from deep_clustering.own_data import backbones
 
 
@@ -16,3 +17,15 @@ def test_patches_are_tried_on_few_large_images_and_on_no_more_than_there_are(mon
     assert tried == [expected]
     assert width == 512 + 324
     assert seconds > 0
+
+
+@pytest.mark.parametrize(("n_samples", "steps"), [(640, 60 * 10), (100_000, 625)])
+def test_a_network_that_learns_is_tried_on_one_batch_for_all_its_steps(monkeypatch, parameters, n_samples, steps):
+    clock = iter([3.0, 2.0])  # seconds of a step, and of seeing the 64 images of a batch
+    monkeypatch.setattr(backbones, "Watch", lambda: type("Watch", (), {"seconds": next(clock)}))
+    narrow = {"encoder": {"kind": "resnet", "blocks": [1], "width": 4, "stem_stride": 2}, "n_views": 2}
+    monkeypatch.setattr(learned, "_TRUNK", learned._TRUNK | narrow)
+    monkeypatch.setattr(learned, "_VIEWS", 80_000)
+    width, seconds = backbones.try_learned((3, 20, 20), n_samples, parameters["features"] | {"precision": "fp32"})
+    assert width == 4 + 324
+    assert seconds == pytest.approx(3.0 * steps + 2.0 * n_samples / 64)

@@ -21,6 +21,7 @@ from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 
 from deep_clustering.cli import cli
+from deep_clustering.data.feature_options import LEARNED, PATCHES
 from deep_clustering.datasets import JSONDataset
 from deep_clustering.methods import make_method
 from deep_clustering.methods.trunk import Trunk
@@ -401,11 +402,25 @@ def test_weights_that_are_not_here_are_named(project, tmp_path, monkeypatch):
     assert not (project / "conf/seen").exists()
 
 
+def test_coloured_images_are_learned_from_and_grey_ones_have_patches(project):
+    rng = np.random.default_rng(0)
+    for name, shape in (("coloured", (N_ROWS, 3, 9, 9)), ("grey", (N_ROWS, 1, 9, 9))):
+        np.save(f"{name}.npy", rng.integers(0, 256, shape, dtype=np.uint8))
+        shown = new_data(name, "--array", f"{name}.npy")
+        features = parameters(project, name)["features"]
+        assert (features["backbone"], features["beside_gradients"]) == (
+            LEARNED if name == "coloured" else PATCHES,
+            True,
+        )
+        assert ("once for a network that learns from the images, which is kept" in shown) is (name == "coloured")
+
+
 def test_grey_images_get_one_channel_and_a_folder_outside_its_whole_path(project, tmp_path):
     paint_folder(tmp_path / "scans", "L")
     shown = new_data("scans", "--images", tmp_path / "scans")
     source = parameters(project, "scans")["ingestion"]["source"]
     assert (source["channels"], source["labels"]) == (1, "none")
+    assert parameters(project, "scans")["features"]["backbone"] == "patches"
     assert source["path"] == str(tmp_path / "scans")
     assert "--labels folders would score" in shown
 

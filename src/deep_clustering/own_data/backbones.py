@@ -1,4 +1,4 @@
-"""What sees somebody's photographs: a pretrained network, or one that learns from them, and how long it takes."""
+"""What sees somebody's photographs: a pretrained network, one that learns, or patches, and how long it takes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +12,8 @@ from torchvision import models
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.gradients import gradient_rows
 from deep_clustering.data.learned import LEARNED_IMAGES, small_images, trunk_for
+from deep_clustering.data.patches import LEARNED_IMAGES as PATCHED_IMAGES
+from deep_clustering.data.patches import learn_patches, patch_rows
 from deep_clustering.data.pretrained.backbone import make_backbone
 from deep_clustering.data.pretrained.extraction import make_extractor
 from deep_clustering.data.pretrained.known import TIMM, check_backbone, check_weights, is_file, load_timm
@@ -27,6 +29,8 @@ _SIZE = 224
 _FOLDER = Path("data/01_raw/weights")
 # Images of the batches that are timed; the first batch only warms up.
 _TIMED = 8
+# Images whose patches are: one for every so many that patches are learned from at most, fewer if they have more values.
+_TIMED_PATCHES, _TIMED_VALUES = 200, 2**24
 
 
 def backbone_features(name: str, weights: str | None) -> dict[str, Any]:
@@ -140,4 +144,26 @@ def try_learned(row_shape: tuple[int, ...], n_samples: int, base: Mapping[str, A
     learning = watch.seconds * steps
     watch = Watch()
     width = trunk.embed(small).shape[1] + gradient_rows(images, [0.0, 255.0]).shape[1]
+    return width, learning + watch.seconds * n_samples / len(images)
+
+
+def try_patches(row_shape: tuple[int, ...], n_samples: int) -> tuple[int, float]:
+    """Learn the patches of a few random images, and see these by them and by gradients.
+
+    Args:
+        row_shape: Channels, height and width of an image.
+        n_samples: Number of all images.
+
+    Returns:
+        Values of a row, of gradients too, and seconds for all images here.
+    """
+    value_range = [0.0, 255.0]
+    n_images = max(_TIMED, min(_TIMED_PATCHES, n_samples, _TIMED_VALUES // int(np.prod(row_shape))))
+    images = np.random.default_rng(0).integers(0, 256, (n_images, *row_shape), dtype=np.uint8)
+    gradient_rows(images[:1], value_range)
+    watch = Watch()
+    arrays = learn_patches(images, np.ones(len(images), dtype=bool), value_range)
+    learning = watch.seconds * min(n_samples, PATCHED_IMAGES) / len(images)
+    watch = Watch()
+    width = patch_rows(images, value_range, arrays).shape[1] + gradient_rows(images, value_range).shape[1]
     return width, learning + watch.seconds * n_samples / len(images)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import LEARNED
+from deep_clustering.data.feature_options import LEARNED, PATCHES
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
@@ -147,6 +147,11 @@ def _rows_to_come(
 ) -> tuple[tuple[int, ...], float | None, tuple[str, float] | None, float]:
     """Shape and density of the rows that methods get, what is made for them once and how long, seconds of the rest."""
     features = settings.features
+    if features.get("backbone") == PATCHES:
+        from deep_clustering.own_data.backbones import try_patches
+
+        width, seconds = try_patches(seen.row_shape, seen.n_samples)
+        return (width,), None, None, seconds
     if features.get("backbone") == LEARNED:
         from deep_clustering.own_data.backbones import try_learned
 

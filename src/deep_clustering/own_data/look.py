@@ -181,7 +181,7 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     ]
     return Look(
         source=_image_source(request.name, project_path(root), shape, channels, labels),
-        suggest=_image_suggestion(request, n_samples, shape),
+        suggest=_image_suggestion(request, n_samples, (channels, *shape)),
         n_samples=n_samples,
         row_shape=(channels, *shape),
         density=None,
@@ -190,11 +190,12 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     )
 
 
-def _image_suggestion(request: Request, n_samples: int, shape: tuple[int, int]) -> Callable[[int], Settings]:
+def _image_suggestion(request: Request, n_samples: int, shape: tuple[int, int, int]) -> Callable[[int], Settings]:
+    channels, *sides = shape
     if request.drawings:
-        return lambda n_clusters: drawing_settings(shape, n_samples, n_clusters)
+        return lambda n_clusters: drawing_settings((sides[0], sides[1]), n_samples, n_clusters)
     if request.backbone is None:
-        return lambda n_clusters: image_settings(n_samples, n_clusters)
+        return lambda n_clusters: image_settings(channels, n_samples, n_clusters)
     from deep_clustering.own_data.backbones import backbone_features  # imports torch
 
     features = backbone_features(request.backbone, request.backbone_weights)
@@ -261,7 +262,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         if request.drawings:
             return drawing_settings(some.shape[2:], len(raw), n_clusters)
         if some.ndim == 4:
-            return image_settings(len(raw), n_clusters)
+            return image_settings(some.shape[1], len(raw), n_clusters)
         return vector_settings(some, values.deviations, len(raw), n_clusters)
 
     n_classes = None

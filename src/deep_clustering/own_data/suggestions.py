@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.feature_options import LEARNED
+from deep_clustering.data.feature_options import LEARNED, PATCHES
 from deep_clustering.data.row_keys import row_keys
 from deep_clustering.data.sources.terms import make_counter
 from deep_clustering.own_data.settings import MethodSettings, Settings, record_every
@@ -107,19 +107,23 @@ def value_range_of(samples: np.ndarray, low: float, high: float) -> list[float] 
 # Settings of each kind of data
 
 
-def image_settings(n_samples: int, n_clusters: int) -> Settings:
-    """Images without a pretrained network: a small one that learns from them, beside histograms of gradients.
+def image_settings(n_channels: int, n_samples: int, n_clusters: int) -> Settings:
+    """Images without a pretrained network: of photographs a small one that learns from them, of grey images patches.
 
     Args:
+        n_channels: 3 of coloured images, which are taken for photographs, or 1.
         n_samples: Number of images.
         n_clusters: Number of clusters.
 
     Returns:
         Settings of dense rows, see `feature_settings`.
     """
-    features = {"backbone": LEARNED, "beside_gradients": True, "postprocess": "centre_l2"}
-    seen = "a small network that learns from these images, and directions of edges, centred, of length one"
-    why = [("rows", f"{seen}; --backbone takes a network instead")]
+    is_photo = n_channels == 3
+    features = {"backbone": LEARNED if is_photo else PATCHES, "beside_gradients": True, "postprocess": "centre_l2"}
+    seen = "a small network that learns from these images" if is_photo else "patches by what occurs beside them"
+    why = [
+        ("rows", f"{seen}, and directions of edges, centred, of length one; --backbone takes another network instead")
+    ]
     return feature_settings(features, n_samples, n_clusters, why)
 
 
