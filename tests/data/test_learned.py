@@ -6,7 +6,7 @@ import pytest
 from data.test_patches import strokes
 from deep_clustering.data import learned as module
 from deep_clustering.data.feature_options import FeatureOptions
-from deep_clustering.data.learned import learn, learned_rows, trunk_for
+from deep_clustering.data.learned import learn, open_learned, trunk_for
 from deep_clustering.data.preparation import Preparation, open_preparation, prepare
 from deep_clustering.data.sources.samples import both
 from deep_clustering.options import build
@@ -39,7 +39,7 @@ def everything(images):
 def test_images_of_two_kinds_have_rows_that_are_nearer_within_a_kind(options, channels):
     images, standing = strokes(120, channels=channels)
     arrays, precision = learn(images, everything(images), ALL, options(), "a")
-    rows = learned_rows(images, ALL, arrays)
+    rows = open_learned(arrays, ALL)(images)
     rows = rows - rows.mean(axis=0)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     cosine = rows @ rows.T - 2 * np.eye(len(rows))
@@ -51,8 +51,8 @@ def test_an_image_alone_has_the_row_that_it_has_among_others(options, monkeypatc
     images, _ = strokes(30, side=40)
     arrays, _ = learn(images, everything(images), ALL, options(), "a")
     monkeypatch.setattr(module, "_IMAGES", 7)
-    rows = learned_rows(images, ALL, arrays)
-    np.testing.assert_allclose(rows[3:4], learned_rows(images[3:4], ALL, arrays), atol=1e-5)
+    rows = open_learned(arrays, ALL)(images)
+    np.testing.assert_allclose(rows[3:4], open_learned(arrays, ALL)(images[3:4]), atol=1e-5)
 
 
 def test_what_was_learned_is_read_from_the_cache_by_the_same_images_alone(options, tmp_path, monkeypatch):
@@ -133,4 +133,4 @@ def test_images_of_other_channels_are_refused(options):
     images, _ = strokes(30)
     arrays, _ = learn(images, everything(images), ALL, options(), "a")
     with pytest.raises(ValueError, match="learned from images of 1 channels, got 3"):
-        learned_rows(np.repeat(images, 3, axis=1), ALL, arrays)
+        open_learned(arrays, ALL)(np.repeat(images, 3, axis=1))

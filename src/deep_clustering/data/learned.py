@@ -8,7 +8,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -109,34 +109,32 @@ def learn(
     return arrays, precision
 
 
-def learned_rows(images: np.ndarray, value_range: Sequence[float], arrays: Mapping[str, np.ndarray]) -> np.ndarray:
-    """What a network that `learn` gave makes of images.
+def open_learned(arrays: Mapping[str, np.ndarray], value_range: Sequence[float]) -> Callable[[np.ndarray], np.ndarray]:
+    """The function from images to what a network that `learn` gave makes of them; it is built once.
 
     Args:
-        images: Shape (n, channels, height, width), of as many channels as those that were learned from.
-        value_range: Lowest and highest possible value.
         arrays: What `learn` gave, among others.
+        value_range: Lowest and highest possible value.
 
     Returns:
-        Shape (n, n_latent), float32.
-
-    Raises:
-        ValueError: if these are no such images, or the range is empty.
+        Images of shape (n, channels, height, width) to rows (n, n_latent), float32. It raises ValueError if they have
+        another number of channels than those that were learned from.
     """
-    check_four_axes(images, value_range, LEARNED)
     own = {name.removeprefix(_PREFIX): array for name, array in arrays.items() if name.startswith(_PREFIX)}
-    expected = int(own["row_shape"][0])
-    if images.shape[1] != expected:
-        raise ValueError(f"features: a network learned from images of {expected} channels, got {images.shape[1]}")
+    n_channels = int(own["row_shape"][0])
     trunk = trunk_for(2, "auto", "fp32").set_arrays(own)
-    rows: np.ndarray | None = None
-    for start in range(0, len(images), _IMAGES):
-        part = images[start : start + _IMAGES]
-        found = trunk.embed(small_images(part, value_range, np.arange(len(part))))
-        rows = room((len(images), found.shape[1]), np.float32) if rows is None else rows
-        rows[start : start + len(found)] = found
-    assert rows is not None
-    return rows
+
+    def rows_of(images: np.ndarray) -> np.ndarray:
+        check_four_axes(images, value_range, LEARNED)
+        if images.shape[1] != n_channels:
+            raise ValueError(f"features: a network learned from images of {n_channels} channels, got {images.shape[1]}")
+        rows = room((len(images), trunk.n_latent), np.float32)
+        for start in range(0, len(images), _IMAGES):
+            part = images[start : start + _IMAGES]
+            rows[start : start + len(part)] = trunk.embed(small_images(part, value_range, np.arange(len(part))))
+        return rows
+
+    return rows_of
 
 
 def trunk_for(n_images: int, device: str, precision: str) -> Trunk:

@@ -184,10 +184,10 @@ def _see_by_backbone(
         arrays = learn_patches(images, is_fitted, card["value_range"])
         return patch_rows(images, card["value_range"], arrays), arrays, None, {}
     if options.backbone == LEARNED:
-        from deep_clustering.data.learned import learn, learned_rows
+        from deep_clustering.data.learned import learn, open_learned
 
         arrays, precision = learn(images, is_fitted, card["value_range"], options, card["sha256"]["samples"])
-        return learned_rows(images, card["value_range"], arrays), arrays, None, {"precision": precision}
+        return open_learned(arrays, card["value_range"])(images), arrays, None, {"precision": precision}
     from deep_clustering.data.pretrained import extract_rows, identify
 
     rows = extract_rows(images, card["value_range"], card["sha256"]["samples"], options)
@@ -317,9 +317,9 @@ def _open_backbone(preparation: Preparation, options: FeatureOptions) -> Callabl
 
         return lambda images: patch_rows(images, preparation.value_range, preparation.arrays)
     if options.backbone == LEARNED:
-        from deep_clustering.data.learned import learned_rows
+        from deep_clustering.data.learned import open_learned
 
-        return lambda images: learned_rows(images, preparation.value_range, preparation.arrays)
+        return open_learned(preparation.arrays, preparation.value_range)
     from deep_clustering.data.pretrained import open_extractor
 
     return open_extractor(options, preparation.value_range, str(preparation.weights_sha256))

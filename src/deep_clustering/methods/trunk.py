@@ -121,7 +121,8 @@ class Trunk:
         self.trunk_ = network[:-1].to(self.device_)
         # Nothing stands behind the trunk but the projector.
         encoder = nn.Sequential(*self.trunk_, nn.Identity())
-        self.learning_ = Learning(self.learned_representation, encoder, last.in_features, self.device_)
+        self.n_latent = last.in_features
+        self.learning_ = Learning(self.learned_representation, encoder, self.n_latent, self.device_)
 
     def training(self, data: Data) -> "_Training":
         """A training of the network that was built."""
