@@ -1,9 +1,14 @@
 """Total coding rate: all views of a row are projected alike, while the projections of each view fill their space.
 
-Tong et al., "EMP-SSL: towards self-supervised learning in one training epoch", arXiv 2304.03977, equations (1) and (2);
-the rate is that of Yu et al., "Learning diverse and discriminative representations via the principle of maximal coding
-rate reduction", arXiv 2006.08558, equation (7). Deviation: AdamW and the one-cycle schedule of what is trained stand
-in for LARS.
+Tong et al., "EMP-SSL: towards self-supervised learning in one training epoch", arXiv 2304.03977, as in the authors'
+code; the rate is that of Yu et al., "Learning diverse and discriminative representations via the principle of maximal
+coding rate reduction", arXiv 2006.08558:
+
+    L = -1 / V sum_v R(Z_v) - invariance / (n V) sum_(i, v) cos(z_iv, 1 / V sum_u z_iu)
+    R(Z) = 1 / 2 log det(I + d / (n distortion) Z' Z)
+
+with Z_v the projections of view v of n rows, of length one, d values each. Deviation: AdamW and the one-cycle schedule
+of what is trained stand in for LARS.
 """
 
 from dataclasses import dataclass
