@@ -188,5 +188,5 @@ def test_gradients_cannot_lie_beside_pixels_or_themselves(parameters):
             "beside_gradients": True,
             "postprocess": "centre_l2",
         }
-        with pytest.raises(ValueError, match="needs a network or patches as backbone"):
+        with pytest.raises(ValueError, match="needs a network, patches or learned as backbone"):
             build(FeatureOptions, options, "features")
