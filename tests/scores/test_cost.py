@@ -1,5 +1,6 @@
 """What a fit costs: time, memory, and where the figures go."""
 
+import mmap
 import os
 import time
 from types import SimpleNamespace
@@ -12,6 +13,12 @@ from deep_clustering.scores import cost
 from deep_clustering.scores.cost import costs_of, is_cost, measure_cost, peak_memory
 
 MB = 2**20
+
+
+def touch(n_bytes: int) -> None:
+    """Use fresh memory and give it back; an array might lie in memory that an earlier one has left to the process."""
+    with mmap.mmap(-1, n_bytes) as block:
+        block[::4096] = b"1" * len(range(0, n_bytes, 4096))
 
 
 def test_waiting_costs_wall_time_and_computing_costs_processor_time():
@@ -29,13 +36,11 @@ def test_waiting_costs_wall_time_and_computing_costs_processor_time():
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="the system cannot reset the peak")
 def test_the_peak_counts_memory_that_was_given_back_but_not_what_came_before():
-    before = np.ones(300 * MB // 8)
-    del before
+    touch(300 * MB)
     with measure_cost() as little:
         pass
     with measure_cost() as much:
-        block = np.ones(100 * MB // 8)
-        del block
+        touch(100 * MB)
     growth = costs_of(much)["peak_memory_mb"] - costs_of(little)["peak_memory_mb"]
     assert 90 < growth < 130
     assert peak_memory()["peak_memory_mb"] >= costs_of(little)["peak_memory_mb"] + 250  # of the whole process
