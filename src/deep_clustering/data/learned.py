@@ -23,6 +23,8 @@ from deep_clustering.data.tensor_files import from_bytes, to_bytes
 from deep_clustering.methods.trunk import Trunk, make_trunk
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.draws import evenly_spaced
+from deep_clustering.training.precision import resolve_precision
+from deep_clustering.training.rows import resolve_device
 from deep_clustering.training.scratch import room
 
 logger = logging.getLogger(__name__)
@@ -87,9 +89,6 @@ def learn(
     Raises:
         ValueError: if these are no images, the range is empty, or fewer than two are to learn from.
     """
-    from deep_clustering.training.precision import resolve_precision
-    from deep_clustering.training.rows import resolve_device
-
     check_four_axes(images, value_range, LEARNED)
     device = resolve_device(options.device)
     precision = resolve_precision(options.precision, device)
