@@ -20,6 +20,7 @@ _RUN_LEVEL = {
     "tracking",
     "data_folder",
     "output_folder",
+    "trunk_folder",
     "model",
     "input",
     "feedback",
@@ -28,7 +29,7 @@ _RUN_LEVEL = {
 
 # Options of a command line that name a file or folder of the user's.
 _READ = {"input", "model", "path", "samples", "labels", "root", "weights", "feedback"}
-_WRITTEN = {"data_folder", "output_folder", "folder", "cache"}
+_WRITTEN = {"data_folder", "output_folder", "trunk_folder", "folder", "cache"}
 
 # What YAML would take for a comment, a mapping, an alias or the like, and a person means as it stands.
 _NOT_PLAIN = re.compile(r"""^[*&!|>%@`]|\s#|:\s|:$""")

@@ -23,7 +23,7 @@ MIN_AGREEMENT = 0.99
 REPRODUCES = "deep_clustering.reproduces"
 RESUMES = "deep_clustering.resumes"
 
-_FOLDERS = ("data_folder", "output_folder")
+_FOLDERS = ("data_folder", "output_folder", "trunk_folder")
 _SHOWN = ("acc", "nmi", "ari", "log_likelihood")
 
 

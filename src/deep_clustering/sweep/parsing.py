@@ -19,6 +19,7 @@ _OWN = {
     "seed": "--seeds",
     "data_folder": "--folder",
     "output_folder": "--folder",
+    "trunk_folder": "--folder",
     "tracking.parent": "nothing: a sweep has one parent run",
     "tracking.log_model": "nothing: a sweep stores no models in MLflow",
     "tracking.register": "nothing: a sweep stores no models in MLflow",
