@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from deep_clustering.pipelines.namespaces import options_of
 from deep_clustering.sweep.configuration import load_parameters
 from deep_clustering.sweep.grid import Cell, Grid, nest
 
@@ -66,7 +67,7 @@ def check_grid(grid: Grid, root: Path) -> set[str]:
     cells = grid.cells(()) if not problems else []
     for cell in _one_seed(cells):
         settings, globals_ = load_parameters(root, cell.env, cell.runtime_params)
-        names = {cell.pipeline, "evaluation", *(name.split(".")[0] for name in cell.data_params)}
+        names = {*options_of(cell.pipeline), "evaluation", *(name.split(".")[0] for name in cell.data_params)}
         found = wrong_options(names, settings) + shadowed_globals(settings, {**globals_, **cell.runtime_params})
         problems += [f"{cell.env}: {problem}" for problem in found]
         if "seed" not in settings[cell.pipeline]:
