@@ -1,8 +1,12 @@
 """The words of `kedro sweep`: grids, seeds and options, and the cells they make."""
 
+from dataclasses import replace
+
 import pytest
 
 from deep_clustering.methods import METHODS
+from deep_clustering.pipelines import two_stage
+from deep_clustering.pipelines.parameters import parameter_names
 from deep_clustering.sweep.folder import open_folder, read_json
 from deep_clustering.sweep.grid import Cell, Grid, nest
 from deep_clustering.sweep.parsing import (
@@ -86,6 +90,7 @@ def test_values_of_a_grid_are_yaml():
         (["seed=1,2"], "use --seeds"),
         (["dcan.seed=1,2"], "use --seeds"),
         (["output_folder=a,b"], "use --folder"),
+        (["trunk_folder=a,b"], "use --folder"),
         (["dcan.noise=[1"], "no value of YAML"),
     ],
 )
@@ -153,6 +158,24 @@ def test_a_cell_says_what_it_is_in_its_name_and_its_parameters():
     }
     assert cell.data_params == {"ingestion.n_rows": 200}
     assert cell.data_name == "prepared-ingestion.n_rows=200"
+
+
+def test_cells_on_a_trunk_share_it_if_they_agree_on_seed_rows_and_all_that_it_reads():
+    shared = {"n_clusters": 8, "kmeans_on_trunk.n_init": 3, "evaluation.silhouette_samples": 100}
+    own = {"trunk.epochs": 2, "trunk_neighbours.k": 5, "ingestion.n_rows": 200}
+    cell = Cell(env="digits", pipeline="kmeans_on_trunk", seed=3, point=shared | own, params={"device": "cpu"})
+    assert cell.trunk_name == "trunk-trunk.epochs=2-trunk_neighbours.k=5-ingestion.n_rows=200-seed3"
+    assert cell.trunk_params == own | {"device": "cpu", "seed": 3}
+    assert replace(cell, pipeline="self_labelled", point=own).trunk_name == cell.trunk_name
+    assert replace(cell, point=shared).trunk_name == "trunk-seed3"
+    assert replace(cell, pipeline="kmeans").trunk_name is None
+
+
+def test_whatever_the_fit_of_a_trunk_takes_counts_for_it():
+    taken = parameter_names(two_stage.create_pipeline())
+    options = dict.fromkeys(f"{name}.option" for name in taken)
+    cell = Cell(env="digits", pipeline="kmeans_on_trunk", seed=0, point={}, params=options)
+    assert cell.trunk_params == options | {"seed": 0}
 
 
 def test_values_that_make_no_file_name_keep_cells_apart():

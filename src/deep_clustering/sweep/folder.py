@@ -3,6 +3,7 @@
 <folder>/sweep.json                      the grid
 <folder>/sweep.lock                      who works in the folder, while somebody does
 <folder>/<environment>/prepared/         the data that all its cells read, prepared once
+<folder>/<environment>/trunk-seed0/      a trunk on them that several cells read, learned once
 <folder>/<environment>/cells/<cell>/     outputs of a cell, its log and cell.json
 """
 
@@ -27,6 +28,11 @@ def cell_folder(folder: Path, cell: Cell) -> Path:
 def data_folder(folder: Path, cell: Cell) -> Path:
     """Folder of the data that a cell reads."""
     return folder / cell.env / cell.data_name
+
+
+def trunk_folder(folder: Path, cell: Cell) -> Path | None:
+    """Folder of the trunk that a cell is on, None if it is on none."""
+    return None if cell.trunk_name is None else folder / cell.env / cell.trunk_name
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -8,11 +8,14 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.pipelines.namespaces import NAMESPACES, STAGED
 from deep_clustering.redaction import redact
 
 # Options that change the rows which the methods get.
 OF_DATA = ("ingestion", "features", "neighbours")
+# Blocks that decide what a trunk learns on those rows, and what its fit reads besides.
+OF_TRUNK = (*OF_DATA, "trunk", "trunk_neighbours")
+_READ_BY_TRUNK = (*OF_TRUNK, "device", "checkpoints")
 _LONGEST_NAME = 80
 
 
@@ -109,14 +112,32 @@ class Cell:
     @property
     def data_params(self) -> dict[str, Any]:
         """The dotted options among them that change the rows."""
-        return {name: value for name, value in {**self.params, **self.point}.items() if root_of(name) in OF_DATA}
+        return _under(OF_DATA, {**self.params, **self.point})
 
     @property
     def data_name(self) -> str:
         """Name of the folder of the prepared data within the environment."""
-        point = {name: value for name, value in self.point.items() if name in self.data_params}
-        text = ", ".join(f"{name}={shown(value, name)}" for name, value in point.items())
+        text = _as_text(_under(OF_DATA, self.point))
         return f"prepared-{_as_file_name(text)}" if text else "prepared"
+
+    @property
+    def trunk_params(self) -> dict[str, Any]:
+        """The dotted options that the fit of a trunk reads, the seed among them."""
+        seed = {} if self.seed is None else {"seed": self.seed}
+        return _under(_READ_BY_TRUNK, {**self.params, **self.point}) | seed
+
+    @property
+    def trunk_variant(self) -> str:
+        """The grid's options that the fit of a trunk reads, as text; empty without any."""
+        return _as_text(_under(_READ_BY_TRUNK, self.point))
+
+    @property
+    def trunk_name(self) -> str | None:
+        """Name of the folder of the trunk within the environment; None for a cell that is on none."""
+        if self.pipeline not in STAGED:
+            return None
+        words = ["trunk", *([_as_file_name(self.trunk_variant)] if self.trunk_variant else [])]
+        return "-".join([*words, *([] if self.seed is None else [f"seed{self.seed}"])])
 
 
 def shown(value: Any, name: str) -> str:  # noqa: ANN401 - any value of YAML
@@ -156,6 +177,15 @@ def refuse_repeated(option: str, values: Iterable[Any]) -> None:
 def root_of(name: str) -> str:
     """First part of a dotted name."""
     return name.split(".")[0]
+
+
+def _under(roots: Collection[str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted options that are these or lie in these blocks."""
+    return {name: value for name, value in options.items() if root_of(name) in roots}
+
+
+def _as_text(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={shown(value, name)}" for name, value in options.items())
 
 
 def _as_file_name(text: str) -> str:

@@ -1,24 +1,32 @@
-"""Running a sweep: data first, then the cells that are missing, with a line for each that ends."""
+"""Running a sweep: data first, then trunks on them, then the cells that are missing, with a line for each that ends."""
 
 import logging
 import signal
 import sys
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 from deep_clustering.redaction import redact, redact_text
 from deep_clustering.sweep import work
 from deep_clustering.sweep.configuration import changed_options, options_read
-from deep_clustering.sweep.folder import FINISHED, cell_folder, data_folder, read_json, read_record, write_json
+from deep_clustering.sweep.folder import (
+    FINISHED,
+    cell_folder,
+    data_folder,
+    read_json,
+    read_record,
+    trunk_folder,
+    write_json,
+)
 from deep_clustering.sweep.grid import OF_DATA, Cell, nest
 from deep_clustering.sweep.launchers import Launcher
+from deep_clustering.sweep.progress import Kind, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +45,31 @@ class Place:
     """Cells at a time."""
     parent: str | None = None
     """Id of the sweep's MLflow run, None if it is not tracked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shared:
+    """What several cells read, made once in front of them."""
+
+    sort: Literal["data", "trunk"]
+    """Prepared rows, or a trunk that learns from them."""
+    folder: Path
+    """Where it goes."""
+    cell: Cell = field(compare=False)
+    """One of the cells that read it."""
+
+    @property
+    def note(self) -> Path:
+        """File that says what is there, once it is there."""
+        return self.folder / ("prepared.json" if self.sort == "data" else "trunk.json")
+
+    @property
+    def kind(self) -> Kind:
+        """What takes about as long as this."""
+        return self.sort, self.cell.env, self.cell.data_name if self.sort == "data" else self.cell.trunk_variant
+
+
+Job = Shared | Cell
 
 
 def run_cells(cells: Sequence[Cell], place: Place, launcher: Launcher) -> list[dict[str, Any]]:
@@ -60,8 +93,8 @@ def run_cells(cells: Sequence[Cell], place: Place, launcher: Launcher) -> list[d
     failed, n_finished = [], len(cells) - len(missing)
     with _leaving_on_sigterm():
         try:
-            progress = _Progress(len(cells), missing)
-            for cell, record in _ended(missing, place, launcher):
+            progress = Progress(len(cells), missing)
+            for cell, record in _ended(missing, place, launcher, progress):
                 progress.show(cell, record)
                 if record["status"] != FINISHED:
                     write_json(cell_folder(place.folder, cell) / "cell.json", record)
@@ -88,53 +121,98 @@ def _warn_of_changes(finished: Sequence[Cell], place: Place) -> None:
             )
 
 
-def _ended(cells: Sequence[Cell], place: Place, launcher: Launcher) -> Iterator[tuple[Cell, dict[str, Any]]]:
-    """Each cell with its record, as it ends; the data of a cell comes before it."""
-    waiting: dict[Path, list[Cell]] = {}
-    for cell in cells:
-        waiting.setdefault(data_folder(place.folder, cell), []).append(cell)
-    ready: deque[Path | Cell] = deque(waiting)
-    versions: dict[Path, str] = {}
-    running: dict[Future, Path | Cell] = {}
+def _ended(
+    cells: Sequence[Cell], place: Place, launcher: Launcher, progress: Progress
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """Each cell with its record, as it ends; its data come before it, and so does the trunk that it is on."""
+    waiting = _waiting(cells, place.folder)
+    progress.expect(job.kind for job in waiting if not job.note.exists())
+    ready: deque[Job] = deque(job for job in waiting if job.sort == "data")
+    sources: dict[Path, work.Source] = {}
+    running: dict[Future, Job] = {}
     while ready or running:
         # No more than can run at once: a launcher without processes of its own works inside `submit`.
         while ready and len(running) < place.jobs:
             job = ready.popleft()
             if isinstance(job, Cell):
-                running[_submit_cell(job, versions[data_folder(place.folder, job)], place, launcher)] = job
+                running[_submit_cell(job, sources, place, launcher)] = job
             else:
-                running[_submit_data(waiting[job][0], job, place, launcher)] = job
+                running[_submit_shared(job, sources, place, launcher)] = job
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             job = running.pop(future)
             if isinstance(job, Cell):
                 yield job, _record(job, future, place)
             elif future.exception() is None:
-                versions[job] = future.result()
-                ready.extend(waiting[job])
+                note = future.result()
+                progress.count(job.kind, note["wall_seconds"])
+                sources[job.folder] = {"folder": str(job.folder), "version": note["version"]}
+                if job.sort == "data":
+                    ready.extend(waiting[job])
+                else:  # cells before further trunks, so that a sweep that is cut short has something
+                    ready.extendleft(reversed(waiting[job]))
             else:
-                for cell in waiting[job]:
-                    yield cell, work.failed_record(describe(cell), f"its data: {_reason(future)}")
+                yield from _failed(job, f"its {job.sort}: {_reason(future)}", waiting, progress)
 
 
-def _submit_data(cell: Cell, folder: Path, place: Place, launcher: Launcher) -> Future:
-    prepared, params = read_json(folder / "prepared.json"), nest(cell.data_params)
-    changes = []
-    if prepared is not None:
-        changes = changed_options(prepared["parameters"], options_read(place.root, cell.env, params, OF_DATA))
-        if not changes:
-            future: Future = Future()
-            future.set_result(prepared["version"])
-            return future
-    logger.info("preparing the data of %s%s", cell.env, f" anew: {'; '.join(changes)}" if changes else "")
-    return launcher.submit(work.prepare, str(place.root), cell.env, params, str(folder))
+def _waiting(cells: Sequence[Cell], folder: Path) -> dict[Shared, list[Job]]:
+    """Everything that cells share, each with what comes behind it, in the order of the cells."""
+    waiting: dict[Shared, list[Job]] = {}
+    for cell in cells:
+        above = Shared(sort="data", folder=data_folder(folder, cell), cell=cell)
+        waiting.setdefault(above, [])
+        if (place := trunk_folder(folder, cell)) is not None:
+            trunk = Shared(sort="trunk", folder=place, cell=cell)
+            if trunk not in waiting:
+                waiting[above].append(trunk)
+                waiting[trunk] = []
+            above = trunk
+        waiting[above].append(cell)
+    return waiting
 
 
-def _submit_cell(cell: Cell, version: str, place: Place, launcher: Launcher) -> Future:
+def _failed(
+    job: Shared, reason: str, waiting: Mapping[Shared, Sequence[Job]], progress: Progress
+) -> Iterator[tuple[Cell, dict[str, Any]]]:
+    """All cells behind something that did not work out."""
+    progress.count(job.kind, 0.0)
+    for behind in waiting[job]:
+        if isinstance(behind, Cell):
+            yield behind, work.failed_record(describe(behind), reason)
+        else:
+            yield from _failed(behind, reason, waiting, progress)
+
+
+def _submit_shared(job: Shared, sources: Mapping[Path, work.Source], place: Place, launcher: Launcher) -> Future:
+    """Make what cells share, unless it is there with the options that it has now."""
+    cell, note = job.cell, read_json(job.note)
+    if job.sort == "data":
+        params = nest(cell.data_params)
+        now = options_read(place.root, cell.env, params, OF_DATA)
+    else:
+        params, data = nest(cell.trunk_params), sources[data_folder(place.folder, cell)]
+        now = work.options_of_trunk(place.root, cell.env, params, data["version"])
+    changes = [] if note is None else changed_options(note["parameters"], now)
+    if note is not None and not changes:
+        future: Future = Future()
+        future.set_result({**note, "wall_seconds": 0.0})
+        return future
+    anew = f" anew: {'; '.join(changes)}" if changes else ""
+    if job.sort == "data":
+        logger.info("preparing the data of %s%s", cell.env, anew)
+        return launcher.submit(work.prepare, str(place.root), cell.env, params, str(job.folder))
+    logger.info("learning %s/%s%s", cell.env, cell.trunk_name, anew)
+    return launcher.submit(work.learn_trunk, str(place.root), cell.env, params, data, str(job.folder))
+
+
+def _submit_cell(cell: Cell, sources: Mapping[Path, work.Source], place: Place, launcher: Launcher) -> Future:
     params = cell.runtime_params
     tags = {"sweep": {"folder": place.folder.name, "cell": f"{cell.env}/{cell.id}"}}
     params["tracking"] = {**params.get("tracking", {}), "parent": place.parent, "log_model": False, "tags": tags}
-    folders = str(data_folder(place.folder, cell)), str(cell_folder(place.folder, cell))
-    return launcher.submit(work.run_cell, str(place.root), describe(cell), params, version, *folders)
+    read = {"data": sources[data_folder(place.folder, cell)]}
+    if (trunk := trunk_folder(place.folder, cell)) is not None:
+        read["trunk"] = sources[trunk]
+    folder = str(cell_folder(place.folder, cell))
+    return launcher.submit(work.run_cell, str(place.root), describe(cell), params, read, folder)
 
 
 def describe(cell: Cell) -> dict[str, Any]:
@@ -163,46 +241,6 @@ def _reason(future: Future) -> str:
     error = future.exception()
     text = redact_text(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_LONGEST_REASON]
-
-
-class _Progress:
-    """A line for each cell that ended, with the time that the others will take."""
-
-    def __init__(self, n_cells: int, missing: Sequence[Cell]) -> None:
-        self._n_cells, self._n_done = n_cells, n_cells - len(missing)
-        self._left = Counter((cell.env, cell.pipeline, cell.variant) for cell in missing)
-        self._seconds: dict[tuple[str, str, str], list[float]] = {}
-        self._started = time.monotonic()
-
-    def show(self, cell: Cell, record: Mapping[str, Any]) -> None:
-        """Log the line of a cell."""
-        kind = (cell.env, cell.pipeline, cell.variant)
-        self._n_done += 1
-        self._left[kind] -= 1
-        self._seconds.setdefault(kind, []).append(record.get("wall_seconds", 0.0))
-        if record["status"] == FINISHED:
-            shown = {name: record["metrics"][name] for name in ("acc", "silhouette") if name in record["metrics"]}
-            outcome = ", ".join(f"{name} {value:.3f}" for name, value in list(shown.items())[:1])
-            outcome += f", {record['wall_seconds']:.1f} s"
-        else:
-            outcome = f"FAILED: {record['reason']}"
-        where = f"{cell.env}/{cell.id}"
-        logger.info("%d of %d cells%s: %s: %s", self._n_done, self._n_cells, self._time_left(), where, outcome)
-
-    def _time_left(self) -> str:
-        """Time for the rest: the work that is left, at the speed of the work that was done."""
-        known = [seconds for times in self._seconds.values() for seconds in times if seconds]
-        n_left = sum(self._left.values())
-        if not known or not n_left:
-            return ""
-        mean = sum(known) / len(known)
-        kinds = {kind: [value for value in times if value] for kind, times in self._seconds.items()}
-        work_left = sum(
-            count * (sum(kinds[kind]) / len(kinds[kind]) if kinds.get(kind) else mean)
-            for kind, count in self._left.items()
-        )
-        seconds = work_left * (time.monotonic() - self._started) / sum(known)
-        return f", {seconds / 60:.0f} min left" if seconds > 90 else f", {seconds:.0f} s left"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""What a sweep's workers do: prepare the data of an environment once, and run one cell after the other.
+"""What a sweep's workers do: prepare the data of an environment once, learn a trunk once, and run cell after cell.
 
 Everything here is a plain function of plain values, so that any launcher can carry it to another process or machine.
 """
@@ -10,18 +10,29 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
-from deep_clustering.pipelines.namespaces import options_of
+from deep_clustering.pipelines.namespaces import BASELINE_ON_TRUNK, NAMESPACES, options_of
 from deep_clustering.sweep.configuration import options_read
 from deep_clustering.sweep.folder import FAILED, FINISHED, write_json
-from deep_clustering.sweep.grid import OF_DATA
+from deep_clustering.sweep.grid import OF_DATA, OF_TRUNK
 
-# The data sets that a cell reads; all versions of one preparation carry the same number.
-_READ = ("features", "split", "neighbours", "row_keys", "row_weights", "labels", "data_card")
+# The data sets that a cell reads of each source; all that was made together carries the same version.
+_READ = {
+    "data": ("features", "split", "neighbours", "row_keys", "row_weights", "labels", "data_card"),
+    "trunk": ("trunk_model", "trunk_features", "trunk_neighbours"),
+}
+_READ_BY_TRUNK = ("features", "split", "row_weights", "preparation")
 
 
-def prepare(root: str, env: str, runtime_params: dict[str, Any], folder: str) -> str:
+class Source(TypedDict):
+    """Where something that several cells read lies."""
+
+    folder: str
+    version: str
+
+
+def prepare(root: str, env: str, runtime_params: dict[str, Any], folder: str) -> dict[str, Any]:
     """Prepare the data of an environment.
 
     Args:
@@ -31,19 +42,63 @@ def prepare(root: str, env: str, runtime_params: dict[str, Any], folder: str) ->
         folder: Where the data goes.
 
     Returns:
-        The version of all its data sets, noted in `prepared.json` as well.
+        The note, written to `prepared.json` as well: version of all its data sets, options, and seconds that it took.
     """
+    started = time.perf_counter()
     params = {**runtime_params, "data_folder": folder, "output_folder": folder, "tracking": {"enabled": False}}
     with _session(root, env, params, Path(folder) / "log.txt") as session:
         version = str(session.store["session_id"])
         session.run(pipeline_names=["prepare"])
     options = options_read(Path(root), env, runtime_params, OF_DATA)
-    write_json(Path(folder) / "prepared.json", {"version": version, "parameters": options})
-    return version
+    note = {"version": version, "parameters": options, "wall_seconds": time.perf_counter() - started}
+    write_json(Path(folder) / "prepared.json", note)
+    return note
+
+
+def learn_trunk(root: str, env: str, runtime_params: dict[str, Any], data: Source, folder: str) -> dict[str, Any]:
+    """Let a trunk learn from prepared data, and find the nearest neighbours of each row that it makes of them.
+
+    Its own cost is in no cell's, so that one that was cut short is continued from its checkpoints.
+
+    Args:
+        root: Root of the project.
+        env: Environment.
+        runtime_params: Nested options that its fit reads.
+        data: The prepared data.
+        folder: Where the trunk, its rows and its checkpoints go.
+
+    Returns:
+        The note, written to `trunk.json` as well: version of all its data sets, options and version of the data, and
+        seconds that it took.
+    """
+    started = time.perf_counter()
+    params = {
+        **runtime_params,
+        "data_folder": data["folder"],
+        "output_folder": folder,
+        "tracking": {"enabled": False},
+        "checkpoints": {"resume": "auto", **runtime_params.get("checkpoints", {})},
+    }
+    with _session(root, env, params, Path(folder) / "log.txt") as session:
+        version = str(session.store["session_id"])
+        session.run(
+            pipeline_names=[BASELINE_ON_TRUNK],
+            namespaces=["trunk"],
+            load_versions=dict.fromkeys(_READ_BY_TRUNK, data["version"]),
+        )
+    options = options_of_trunk(Path(root), env, runtime_params, data["version"])
+    note = {"version": version, "parameters": options, "wall_seconds": time.perf_counter() - started}
+    write_json(Path(folder) / "trunk.json", note)
+    return note
+
+
+def options_of_trunk(root: Path, env: str, runtime_params: Mapping[str, Any], version: str) -> dict[str, Any]:
+    """What makes a trunk this one: groups of options, and the version of its data."""
+    return options_read(root, env, runtime_params, OF_TRUNK) | {"data": {"version": version}}
 
 
 def run_cell(
-    root: str, cell: Mapping[str, Any], runtime_params: dict[str, Any], version: str, data_folder: str, folder: str
+    root: str, cell: Mapping[str, Any], runtime_params: dict[str, Any], sources: dict[str, Source], folder: str
 ) -> dict[str, Any]:
     """Fit a method, score it, and write the record of the cell.
 
@@ -51,21 +106,24 @@ def run_cell(
         root: Root of the project.
         cell: env, pipeline, seed, variant and point, as they go into the record.
         runtime_params: Nested options of the run.
-        version: Version of the prepared data.
-        data_folder: Where the prepared data is.
+        sources: The prepared `data`, and for a method on a trunk the `trunk`.
         folder: Where the outputs go.
 
     Returns:
         The record, written to `cell.json` as well.
     """
     started, pipeline = time.perf_counter(), cell["pipeline"]
-    params = {**runtime_params, "data_folder": data_folder, "output_folder": folder}
+    folders = {f"{name}_folder": source["folder"] for name, source in sources.items()}
+    params = {**runtime_params, **folders, "output_folder": folder}
+    versions = {data_set: source["version"] for name, source in sources.items() for data_set in _READ[name]}
     with _session(root, cell["env"], params, Path(folder) / "log.txt") as session:
         outputs = session.run(
             pipeline_names=[pipeline],
             tags=["train", "predict", "evaluate"],
+            # What is in front of these, the data and a trunk, is there.
+            from_nodes=[f"{name}.fit" for name in options_of(pipeline) if name in NAMESPACES],
             to_outputs=[f"{pipeline}_scores"],
-            load_versions=dict.fromkeys(_READ, version),
+            load_versions=versions,
         )
         scores = outputs[f"{pipeline}_scores"].load()
     record = {
