@@ -56,7 +56,16 @@ SMALL_OF = {
     "n2d": {"max_rows": 80},
 }
 # Files that take longest: none of them is to be left to the end, when the other processes have nothing to do.
-LONGEST = ("test_kills", "test_run", "test_resumption", "test_sweep", "test_notebook", "test_mlflow_model", "test_viz")
+LONGEST = (
+    "test_kills",
+    "test_run",
+    "test_resumption",
+    "test_sweep",
+    "test_trunks",
+    "test_notebook",
+    "test_mlflow_model",
+    "test_viz",
+)
 VECTORS = {
     "views": {"kind": "noise", "scale": 0.1},
     "encoder": {"kind": "mlp", "hidden": [16]},
