@@ -174,6 +174,28 @@ def test_on_a_processor_the_rate_is_a_number(kind):
     assert not group.get("capturable")
 
 
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        (torch.optim.Adam, {"betas": (0.5, 0.9)}),
+        (torch.optim.AdamW, {"weight_decay": 0.1}),
+        (torch.optim.SGD, {"momentum": 0.9}),
+    ],
+)
+def test_on_a_processor_steps_are_those_of_torch_parameter_by_parameter(kind, options):
+    layers = network(), network()
+    optimisers = (
+        make_optimiser(kind, layers[0].parameters(), 0.01, CPU, **options),
+        kind(layers[1].parameters(), lr=0.01, foreach=False, fused=False, **options),
+    )
+    for number in range(10):
+        for layer, optimiser in zip(layers, optimisers, strict=True):
+            step(layer, optimiser, number)
+    for one, other in zip(layers[0].parameters(), layers[1].parameters(), strict=True):
+        np.testing.assert_allclose(one.detach(), other.detach(), atol=1e-6)
+    assert not torch.allclose(layers[0].weight, network().weight, atol=1e-3)
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize(
     ("kind", "is_fused"),

@@ -28,14 +28,14 @@ def make_optimiser(
         learning_rate: The rate, or where a schedule starts from.
         device: Where the parameters are.
         is_fused: Whether CUDA's fused kernels do, which take Adam's momentum as a number, as `OneCycle` does not leave
-            it; else it is AdamW.
+            it; else it is AdamW. A processor's fused kernels, which look at each number once, take either.
         options: Further arguments of that kind.
 
     Returns:
         The optimiser.
     """
     if device.type != "cuda":
-        return kind(parameters, lr=learning_rate, **options)  # type: ignore[call-arg]
+        return kind(parameters, lr=learning_rate, fused=device.type == "cpu", **options)  # type: ignore[call-arg]
     if not is_fused:
         return MovingAdamW(parameters, lr=torch.tensor(learning_rate, device=device), **options)
     if kind is not torch.optim.SGD:  # which counts no steps
