@@ -155,6 +155,23 @@ def test_a_restored_optimiser_and_schedule_go_on_as_if_never_stopped(in_tensor):
     assert torch.equal(broken.weight, unbroken.weight)
 
 
+def test_restored_moments_lie_in_memory_as_their_parameters_do():
+    """A file has plain arrays, and a fused kernel takes the n-th number of each for one weight."""
+    layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)
+    optimiser = make_optimiser(torch.optim.Adam, layer.parameters(), 0.1, CPU)
+    layer(torch.ones(2, 3, 5, 5)).square().mean().backward()
+    optimiser.step()
+    expected = optimiser.state[layer.weight]["exp_avg"].clone()
+    state = optimiser.state_dict()
+    for moments in state["state"].values():
+        moments |= {name: value.contiguous() for name, value in moments.items()}
+    other = make_optimiser(torch.optim.Adam, layer.parameters(), 0.1, CPU)
+    restore_optimiser(other, state, CPU)
+    restored = other.state[layer.weight]["exp_avg"]
+    assert restored.stride() == layer.weight.stride() != expected.contiguous().stride()
+    assert torch.equal(restored, expected)
+
+
 @pytest.mark.parametrize("is_tensor", [False, True])
 def test_a_restored_rate_is_back_on_the_device(is_tensor):
     """torch leaves it where the checkpoint was read: on the host."""

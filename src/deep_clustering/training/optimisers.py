@@ -184,7 +184,7 @@ class WarmUp:
 
 
 def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any], device: torch.device) -> None:
-    """Take over a saved state; a rate that was a tensor on the device is one again.
+    """Take over a saved state; a rate that was a tensor on the device is one again, and moments lie as parameters do.
 
     Args:
         optimiser: An optimiser of the same parameters.
@@ -195,3 +195,8 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]
     for group in optimiser.param_groups:
         if isinstance(group["lr"], Tensor):
             group["lr"] = group["lr"].to(device)
+    for parameter, of_parameter in optimiser.state.items():
+        for name, value in of_parameter.items():
+            if isinstance(value, Tensor) and value.shape == parameter.shape:
+                # Fused kernels go through memory, where channels may be innermost; a file has lost that.
+                of_parameter[name] = torch.empty_like(parameter).copy_(value)
