@@ -228,7 +228,7 @@ def wrong_options(names: set[str], parameters: Mapping[str, Any]) -> list[str]:
 
 
 def unread_options(runtime_params: Mapping[str, Any], parameters: Mapping[str, Any]) -> Iterator[str]:
-    """Options of the command line that only another kind than the one in use knows, and nothing reads.
+    """Options of the command line that nothing reads, as another kind than theirs is in use, or none.
 
     In files they are left from a kind that another file has changed; on a command line they are meant.
 
@@ -241,13 +241,19 @@ def unread_options(runtime_params: Mapping[str, Any], parameters: Mapping[str, A
     """
     for path in _leaves(runtime_params):
         *above, option = path
-        block, owner = path[0], _at(parameters, above)
+        owner = _at(parameters, above)
         if not isinstance(owner, Mapping) or "kind" not in owner or option == "kind":
             continue
-        # Whatever reads it has an annotation that excludes this.
-        spoilt = {**parameters, block: _with(parameters[block], path[1:], object())}
-        if not wrong_options({block}, spoilt):
-            yield f"--params: {'.'.join(path)} is read by nothing: {'.'.join(above)} is of kind '{owner['kind']}'"
+        if not _is_read(path, parameters):
+            is_in_use = _is_read((*above, "kind"), parameters)
+            why = f"is of kind '{owner['kind']}'" if is_in_use else "is not in use"
+            yield f"--params: {'.'.join(path)} is read by nothing: {'.'.join(above)} {why}"
+
+
+def _is_read(path: tuple[str, ...], parameters: Mapping[str, Any]) -> bool:
+    """Whether an option is refused if it is spoilt: whatever reads it has an annotation that excludes this."""
+    spoilt = {**parameters, path[0]: _with(parameters[path[0]], path[1:], object())}
+    return bool(wrong_options({path[0]}, spoilt))
 
 
 def _leaves(params: Mapping[str, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
