@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from kedro.config import OmegaConfigLoader
 
+from deep_clustering.data.learned_options import LearnedOptions
 from deep_clustering.data.sources.loading import SOURCES
 from deep_clustering.methods import METHODS
 from deep_clustering.methods.trunk import Trunk
@@ -27,6 +28,9 @@ KINDS: dict[str, str | Mapping[str, str]] = {
     "representation": "deep_clustering.training.representations:REPRESENTATIONS",
     "start": "deep_clustering.methods.starts:STARTS",
 }
+
+# Groups within another one.
+NESTED: dict[tuple[str, str], type] = {("features", "learned"): LearnedOptions}
 
 # What one changes first; everything else is for those who know the method.
 BASIC: dict[str, tuple[str, ...]] = {
@@ -82,6 +86,7 @@ def all_options(conf: Path) -> str:
     """
     values = load_base(conf)
     parts = [_group(name, cls, values[name]) for name, cls in _schemas().items()]
+    parts += [_group(f"{outer}.{inner}", cls, values[outer][inner]) for (outer, inner), cls in NESTED.items()]
     for option, kinds in KINDS.items():
         listed = _load(kinds) if isinstance(kinds, str) else {kind: _load(place) for kind, place in kinds.items()}
         parts.append(f"## `{option}`: kinds\n\nThe option `kind` names one of these and brings its options.")

@@ -198,6 +198,7 @@ def test_options_of_the_command_line_change_what_they_name_and_nothing_that_shar
     changes = {
         "dcan": {"views": {"size": 9}, "encoder": {"hidden": [7]}, "start": {"hold": 0.01}, "epochs": 3},
         "neural_mixture": {"views": {"size": 11}, "start": {"hold": 0.5}},
+        "features": {"learned": {"views": {"crop": 0.3}}},
     }
     plain = OmegaConfigLoader(str(ROOT / "conf"), env=env, **CONFIG_LOADER_ARGS)["parameters"]
     loader = OmegaConfigLoader(str(ROOT / "conf"), env=env, runtime_params=changes, **CONFIG_LOADER_ARGS)

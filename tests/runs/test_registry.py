@@ -123,6 +123,7 @@ SEEN = ROWS | {"backbone": "resnet50", "precision": "fp32"}
         (SEEN, {"scaling": "none"}),
         (SEEN, {"beside_gradients": False}),  # what versions without gradients have on file stays comparable
         (ROWS | {"backbone": "hog"}, {"size": 32, "layer": "layer3", "precision": "bf16", "scaling": "none"}),
+        (ROWS | {"backbone": "patches"}, {"learned": {"side": 32}}),
     ],
 )
 def test_where_and_in_what_pieces_rows_are_made_does_not_count(rows, changes):
@@ -141,6 +142,7 @@ def test_where_and_in_what_pieces_rows_are_made_does_not_count(rows, changes):
         (SEEN, {"precision": "bf16"}),
         (SEEN, {"beside_gradients": True}),
         (ROWS, {"backbone": "hog"}),
+        (ROWS | {"backbone": "learned", "learned": {"side": 32}}, {"learned": {"side": 48}}),
     ],
 )
 def test_what_the_rows_depend_on_counts(rows, changes):

@@ -1,9 +1,12 @@
 """The parameter block `features`: how samples become the rows that every method gets."""
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from annotated_types import Ge, Gt, Le
+
+from deep_clustering.data.learned_options import LearnedOptions
+from deep_clustering.options import build
 
 HOG, PATCHES, LEARNED = "hog", "patches", "learned"
 WITHOUT_WEIGHTS = (HOG, PATCHES, LEARNED)
@@ -44,6 +47,8 @@ class FeatureOptions:
     Ray cluster, see `shards_on_ray`."""
     cache: str
     """Folder of extracted rows: a killed run goes on from there, an equal one only reads."""
+    learned: dict[str, Any]
+    """Options of backbone learned, see `LearnedOptions`; without that backbone also none."""
 
     encoder: str | list[str] | None
     """Of texts: lsa, latent semantic analysis; "onnx:" and a folder of model.onnx and tokenizer.json;
@@ -67,6 +72,11 @@ class FeatureOptions:
         return self.backbone not in (None, *WITHOUT_WEIGHTS)
 
     @property
+    def learned_options(self) -> LearnedOptions:
+        """Options of the network that learns from the images."""
+        return build(LearnedOptions, self.learned, "learned")
+
+    @property
     def encoders(self) -> tuple[str, ...]:
         """All encoders, in the order of their columns; each by one spelling."""
         from deep_clustering.data.encoders.known import normalised
@@ -82,6 +92,7 @@ class FeatureOptions:
         return self.has_network or any(name != LSA for name in self.encoders)
 
     def __post_init__(self) -> None:
+        self._check_learned()
         if self.has_network:
             from deep_clustering.data.pretrained.known import check_backbone, check_weights
 
@@ -95,6 +106,13 @@ class FeatureOptions:
             )
         if self.encoder is not None:
             self._check_encoders()
+
+    def _check_learned(self) -> None:
+        if not self.learned and self.backbone != LEARNED:  # files of versions without that backbone have none
+            return
+        options = self.learned_options
+        if self.backbone == LEARNED:
+            options.trunk(2, "cpu", "fp32")
 
     def _check_encoders(self) -> None:
         from deep_clustering.data.encoders.known import check_encoder

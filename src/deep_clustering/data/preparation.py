@@ -19,6 +19,7 @@ RowArray: TypeAlias = np.ndarray | sparse.csr_matrix
 _LACKING: Mapping[str, Any] = {
     "launcher": "local",
     "beside_gradients": False,
+    "learned": {},
     "encoder": None,
     "pooling": "cls",
     "max_tokens": 512,
@@ -187,7 +188,8 @@ def _see_by_backbone(
         from deep_clustering.data.learned import learn, open_learned
 
         arrays, precision = learn(images, is_fitted, card["value_range"], options, card["sha256"]["samples"])
-        return open_learned(arrays, card["value_range"])(images), arrays, None, {"precision": precision}
+        see = open_learned(arrays, card["value_range"], options.learned_options)
+        return see(images), arrays, None, {"precision": precision}
     from deep_clustering.data.pretrained import extract_rows, identify
 
     rows = extract_rows(images, card["value_range"], card["sha256"]["samples"], options)
@@ -319,7 +321,7 @@ def _open_backbone(preparation: Preparation, options: FeatureOptions) -> Callabl
     if options.backbone == LEARNED:
         from deep_clustering.data.learned import open_learned
 
-        return open_learned(preparation.arrays, preparation.value_range)
+        return open_learned(preparation.arrays, preparation.value_range, options.learned_options)
     from deep_clustering.data.pretrained import open_extractor
 
     return open_extractor(options, preparation.value_range, str(preparation.weights_sha256))

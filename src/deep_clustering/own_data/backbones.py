@@ -11,7 +11,8 @@ from torchvision import models
 
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.gradients import gradient_rows
-from deep_clustering.data.learned import LEARNED_IMAGES, small_images, trunk_for
+from deep_clustering.data.learned import small_images
+from deep_clustering.data.learned_options import LearnedOptions
 from deep_clustering.data.patches import LEARNED_IMAGES as PATCHED_IMAGES
 from deep_clustering.data.patches import learn_patches, patch_rows
 from deep_clustering.data.pretrained.backbone import make_backbone
@@ -133,14 +134,16 @@ def try_learned(row_shape: tuple[int, ...], n_samples: int, base: Mapping[str, A
         Values of a row, of gradients too, and seconds for all images here.
     """
     device = resolve_device(base["device"])
-    trunk = trunk_for(min(n_samples, LEARNED_IMAGES), str(device), resolve_precision(base["precision"], device))
+    options = build(LearnedOptions, base["learned"], "features: learned")
+    n_images = min(n_samples, options.images)
+    trunk = options.trunk(n_images, str(device), resolve_precision(base["precision"], device))
     n_epochs, trunk.epochs = trunk.epochs, 1
     images = np.random.default_rng(0).integers(0, 256, (trunk.batch_size, *row_shape), dtype=np.uint8)
-    small = small_images(images, [0.0, 255.0], np.arange(len(images)))
+    small = small_images(images, [0.0, 255.0], np.arange(len(images)), options.side)
     trunk.fit(small)  # the first steps set up what is made only once
     watch = Watch()
     trunk.fit(small)
-    steps = n_epochs * -(-min(n_samples, LEARNED_IMAGES) // trunk.batch_size)
+    steps = n_epochs * -(-n_images // trunk.batch_size)
     learning = watch.seconds * steps
     watch = Watch()
     width = trunk.embed(small).shape[1] + gradient_rows(images, [0.0, 255.0]).shape[1]

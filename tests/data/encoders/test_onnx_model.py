@@ -163,7 +163,7 @@ os.replace = killed_before_the_second_shard
 options = FeatureOptions(scaling="none", postprocess="none", backbone=None, weights="", size=32, layer="", batch_size=4,
     precision="fp32", device="cpu", cache=sys.argv[2], encoder="onnx:" + sys.argv[1], pooling="cls", max_tokens=512,
     lsa=100, max_terms=20000, max_df=0.3, min_df=2,
-    beside_gradients=False, launcher="local")
+    beside_gradients=False, launcher="local", learned={})
 texts = sys.argv[3:]
 encode(np.zeros((len(texts), 1), np.float32), texts, np.ones(len(texts), dtype=bool), options)
 """

@@ -116,7 +116,7 @@ def test_a_file_of_a_version_without_encoders_is_read(parameters):
     rows, preparation = prepare(samples, np.full(5, 3), card, words, parameters["features"])
     plain = preparation.to_plain()
     del plain["reads_texts"]
-    later = ("encoder", "pooling", "max_tokens", "lsa", "max_terms", "max_df", "min_df", "beside_gradients")
+    later = ("encoder", "pooling", "max_tokens", "lsa", "max_terms", "max_df", "min_df", "beside_gradients", "learned")
     plain["options"] = {name: value for name, value in plain["options"].items() if name not in later}
     earlier = Preparation.from_plain(plain, preparation.arrays)
     np.testing.assert_array_equal(open_preparation(earlier)(samples), rows)

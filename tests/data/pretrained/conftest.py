@@ -47,6 +47,7 @@ def make_options(weights, tmp_path):
             "device": "cpu",
             "launcher": "local",
             "cache": str(tmp_path / "cache"),
+            "learned": {},
             "encoder": None,
             "pooling": "cls",
             "max_tokens": 512,

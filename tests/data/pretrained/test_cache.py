@@ -110,7 +110,7 @@ images = np.random.default_rng(0).integers(0, 256, (23, 3, 20, 24), dtype=np.uin
 options = FeatureOptions(scaling="range", postprocess="none", backbone="mobilenet_v2", weights=sys.argv[1], size=32,
     layer="features", batch_size=8, precision="fp32", device="cpu", cache=sys.argv[2],
     encoder=None, pooling="cls", max_tokens=512, lsa=100, max_terms=20000, max_df=0.3, min_df=2,
-    beside_gradients=False, launcher="local")
+    beside_gradients=False, launcher="local", learned={})
 extract_rows(images, [0.0, 255.0], "0" * 64, options)
 """
 

@@ -19,7 +19,7 @@ from deep_clustering.data.sources.tfidf import idf_of, tfidf, weigh_texts
 FEATURES = {"scaling": "none", "postprocess": "centre_l2", "backbone": None, "weights": "DEFAULT", "size": 224}
 FEATURES |= {"layer": "avgpool", "batch_size": 64, "precision": "auto", "device": "cpu", "cache": "", "encoder": "lsa"}
 FEATURES |= {"pooling": "cls", "max_tokens": 512, "lsa": 10, "max_terms": 20000, "max_df": 0.6, "min_df": 2}
-FEATURES |= {"beside_gradients": False, "launcher": "local"}
+FEATURES |= {"beside_gradients": False, "launcher": "local", "learned": {}}
 
 
 def made_up(n_texts: int, first: int, parted: str = "") -> tuple[list[str], list[int]]:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deep_clustering.data.feature_options import WITHOUT_WEIGHTS
+from deep_clustering.data.feature_options import LEARNED, WITHOUT_WEIGHTS
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -187,6 +187,7 @@ def options_sha256(training: Training) -> str:
         *(() if has_encoder else _OF_ENCODER),
         *(_OF_SAMPLES if has_backbone or has_encoder else ()),
         *(() if training.features.get("beside_gradients") else ("beside_gradients",)),
+        *(() if training.features.get("backbone") == LEARNED else ("learned",)),
     )
     what = {
         "method": training.method,
