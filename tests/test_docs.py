@@ -102,6 +102,12 @@ def test_every_option_of_the_configuration_is_shown_with_its_value(site, paramet
         assert all(meaning.strip() for meaning in meanings), f"{group} has an option without a docstring"
 
 
+def test_options_of_a_group_within_another_are_shown(site, parameters):
+    shown = section(site / "parameters.html", "featureslearned")
+    for name in parameters["features"]["learned"]:
+        assert f"<code>{name}</code>" in shown
+
+
 @pytest.mark.parametrize(("option", "kinds"), [("views", VIEWS), ("encoder", ENCODERS)])
 def test_every_kind_is_shown_with_its_options(site, option, kinds):
     for kind, cls in kinds.items():
