@@ -74,6 +74,8 @@ def test_what_was_learned_is_read_from_the_cache_by_the_same_images_alone(option
         for change in ({"side": 40}, {"seed": 1}, {"most_epochs": 2}, {"weight_decay": 0.0}):
             with pytest.raises(ZeroDivisionError):
                 learn(images, everything(images), ALL, options(change, cache=str(tmp_path)), "a")
+        with pytest.raises(ZeroDivisionError):
+            learn(images, everything(images), [ALL[0], 2 * ALL[1]], kept, "a")
     assert first.keys() == again.keys()
     assert all(np.array_equal(first[name], again[name]) for name in first)
     (file,) = tmp_path.glob("*.safetensors")

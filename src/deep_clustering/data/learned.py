@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from safetensors import SafetensorError
@@ -19,7 +20,7 @@ from deep_clustering.data.feature_options import LEARNED, FeatureOptions
 from deep_clustering.data.learned_options import LearnedOptions
 from deep_clustering.data.small_images import check_four_axes, resized_images, scaled_images
 from deep_clustering.data.tensor_files import from_bytes, to_bytes
-from deep_clustering.methods.trunk import Trunk, trunk_options
+from deep_clustering.methods.trunk import trunk_options
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.draws import evenly_spaced
 from deep_clustering.training.precision import resolve_precision
@@ -60,7 +61,9 @@ def learn(
     own = options.learned_options
     places = places[evenly_spaced(len(places), own.images)]
     trunk = own.trunk(len(places), str(device), precision)
-    place = _place(trunk, own.side, places, options.cache, identity)
+    place = _place(
+        [identity, [float(end) for end in value_range], own.side, trunk_options(trunk)], places, options.cache
+    )
     if place is not None and (kept := _read(place)) is not None:
         logger.info("features: a network that learned from these images before is read from %s", place)
         return kept, precision
@@ -115,11 +118,10 @@ def small_images(images: np.ndarray, value_range: Sequence[float], places: np.nd
     return small
 
 
-def _place(trunk: Trunk, side: int, places: np.ndarray, cache: str, identity: str) -> Path | None:
-    """The file of a network that has learned just this; None without a cache."""
+def _place(what: list[Any], places: np.ndarray, cache: str) -> Path | None:
+    """The file of a network that has learned just this from images of these places; None without a cache."""
     if not cache:
         return None
-    what = [identity, side, trunk_options(trunk)]
     digest = hashlib.sha256(json.dumps(what, sort_keys=True).encode() + places.tobytes())
     return Path(cache) / f"{LEARNED}-{digest.hexdigest()[:16]}.safetensors"
 
