@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.options import build_kind
+from deep_clustering.training.convolutions import Conv2d
 
 # Fewer input channels than these keep a convolution on CUDA from the kernels for matrix units.
 _FEWEST_CHANNELS = 8
@@ -120,17 +121,17 @@ class _Residual(nn.Module):
     def __init__(self, n_in: int, n_out: int, stride: int) -> None:
         super().__init__()
         self.body = nn.Sequential(
-            nn.Conv2d(n_in, n_out, 3, stride, padding=1, bias=False),
+            Conv2d(n_in, n_out, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(n_out),
             nn.ReLU(inplace=True),
-            nn.Conv2d(n_out, n_out, 3, padding=1, bias=False),
+            Conv2d(n_out, n_out, 3, padding=1, bias=False),
             nn.BatchNorm2d(n_out),
         )
         is_same = stride == 1 and n_in == n_out
         self.shortcut = (
             nn.Identity()
             if is_same
-            else nn.Sequential(nn.Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
+            else nn.Sequential(Conv2d(n_in, n_out, 1, stride, bias=False), nn.BatchNorm2d(n_out))
         )
 
     def forward(self, images: Tensor) -> Tensor:
