@@ -1,9 +1,9 @@
 """Convolutions whose gradients on a processor in bfloat16 are products of matrices.
 
 The gradient of a convolution's weights sums, over all places of all images, the outer products of what flows back to a
-place and of the patch that was seen there. Where a map has few places and many channels torch's kernel for it takes two
-to four times as long in bfloat16 as patches laid out as rows and one product; for a kernel of one pixel there is
-nothing to lay out, in either gradient. docs/experiments/speed.md has the times.
+place and of the patch that was seen there. Where a map has few places and many channels torch's kernel for it mostly
+takes two to four times as long in bfloat16 as patches laid out as rows and one product; for a kernel of one pixel there
+is nothing to lay out, in either gradient. docs/experiments/speed.md has the times.
 """
 
 from typing import Any
