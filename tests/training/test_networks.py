@@ -8,6 +8,7 @@ import pytest
 import torch
 import torchvision
 from torch import nn
+from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.training import networks
 from deep_clustering.training.networks import (
@@ -61,6 +62,27 @@ def test_conv_maps_images(channels, side):
 
 def test_conv_takes_images_that_are_not_square():
     assert Conv(channels=[4], hidden=[]).build((1, 4, 10), 2)(torch.randn(3, 1, 4, 10)).shape == (3, 2)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_conv_is_convolution_normalisation_relu_and_pooling(kind):
+    module = Conv(channels=[4, 6], hidden=[]).build((2, 12, 12), 3)
+    images = torch.randn(16, 2, 12, 12, generator=torch.Generator().manual_seed(0))
+
+    def restated(rows: torch.Tensor) -> torch.Tensor:
+        for place in (0, 4):
+            rows = F.max_pool2d(torch.relu(module[place + 1](module[place](rows))), 2)
+        return module[-1](rows.flatten(1))
+
+    gradients = []
+    for network in (module, restated):
+        module.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind == torch.bfloat16):
+            outputs = network(images)
+        outputs.float().square().sum().backward()
+        gradients.append([outputs.detach(), *(parameter.grad.clone() for parameter in module.parameters())])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("is_training", [True, False])

@@ -108,7 +108,8 @@ class Conv:
         layers: list[nn.Module] = []
         for n_out in self.channels:
             convolution = FilledConv2d(n_channels, n_out, 3, padding=1, bias=False)
-            layers += [convolution, nn.BatchNorm2d(n_out), nn.ReLU(inplace=True), nn.MaxPool2d(2)]
+            # ReLU in front of the pooling would give the same from four times the values.
+            layers += [convolution, nn.BatchNorm2d(n_out), nn.MaxPool2d(2), nn.ReLU(inplace=True)]
             n_channels, height, width = n_out, height // 2, width // 2
         head = MLP(hidden=self.hidden).build((n_channels, height, width), n_outputs)
         # CPU pooling and CUDA tensor cores both want the channels innermost.
