@@ -18,7 +18,7 @@ from kedro.framework.startup import bootstrap_project
 from deep_clustering.cli import cli
 
 SMALL = "ingestion.n_rows=200,tracking.enabled=false"
-BASE = ["--envs=digits", "--pipelines=kmeans,gmm", "--seeds=0-1", "--folder=sweep", "--launcher=local"]
+BASE = ["--envs=digits", "--pipelines=kmeans,gmm", "--seeds=0-1", "--folder=sweep", "--launcher=local", "--threads=1"]
 
 
 def sweep(project: Path, *options: str, params: str = SMALL) -> Result:
