@@ -213,13 +213,15 @@ def newest(folder: Path, file: str) -> Path:
     return sorted((folder / file).glob(f"*/{file}"))[-1]
 
 
-def run_set(name: str, data: Path, work: Path, seeds: list[int], out: Path) -> None:
+def run_set(
+    name: str, make: Callable[[Path, Path], list[str]], data: Path, work: Path, seeds: list[int], out: Path
+) -> None:
     """Both commands on one set, every seed a run; rows are written as they come."""
     folder = work / name
     folder.mkdir(parents=True, exist_ok=True)
     env = f"shelf_{name}"
     try:
-        looked, look_seconds, _ = kedro("new-data", env, "--force", *SHELF[name](data, folder))
+        looked, look_seconds, _ = kedro("new-data", env, "--force", *make(data, folder))
         print(looked, flush=True)
         for seed in seeds:
             params = f"--params=seed={seed},tracking.enabled=false"
@@ -331,7 +333,7 @@ def main() -> None:
     if not chosen.table:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         for name in chosen.sets:
-            run_set(name, chosen.data, chosen.work, chosen.seeds, chosen.out)
+            run_set(name, SHELF[name], chosen.data, chosen.work, chosen.seeds, chosen.out)
     print(summarise(chosen.out))
 
 
