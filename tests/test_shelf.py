@@ -1,32 +1,46 @@
-"""The table of `benchmarks/shelf.py` in the documentation is the one that its command makes of the runs on file."""
+"""Tables of `benchmarks/shelf.py` and `kept_aside.py` in the documentation are those of the runs on file."""
 
-import importlib.util
+import importlib
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 ROOT = Path(__file__).parents[1]
-RUNS = ROOT / "docs/results/shelf.csv"
 
 
-@pytest.fixture(scope="module")
-def shelf():
-    spec = importlib.util.spec_from_file_location("shelf", ROOT / "benchmarks/shelf.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def benchmark_module(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    return importlib.import_module
 
 
-def test_the_documented_table_is_made_of_the_runs_on_file(shelf):
-    assert shelf.summarise(RUNS) in (ROOT / "docs/recommendation.md").read_text()
+@pytest.fixture
+def shelf(benchmark_module):
+    return benchmark_module("shelf")
 
 
-def test_every_set_is_on_file_with_three_seeds_and_one_recommendation_each(shelf):
-    runs = pd.read_csv(RUNS)
+@pytest.mark.parametrize("name", ["shelf", "kept_aside"])
+def test_the_documented_table_is_made_of_the_runs_on_file(shelf, name):
+    made = shelf.summarise(ROOT / f"docs/results/{name}.csv")
+    assert f"<!-- {name} -->\n{made}\n<!-- /{name} -->" in (ROOT / "docs/recommendation.md").read_text()
+
+
+@pytest.mark.parametrize(("name", "sets"), [("shelf", "SHELF"), ("kept_aside", "SETS")])
+def test_every_set_is_on_file_with_three_seeds_and_one_recommendation_each(benchmark_module, name, sets):
+    runs = pd.read_csv(ROOT / f"docs/results/{name}.csv")
     recommended = runs.groupby(["set", "seed"]).recommended.sum()
-    assert set(recommended.index) == {(name, seed) for name in shelf.SHELF for seed in (0, 1, 2)}
+    named = getattr(benchmark_module(name), sets)
+    assert set(recommended.index) == {(one, seed) for one in named for seed in (0, 1, 2)}
     assert (recommended == 1).all()
+
+
+def test_a_table_that_was_kept_aside_keeps_its_numbers_and_classes(benchmark_module, tmp_path):
+    """Rows with an empty cell, numbers of rows and columns of words are left out."""
+    rows = pd.DataFrame({"a": [1.0, None, 3.0], "word": ["x", "y", "z"], "kind": ["p", "q", "p"]})
+    make = benchmark_module("kept_aside").table("t", lambda _: rows, "kind")(tmp_path)
+    assert make(tmp_path, tmp_path) == ["--array", str(tmp_path / "t.csv"), "--labels", "label"]
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "t.csv"), pd.DataFrame({"a": [1.0, 3.0], "label": ["p", "p"]}))
 
 
 def test_a_table_by_hand(shelf, tmp_path):
