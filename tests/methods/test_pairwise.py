@@ -81,6 +81,9 @@ def test_the_weight_of_the_consistency_rises_as_in_the_paper(tiny_options, blobs
     for epoch, expected in [(0, 2 * np.exp(-5)), (2, 2 * np.exp(-5 / 4)), (4, 2.0), (9, 2.0)]:
         training.stage(epoch, None)
         assert float(training._weight) == pytest.approx(expected)
+    model.ramp = 0.0  # no rise: the whole weight from the first epoch on
+    training.stage(0, None)
+    assert float(training._weight) == 2.0
 
 
 # DAC

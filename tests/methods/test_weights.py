@@ -126,3 +126,18 @@ def test_every_method_takes_weights(method, tiny_options, blobs, caplog):
     snapshots = fitted.history_["snapshot_assignments"]
     if len(snapshots):
         np.testing.assert_array_equal(snapshots[-1], fitted.predict(blobs))
+
+
+@pytest.mark.parametrize("method", ["autoencoder", "dcn", "n2d"])
+def test_the_variance_around_centres_is_that_of_rows_in_proportion(tiny_options, method):
+    """Rows of next to no weight lie far out; the others, which decide where the centres are, lie close to them."""
+    rng, weights = np.random.default_rng(0), np.repeat([1.0, 0.01], 60)
+    rows = (rng.normal(size=(120, 6)) * np.where(weights == 1, 0.1, 2.0)[:, None]).astype(np.float32)
+    model = make_method(tiny_options(method, "vectors", n_clusters=3, epochs=2)).fit(rows, weights=weights)
+    described = model.describe(rows)
+    centroids, latent = model.get_arrays()["clusters.centroids"], described.latent
+    least = ((latent[:, None] - centroids) ** 2).sum(axis=2).min(axis=1)
+    counted = Rows(rows, CPU, weights).in_proportion(torch.arange(len(rows))).numpy()
+    variance = float(model.get_arrays()["clusters.variance"])
+    assert variance == pytest.approx(least[counted].mean() / latent.shape[1], rel=1e-4)
+    assert least.mean() / latent.shape[1] > 1.2 * variance

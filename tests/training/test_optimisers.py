@@ -123,9 +123,7 @@ def test_either_optimiser_goes_on_from_the_state_of_the_other(in_tensor):
     for number in range(5):
         step(unbroken, optimiser, number)
     broken.load_state_dict(unbroken.state_dict())
-    rate = other.param_groups[0]["lr"]
-    restore_optimiser(other, copy.deepcopy(optimiser.state_dict()), CPU)
-    other.param_groups[0]["lr"] = rate
+    restore_optimiser(other, copy.deepcopy(optimiser.state_dict()))
     for number in range(5, 10):
         step(unbroken, optimiser, number)
         step(broken, other, number)
@@ -144,7 +142,7 @@ def test_a_restored_optimiser_and_schedule_go_on_as_if_never_stopped(in_tensor):
     saved = copy.deepcopy((optimiser.state_dict(), schedule.state_dict()))
     other = adamw(broken, in_tensor)
     restored = OneCycle(other, PEAK, 12)
-    restore_optimiser(other, saved[0], CPU)
+    restore_optimiser(other, saved[0])
     restored.load_state_dict(saved[1])
     assert values(other.param_groups[0]) == pytest.approx(values(optimiser.param_groups[0]))
     for number in range(5, 12):
@@ -166,21 +164,40 @@ def test_restored_moments_lie_in_memory_as_their_parameters_do():
     for moments in state["state"].values():
         moments |= {name: value.contiguous() for name, value in moments.items()}
     other = make_optimiser(torch.optim.Adam, layer.parameters(), 0.1, CPU)
-    restore_optimiser(other, state, CPU)
+    restore_optimiser(other, state)
     restored = other.state[layer.weight]["exp_avg"]
     assert restored.stride() == layer.weight.stride() != expected.contiguous().stride()
     assert torch.equal(restored, expected)
 
 
-@pytest.mark.parametrize("is_tensor", [False, True])
-def test_a_restored_rate_is_back_on_the_device(is_tensor):
-    """torch leaves it where the checkpoint was read: on the host."""
-    optimiser = adamw(network(), in_tensor=True)
-    state = optimiser.state_dict()
-    state["param_groups"][0]["lr"] = torch.tensor(0.5) if is_tensor else 0.5
-    restore_optimiser(optimiser, state, torch.device("meta"))
+@pytest.mark.parametrize("was_tensor", [False, True])
+@pytest.mark.parametrize("in_tensor", [False, True])
+def test_a_restored_rate_is_where_the_optimiser_had_it(in_tensor, was_tensor):
+    """A captured step reads a tensor; a number that took its place would be the same in every replay."""
+    saved = adamw(network(), in_tensor=was_tensor)
+    saved.param_groups[0]["lr"] = torch.tensor(0.5) if was_tensor else 0.5
+    optimiser = adamw(network(), in_tensor=in_tensor)
+    before = optimiser.param_groups[0]["lr"]
+    restore_optimiser(optimiser, saved.state_dict())
     rate = optimiser.param_groups[0]["lr"]
-    assert rate.device.type == "meta" if is_tensor else rate == 0.5
+    assert (rate is before) if in_tensor else isinstance(rate, float)
+    assert float(rate) == 0.5
+
+
+@pytest.mark.parametrize("kind", [MovingAdamW, torch.optim.Adam, torch.optim.AdamW])
+def test_a_restored_count_of_steps_is_on_the_device(kind):
+    """torch leaves it where the checkpoint was read unless the optimiser says how it steps; meta stands for CUDA."""
+    layer, away = network(), network().to("meta")
+    saved = torch.optim.AdamW(layer.parameters(), lr=0.1)
+    step(layer, saved, 0)
+    more = {} if kind is MovingAdamW else {"capturable": True}
+    restored = kind(away.parameters(), lr=torch.tensor(0.1), **more)
+    rate = restored.param_groups[0]["lr"] = restored.param_groups[0]["lr"].to("meta")
+    restore_optimiser(restored, saved.state_dict())
+    for state in restored.state.values():
+        assert {name: value.device.type for name, value in state.items()} == dict.fromkeys(state, "meta")
+    assert restored.param_groups[0]["capturable"]
+    assert restored.param_groups[0]["lr"] is rate
 
 
 @pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD])
@@ -244,8 +261,10 @@ def test_a_warm_up_rises_linearly_and_is_continued_where_it_was(as_tensor):
     other, continued = begin()
     continued.load_state_dict({"done": 2})
     assert float(other.param_groups[0]["lr"]) == 0.25
-    assert WarmUp(optimiser, 0.5, 0).state_dict() == {"done": 0}
-    assert float(optimiser.param_groups[0]["lr"]) == 0.5
+    for n_steps in (0, 1):  # the last step of the rise has the peak, also where it is the first
+        optimiser.param_groups[0]["lr"] = torch.tensor(0.0) if as_tensor else 0.0
+        assert WarmUp(optimiser, 0.5, n_steps).state_dict() == {"done": 0}
+        assert float(optimiser.param_groups[0]["lr"]) == 0.5
 
 
 def test_a_step_without_any_gradient_moves_nothing_and_counts_no_step():

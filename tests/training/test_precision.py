@@ -1,5 +1,7 @@
 """The choice of the precision of training: by time alone, without a trace, and once for each training."""
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from deep_clustering.methods import make_method
 from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.training import fitting, loop
 from deep_clustering.training import precision as half_precision
+from deep_clustering.training import rows as rows_module
 from deep_clustering.training.checkpoints import CheckpointOptions, Checkpoints
 from deep_clustering.training.precision import training_precision
 
@@ -215,3 +218,21 @@ def test_on_cuda_single_precision_is_single_and_what_was_set_comes_back_after_an
         fail()
     assert within == [False, False]
     assert allowed() == before
+
+
+def test_rows_are_described_and_embedded_in_the_precision_of_a_trainings_last_look(monkeypatch):
+    """A row at a border would else be in another cluster on CUDA than the training said; here the switch is watched."""
+    entered = []
+
+    @contextmanager
+    def watched(device):
+        entered.append("in")
+        yield
+        entered.append("out")
+
+    monkeypatch.setattr(rows_module, "full_single_precision", watched)
+    rows = rows_module.Rows(np.ones((3, 2), np.float32), CPU)
+    rows_module.apply_in_chunks(lambda batch: entered.append("embedded") or batch, rows)
+    told = (torch.zeros(3, dtype=torch.int64), torch.ones(3, 1), torch.ones(3, 2), torch.zeros(3), torch.zeros(3, 1))
+    rows_module.describe_in_chunks(lambda _: entered.append("described") or told, rows)
+    assert entered == ["in", "embedded", "out", "in", "described", "out"]

@@ -276,7 +276,7 @@ class AutoencodingSteps(Steps):
     def settle(self, latents: Tensor) -> None:
         """What of the clusters is not learned: the variance around the centres."""
         assert isinstance(self.clusters, Centroids)
-        least = squared_distances(latents, self.clusters.centroids).min(dim=1).values
+        least = self.data.rows.in_proportion(squared_distances(latents, self.clusters.centroids).min(dim=1).values)
         tiny = torch.finfo(least.dtype).tiny
         self.clusters.variance.copy_((least.mean() / latents.shape[1]).clamp_min(tiny))
 

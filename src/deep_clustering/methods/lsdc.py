@@ -103,7 +103,8 @@ class _Training(StepsOfViews):
 
     def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike but for w(t), which a step reads where it lies."""
-        share = min(1.0, epoch / max(1.0, self.model.ramp * self.model.epochs))
+        length = self.model.ramp * self.model.epochs
+        share = min(1.0, epoch / length) if length > 0 else 1.0
         self._weight.fill_(self.model.consistency_weight * math.exp(-5 * (1 - share) ** 2))
         return 0
 

@@ -1,5 +1,6 @@
 """The one training loop: epochs, schedules, checkpoints, history and precision of every method, by composition."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +19,8 @@ from deep_clustering.training.rows import Batch, Rows, apply_in_chunks, n_batche
 from deep_clustering.training.streams import stream
 from deep_clustering.training.views import View
 from deep_clustering.training.workers import current
+
+logger = logging.getLogger(__name__)
 
 # Rows at a time of which fresh views are drawn behind a training.
 _FRESH_ROWS = 1024
@@ -181,6 +184,8 @@ def train(
         ValueError: if there are checkpoints of another training only.
     """
     history, device = History(plan.name), data.rows.device
+    if device.type == "cuda":
+        logger.info("precision: TF32 is off on %s", device)
     with full_single_precision(device):
         state = checkpoints.begin(identity) if checkpoints else None
         if state is None or "networks" not in state:
@@ -279,7 +284,7 @@ def _restore(training: Training, data: Data, history: History, state: Mapping[st
     for name, network in training.networks.items():
         network.load_state_dict(state["networks"][name])
     for name, optimiser in training.optimisers.items():
-        restore_optimiser(optimiser, state["optimisers"][name], device)
+        restore_optimiser(optimiser, state["optimisers"][name])
     for name, schedule in training.schedules.items():
         schedule.load_state_dict(state["schedules"][name])
     training.take({name: tensor.to(device) for name, tensor in state["tensors"].items()})

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+# Options of an optimiser that say how it steps on its device.
+_OF_THE_DEVICE = ("capturable", "fused", "foreach")
+
 
 def make_optimiser(
     kind: type[torch.optim.Optimizer],
@@ -49,6 +52,10 @@ class MovingAdamW(torch.optim.AdamW):
     torch's own reads the momentum back to the host, which waits for the device, and which a captured step cannot do.
     Its state is that of torch's AdamW, so that each reads the checkpoints of the other.
     """
+
+    def __init__(self, parameters: Iterable[nn.Parameter], lr: Tensor, **options: Any) -> None:  # noqa: ANN401
+        """Begin with a rate; further options are those of AdamW."""
+        super().__init__(parameters, lr=lr, capturable=True, **options)  # which has its counts on the device
 
     @torch.no_grad()
     def step(self, closure: None = None) -> None:  # type: ignore[override]
@@ -175,7 +182,7 @@ class WarmUp:
         self._place()
 
     def _place(self) -> None:
-        share = min(1.0, self._done / max(1, self._n_steps - 1)) if self._n_steps else 1.0
+        share = min(1.0, self._done / (self._n_steps - 1)) if self._n_steps > 1 else 1.0
         for group in self._optimiser.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(share * self._peak)
@@ -183,18 +190,23 @@ class WarmUp:
                 group["lr"] = share * self._peak
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any], device: torch.device) -> None:
-    """Take over a saved state; a rate that was a tensor on the device is one again, and moments lie as parameters do.
+def restore_optimiser(optimiser: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Take over a saved state, perhaps of another device: what changes from step to step lies where it lay before.
 
     Args:
-        optimiser: An optimiser of the same parameters.
+        optimiser: An optimiser of the same parameters, on their device.
         state: What `state_dict` gave, its tensors on any device.
-        device: Where the parameters are.
     """
-    optimiser.load_state_dict(dict(state))
-    for group in optimiser.param_groups:
-        if isinstance(group["lr"], Tensor):
-            group["lr"] = group["lr"].to(device)
+    groups, rates = optimiser.param_groups, [group["lr"] for group in optimiser.param_groups]
+    # By them torch decides where a count of steps belongs, and they are of the device, not of what was learned.
+    own = [{name: group[name] for name in _OF_THE_DEVICE if name in group} for group in groups]
+    saved = [group | kept for group, kept in zip(state["param_groups"], own, strict=True)]
+    optimiser.load_state_dict({**state, "param_groups": saved})
+    for group, rate in zip(optimiser.param_groups, rates, strict=True):
+        if isinstance(rate, Tensor):
+            group["lr"] = rate.copy_(group["lr"]) if isinstance(group["lr"], Tensor) else rate.fill_(group["lr"])
+        else:
+            group["lr"] = float(group["lr"])
     for parameter, of_parameter in optimiser.state.items():
         for name, value in of_parameter.items():
             if isinstance(value, Tensor) and value.shape == parameter.shape:

@@ -81,7 +81,6 @@ def full_single_precision(device: torch.device) -> Iterator[None]:
         return
     places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [place.allow_tf32 for place in places]
-    logger.info("precision: TF32 is off on %s", device)
     try:
         for place in places:
             place.allow_tf32 = False

@@ -9,6 +9,7 @@ from scipy import sparse
 from torch import Tensor
 
 from deep_clustering.training.described import Described
+from deep_clustering.training.precision import full_single_precision
 from deep_clustering.training.scratch import room
 
 # A data set may take this share of the free device memory; the rest is for the network and its gradients.
@@ -260,7 +261,8 @@ def apply_in_chunks(function: Callable[[Tensor], Tensor], rows: Rows, size: int 
     Returns:
         The results in order, shape (n_samples, k), on the device.
     """
-    return joined((function(chunk) for chunk in rows.chunks(size)), len(rows))
+    with full_single_precision(rows.device):
+        return joined((function(chunk) for chunk in rows.chunks(size)), len(rows))
 
 
 def joined(parts: Iterable[Tensor], n_rows: int) -> Tensor:
@@ -300,7 +302,8 @@ def describe_in_chunks(describe: Callable[[Tensor], tuple[Tensor, ...]], rows: R
     parts: list[np.ndarray] = []
     start = 0
     for chunk in rows.chunks(DESCRIBED_ROWS):
-        *told, log_joint = (part.cpu() for part in describe(chunk))
+        with full_single_precision(rows.device):  # as in the last look of a training
+            *told, log_joint = (part.cpu() for part in describe(chunk))
         # In double precision, which not every device has: it becomes so on the host.
         found = [part.numpy() for part in (*told, torch.log_softmax(log_joint.double(), dim=1))]
         if len(chunk) == len(rows):

@@ -1,4 +1,4 @@
-"""Streams of random numbers: what is drawn for one purpose never repeats what is drawn for another."""
+"""Streams of random numbers: what a stream of one purpose draws never repeats what one of another draws."""
 
 import zlib
 from collections.abc import Iterator
