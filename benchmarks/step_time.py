@@ -121,25 +121,26 @@ def parts_of_a_step(options: dict[str, Any], rows: np.ndarray, n_steps: int) -> 
     return {"total": total, "network": network, **parts, "rest": rest}
 
 
-def products_of_a_step() -> list[tuple[int, int, int, bool]]:
-    """(rows, inner, columns, whether it belongs to the encoder) of every matrix product of a step of DCAN."""
+def products_of_a_step() -> list[tuple[int, int, int]]:
+    """(rows, inner, columns) of every matrix product of a step of DCAN."""
     both, products = 2 * BATCH, []
     for first, (wide, narrow) in enumerate(pairwise(MLP)):
-        products += [(both, wide, narrow, True), (wide, both, narrow, True)]  # forward, gradient of the weights
-        products += [(both, narrow, wide, True)] if first else []  # gradient of the input
+        products += [(both, wide, narrow), (wide, both, narrow)]  # forward, gradient of the weights
+        products += [(both, narrow, wide)] if first else []  # gradient of the input
     for first, (wide, narrow) in enumerate(pairwise(GAME)):
-        products += [(2 * both, wide, narrow, False), (wide, 2 * both, narrow, False)]  # its own update: draws, latents
-        products += [(2 * both, narrow, wide, False)] if first else []
-        products += [(both, wide, narrow, False), (both, narrow, wide, False)]  # on the way to the encoder
+        products += [(2 * both, wide, narrow), (wide, 2 * both, narrow)]  # its own update: draws, latents
+        products += [(2 * both, narrow, wide)] if first else []
+        products += [(both, wide, narrow), (both, narrow, wide)]  # on the way to the encoder
     return products
 
 
 def floor(precision: str, n_steps: int) -> float:
-    """Milliseconds of these products alone; only those of the encoder are in half precision."""
-    pairs = []
-    for n_rows, inner, n_columns, is_encoder in products_of_a_step():
-        kind = torch.bfloat16 if precision == "bf16" and is_encoder else torch.float32
-        pairs.append((torch.randn(n_rows, inner, dtype=kind), torch.randn(inner, n_columns, dtype=kind)))
+    """Milliseconds of these products alone."""
+    kind = torch.bfloat16 if precision == "bf16" else torch.float32
+    pairs = [
+        (torch.randn(n_rows, inner, dtype=kind), torch.randn(inner, n_columns, dtype=kind))
+        for n_rows, inner, n_columns in products_of_a_step()
+    ]
     watch = Stopwatch()
 
     def multiply() -> None:

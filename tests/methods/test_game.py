@@ -24,6 +24,7 @@ from deep_clustering.methods.game import (
     wanted_outputs,
 )
 from deep_clustering.methods.latent_mixture import LatentMixture
+from deep_clustering.training.networks import discriminator
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -206,11 +207,32 @@ def test_the_discriminator_is_shown_each_cluster_as_often_as_rows_are_in_it(monk
     targets, loss = [], game.discriminator_loss
     monkeypatch.setattr(game, "discriminator_loss", lambda *terms: targets.append(terms[2]) or loss(*terms))
     optimiser = torch.optim.SGD(judge.parameters(), 0.0)
-    options = {"conditioning": "k_way", "instance_noise": 1.0, "saturating": False, "generator": generator()}
-    play(judge, optimiser, torch.zeros(200, 3, requires_grad=True), assignments, mixture, **options)
+    options = {"conditioning": "k_way", "instance_noise": 1.0, "saturating": False, "precision": "fp32"}
+    latent = torch.zeros(200, 3, requires_grad=True)
+    play(judge, optimiser, latent, assignments, mixture, **options, generator=generator())
     draws = shown[0][:200]
     np.testing.assert_array_equal(torch.cdist(draws, centroids).argmin(dim=1), assignments)
     np.testing.assert_array_equal(targets[0].sum(dim=0), [180, 10, 10])
+
+
+def test_half_precision_is_of_the_discriminators_passes_alone():
+    """Products are in bfloat16; losses, gradients and weights are in single precision, and near those without it."""
+    mixture = LatentMixture(torch.full((4,), -math.log(4)), torch.eye(4) * 3, torch.ones(4, 4))
+    assignments, passes, rounds = torch.arange(128) % 4, [], {}
+    latent = (mixture.centroids[assignments] + torch.randn((128, 4), generator=generator())).requires_grad_()
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        judge = discriminator(4, [64, 64], 4, 0.2)
+        judge.register_forward_hook(lambda _, __, output: passes.append(output.dtype))
+        optimiser, latent.grad = torch.optim.SGD(judge.parameters(), 0.1), None
+        options = {"conditioning": "k_way", "instance_noise": 1.0, "saturating": False, "precision": precision}
+        loss, terms = play(judge, optimiser, latent, assignments, mixture, **options, generator=generator())
+        loss.backward()
+        assert {value.dtype for value in (loss, latent.grad, *terms.values(), *judge.parameters())} == {torch.float32}
+        rounds[precision] = torch.stack([loss.detach(), terms["loss_discriminator"].detach()]), latent.grad
+    assert passes == [torch.float32] * 2 + [torch.bfloat16] * 2
+    torch.testing.assert_close(rounds["bf16"][0], rounds["fp32"][0], rtol=0.01, atol=0)
+    assert torch.cosine_similarity(rounds["bf16"][1].flatten(), rounds["fp32"][1].flatten(), dim=0) > 0.99
 
 
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=5), st.integers(0, 1000))

@@ -184,7 +184,7 @@ class DCAN(Describing):
     discriminator_learning_rate: Annotated[float, Ge(0), Le(10)]
     """Rate of the discriminator."""
     precision: Literal["auto", "fp32", "bf16"]
-    """fp32, bf16, or auto, the faster: of the encoder's passes in training; everything else is fp32."""
+    """fp32, bf16, or auto, the faster for the encoder: of both networks' passes in training; all else is fp32."""
     compile: Literal["auto", "off"]
     """auto compiles the network for training steps on CUDA, if the training is long and a trial is faster."""
     restarts: Annotated[int, Ge(1)]

@@ -209,6 +209,7 @@ class GameTraining:
             conditioning=model.conditioning,
             instance_noise=noise,
             saturating=model.saturating,
+            precision=self.precision,
             generator=self._data.generator,
         )
 

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from deep_clustering.methods.latent_mixture import LatentMixture, memberships
+from deep_clustering.training.precision import autocast
 from deep_clustering.training.workers import current
 
 
@@ -138,6 +139,7 @@ def play(
     conditioning: str,
     instance_noise: float,
     saturating: bool,
+    precision: str,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """One round of (10): the discriminator is updated, then judges for the encoder. Each worker shows it its share.
@@ -151,6 +153,7 @@ def play(
         conditioning: As in `wanted_outputs`.
         instance_noise: s, on draws and latents (D13).
         saturating: As in `encoder_loss`.
+        precision: fp32 or bf16, of the discriminator's passes; what it says is in single precision.
         generator: Source of draws and noise.
 
     Returns:
@@ -161,7 +164,9 @@ def play(
     noise = torch.randn(latent.shape, generator=generator, device=latent.device, dtype=latent.dtype)
     noisy = workers.share(latent + instance_noise * noise)
     targets = workers.share(wanted_outputs(assignments, len(mixture.centroids), conditioning))
-    positive, negative = judge(torch.cat([workers.share(draws), noisy.detach()])).chunk(2)
+    with autocast(precision, latent.device):
+        judged_both = judge(torch.cat([workers.share(draws), noisy.detach()]))
+    positive, negative = judged_both.float().chunk(2)
     loss = discriminator_loss(positive, negative, targets)
     optimiser.zero_grad(set_to_none=True)
     (loss / workers.n).backward()
@@ -176,6 +181,8 @@ def play(
     optimiser.step()
     # The encoder's gradient passes through the discriminator but must not move it.
     judge.requires_grad_(False)
-    loss_encoder = encoder_loss(judge(noisy), targets, saturating)
+    with autocast(precision, latent.device):
+        judged_noisy = judge(noisy)
+    loss_encoder = encoder_loss(judged_noisy.float(), targets, saturating)
     judge.requires_grad_(True)
     return loss_encoder, dict(zip(terms, of_batch, strict=True))
