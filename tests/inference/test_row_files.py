@@ -160,6 +160,18 @@ def test_the_columns_of_the_training_are_taken_whatever_stands_beside_them(tmp_p
         list(open_rows(tmp_path / "other.csv", preparation, 3))
 
 
+def test_columns_of_a_table_of_the_same_width_are_not_mixed_up(tmp_path, caplog):
+    preparation = replace(VECTORS, reading={**VECTORS.reading, "columns": ["b", "a", "c"]})
+    table = pd.DataFrame({"c": [5.0, 6], "b": [3.0, 4], "A": [1.0, 2]})
+    table.to_csv(tmp_path / "some.csv", index=False)
+    with pytest.raises(ValueError, match=r"some\.csv: no column 'a'"):
+        list(open_rows(tmp_path / "some.csv", preparation, 3))
+    table.set_axis(["x", "y", "z"], axis=1).to_csv(tmp_path / "none.csv", index=False)
+    (piece,) = open_rows(tmp_path / "none.csv", preparation, 3)
+    np.testing.assert_array_equal(piece.rows, [[5, 3, 1], [6, 4, 2]])
+    assert "no column is called 'b', 'a', 'c': they are taken in their order" in caplog.text
+
+
 def test_empty_cells_are_said_by_their_line_as_in_training(tmp_path):
     preparation = replace(VECTORS, reading={**VECTORS.reading, "columns": ["b", "a", "c"]})
     (tmp_path / "rows.csv").write_text("a,b,c,note\n1,2,3,\n4,,6,x\n")

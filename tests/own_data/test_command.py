@@ -449,6 +449,26 @@ def test_images_of_one_colour_are_counted_and_images_that_are_all_alike_refused(
     assert not (project / "conf/same").exists()
 
 
+@pytest.mark.parametrize("kind", ["images", "array", "text"])
+def test_more_clusters_than_different_rows_are_refused_and_not_guessed(project, kind):
+    rng = np.random.default_rng(0)
+    if kind == "images":
+        (project / "rows").mkdir()
+        for index, image in enumerate(np.tile(rng.integers(0, 255, (3, 16, 16, 3), dtype=np.uint8), (10, 1, 1, 1))):
+            Image.fromarray(image).save(project / "rows" / f"{index}.png")
+        given = ["--images", "rows"]
+    elif kind == "array":
+        np.save("rows.npy", np.tile(rng.normal(size=(3, 6)), (10, 1)))
+        given = ["--array", "rows.npy"]
+    else:
+        Path("rows.csv").write_text("text\n" + "red apple\ngreen pear\nblue plum\n" * 10)
+        given = ["--text", "rows.csv", "--column", "text"]
+    message = new_data("few", *given, "--n-clusters", "4", succeeds=False)
+    assert "--n-clusters must be 2 to 3, the number of different rows among 30, got 4" in message
+    new_data("few", *given)
+    assert parameters(project, "few")["dcan"]["n_clusters"] == 3
+
+
 def test_small_grey_levels_of_an_array_get_their_range(project):
     images = np.random.default_rng(0).integers(0, 17, (N_ROWS, 8, 8), dtype=np.uint8)
     images[0, 0, 0] = 16

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from deep_clustering.own_data.suggestions import (
     drawing_settings,
+    few_text_settings,
     image_shape,
     n_neighbours,
     schedule,
@@ -57,6 +58,15 @@ def test_few_texts_or_words_are_taken_as_they_are():
     assert text_features(4 * many[:220])["lsa"] == 100
     assert text_features(["all the same words"] * 300) is None
     assert text_features(words) is None  # each stands in one text
+
+
+def test_few_texts_have_their_neighbours_as_views():
+    """Of 150 rows half of whose terms are dropped a network learns each by heart."""
+    settings = few_text_settings(150, 3)
+    assert settings.features == {"scaling": "none"}
+    assert (settings.n_neighbours, settings.metric) == (18, "cosine")
+    presets = (settings.dcan.preset, settings.neural_mixture.preset)
+    assert presets == ("dcan_on_features", "neural_mixture_on_features")
 
 
 def test_columns_of_unequal_scales_are_told_from_like_ones():

@@ -1,5 +1,6 @@
 """New rows in tables: in which column the texts stand, or else numbers, and how the file is written."""
 
+import logging
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
@@ -11,6 +12,7 @@ from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.dialects import are_numbered, is_numbers
 from deep_clustering.data.sources.number_tables import form_of, numbers_of, read_whole
 from deep_clustering.data.sources.row_ids import ids_of
+from deep_clustering.data.sources.table_columns import some
 from deep_clustering.data.sources.tables import open_table
 from deep_clustering.data.sources.text import texts_of
 from deep_clustering.data.sources.wrong_cells import row_in_file
@@ -19,6 +21,8 @@ from deep_clustering.options import closest
 
 if TYPE_CHECKING:
     import pandas as pd
+
+logger = logging.getLogger(__name__)
 
 _NAMED_COLUMNS = 5
 _NO_TEXT = "no text"
@@ -75,7 +79,7 @@ def open_row_table(path: Path, preparation: Preparation, n_rows: int) -> Iterato
 def _find_numbers(path: Path, preparation: Preparation) -> TablePiece | None:
     """The columns of numbers that the training took, or the one of lists that is asked for; None if they are missing.
 
-    A table whose columns have other names is read whole, as one with a column for each value.
+    A table none of whose columns has such a name is read whole, as one with a column for each value in their order.
     """
     reading = preparation.reading
     columns = [reading["key"]] if reading.get("key") is not None else reading.get("columns")
@@ -87,7 +91,8 @@ def _find_numbers(path: Path, preparation: Preparation) -> TablePiece | None:
         table.columns = [str(name) for name in table.columns]
     else:
         table = read_whole(path, columns[:1], as_text=as_text)
-    if not set(columns) <= set(table.columns) and math.prod(preparation.row_shape) == len(table.columns):
+    if set(columns).isdisjoint(table.columns) and math.prod(preparation.row_shape) == len(table.columns):
+        logger.warning("predict: %s: no column is called %s: they are taken in their order", path, some(columns))
         return None
     form = stated or form_of(path, columns[:1])
     numbers = numbers_of(table, columns, f"predict: {path}", lambda row: row_in_file(path, row, **form))

@@ -82,8 +82,10 @@ def _n_clusters(request: Request, seen: Look) -> tuple[int, str]:
     if seen.n_samples < 2:
         raise ValueError(f"new-data: clustering needs at least 2 rows, got {seen.n_samples}")
     if request.n_clusters is not None:
-        if not 2 <= request.n_clusters <= seen.n_samples:
-            raise ValueError(f"new-data: --n-clusters must be 2 to {seen.n_samples}, got {request.n_clusters}")
+        most = min(seen.n_samples, seen.n_different) if seen.is_whole else seen.n_samples
+        if not 2 <= request.n_clusters <= most:
+            what = "" if most == seen.n_samples else f", the number of different rows among {seen.n_samples}"
+            raise ValueError(f"new-data: --n-clusters must be 2 to {most}{what}, got {request.n_clusters}")
         return request.n_clusters, "as asked for"
     if seen.n_classes is not None and seen.n_classes >= 2:
         return seen.n_classes, "one for each class"

@@ -33,6 +33,7 @@ from deep_clustering.own_data.suggestions import (
     backbone_shape,
     drawing_settings,
     feature_settings,
+    few_text_settings,
     image_settings,
     image_shape,
     sparse_features,
@@ -80,6 +81,8 @@ class Look:
     n_different: int = _ROWS
     """Rows that differ from one another among those looked at in detail; where that is not known, more than a guess of
     the number of clusters."""
+    is_whole: bool = False
+    """Whether these are all rows."""
 
 
 def look(request: Request) -> Look:
@@ -156,7 +159,8 @@ def _look_at_images(request: Request, folder: Path) -> Look:
         raise ValueError(f"new-data: none of the images below {root} can be decoded, for instance {_first(damaged)}")
     bad = found.unreadable | {file: "not an image" for file, seen in headers.items() if seen is None} | damaged
     n_blank = int((images.min(axis=(2, 3)) == images.max(axis=(2, 3))).all(axis=1).sum())
-    if len(images) > 1 and len(np.unique(images.reshape(len(images), -1), axis=0)) == 1:
+    n_different = len(np.unique(images.reshape(len(images), -1), axis=0))
+    if len(images) > 1 and n_different == 1:
         raise ValueError(
             f"new-data: all {len(images)} images looked at below {root} are alike; expected images that differ"
         )
@@ -187,6 +191,8 @@ def _look_at_images(request: Request, folder: Path) -> Look:
         density=None,
         n_classes=len(folders) if labels == "folders" else None,
         preview=preview,
+        n_different=n_different,
+        is_whole=len(images) == n_samples,
     )
 
 
@@ -275,6 +281,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         | ({} if table is None else {"id_column": table.id_column}),
         suggest=suggest,
         n_different=len(np.unique(some.reshape(len(some), -1), axis=0)),
+        is_whole=len(some) == len(raw),
         n_samples=len(raw),
         row_shape=tuple(samples.shape[1:]),
         density=None,
@@ -374,6 +381,7 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
         preview=preview,
         texts=loaded.texts,
         n_different=len(set(loaded.texts)) or _ROWS,
+        is_whole=bool(loaded.texts),
     )
 
 
@@ -393,6 +401,8 @@ def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Setti
         else:
             features = sparse_features(loaded.samples)
         why = f"latent semantic analysis, {features['lsa'] if features else 0} directions, centred, of length one"
+    if features is None and loaded.texts:
+        return lambda n_clusters: few_text_settings(n_samples, n_clusters)
     if features is None:
         return lambda n_clusters: term_settings(n_samples, n_clusters)
     return lambda n_clusters: feature_settings(features, n_samples, n_clusters, [("rows", why)])

@@ -312,6 +312,19 @@ def sparse_features(rows: sparse.csr_matrix) -> dict[str, Any] | None:
     return {"encoder": "lsa", "lsa": directions, "postprocess": "centre_l2"}
 
 
+def few_text_settings(n_samples: int, n_clusters: int) -> Settings:
+    """Few texts: the terms themselves, of which little is left to learn views from, and their neighbours as views.
+
+    Args:
+        n_samples: Number of texts.
+        n_clusters: Number of clusters.
+
+    Returns:
+        Settings of dense rows, see `feature_settings`, for rows of terms.
+    """
+    return feature_settings({"scaling": "none"}, n_samples, n_clusters, [("rows", "terms, as there are few texts")])
+
+
 def term_settings(n_samples: int, n_clusters: int) -> Settings:
     """Rows of terms: views and encoder as of the Reuters collections; DCAN begins with the partition of k-means."""
     views, encoder = {"kind": "dropout", "rate": 0.5}, {"kind": "mlp", "hidden": [512, 256]}

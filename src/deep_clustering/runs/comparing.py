@@ -138,10 +138,10 @@ class ComparingRunner(SequentialRunner):
             return False
         (method,) = own
         self._errors[method] = error
+        logger.warning("%s failed and is left out: %s (%s)", method, _line(error), node.name)
         if self._errors.keys() >= frozenset().union(*methods.values()):
             raise next(iter(self._errors.values()))
         self._lost.update(node.outputs)
-        logger.warning("%s failed and is left out: %s (%s)", method, _line(error), node.name)
         logger.debug("%s failed", node.name, exc_info=error)
         return True
 

@@ -52,6 +52,32 @@ def test_columns_of_numbers_are_rows(tmp_path, name):
 
 
 @pytest.mark.parametrize(
+    ("cells", "other", "expected"),
+    [
+        (["1,234,567", "12,500", "980"], "1", [1234567, 12500, 980]),  # two commas part thousands
+        (["1,234.5", "-12,500", "980"], "1", [1234.5, -12500, 980]),  # so do commas in front of a point
+        (["12,500", "980.5", "7"], "1", [12500, 980.5, 7]),
+        (["0,125", "1,234", "7"], "1", [0.125, 1.234, 7]),  # thousands do not begin with 0
+        (["1,5", "1,234", "7"], "1", [1.5, 1.234, 7]),
+        (["1,234", "2,345", "7"], "0,5", [1.234, 2.345, 7]),  # as in the column beside it
+    ],
+)
+def test_commas_part_thousands_or_decimals_as_the_numbers_tell(tmp_path, cells, other, expected):
+    pd.DataFrame({"a": cells, "b": [other, "2", "3"]}).to_csv(tmp_path / "a.csv", sep=";", index=False)
+    loaded, _ = load(tmp_path / "a.csv")
+    np.testing.assert_allclose(loaded.samples[:, 0], expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("cells", [["950", "12,500", "45,000"], ["1,234", "2,345", "3,456"]])
+def test_commas_that_may_be_either_are_refused(tmp_path, cells):
+    pd.DataFrame({"a": cells, "b": [1.5, 2.5, 3.5]}).to_csv(tmp_path / "a.csv", index=False)
+    first = next(cell for cell in cells if "," in cell)
+    message = rf"commas of column 'a' may part .* got '{first}' first in row .* of a\.csv.*, expected .* or .*read_csv"
+    with pytest.raises(ValueError, match=message):
+        load(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize(
     ("name", "cells", "is_left_out"),
     [
         ("id", [1003, 1001, 1002, 1000, 1005, 1004], True),

@@ -16,7 +16,9 @@ from deep_clustering.data.sources.table_columns import (
     check_column,
     choose_columns,
     find_ids,
+    has_decimal_commas,
     holds_lists,
+    may_be_thousands,
     with_points,
 )
 from deep_clustering.data.sources.tables import open_table
@@ -137,10 +139,29 @@ def numbers_of(
     numbers = np.full((len(table), len(places)), np.nan)
     of_numbers = table.iloc[:, np.array(places)[is_plain]]
     numbers[:, is_plain] = of_numbers.to_numpy(dtype=np.float64, na_value=np.nan)
+    written = {index: table.iloc[:, places[index]] for index in np.flatnonzero(~is_plain).tolist()}
+    _refuse_doubtful(written, columns, where, place)
     for index in np.flatnonzero(~np.isfinite(numbers).all(axis=0)).tolist():
         numbers[:, index] = _as_numbers(table.iloc[:, places[index]])
     _refuse_wrong(table.iloc[:, places], ~np.isfinite(numbers), columns, where, place)
     return numbers
+
+
+def _refuse_doubtful(
+    written: Mapping[int, "pd.Series"], columns: Sequence[str], where: str, place: Callable[[int], str]
+) -> None:
+    """Refuse a column of which nobody can tell whether its commas part thousands or decimals: no other one says so."""
+    if any(map(has_decimal_commas, written.values())):
+        return
+    for index, cells in written.items():
+        row = may_be_thousands(cells)
+        if row is not None:
+            cell = str(cells.iloc[row]).strip()
+            raise ValueError(
+                f"{where}: the commas of column '{columns[index]}' may part thousands or decimals; got {cell!r} first "
+                f"in {place(row)}, expected {cell.replace(',', '')} or {cell.replace(',', '.')}: write numbers without "
+                "commas, as pandas does behind read_csv(FILE, thousands=',') or read_csv(FILE, decimal=',')"
+            )
 
 
 def _refuse_wrong(

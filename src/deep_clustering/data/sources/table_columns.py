@@ -21,6 +21,12 @@ NUMBERS = "biuf"
 # Columns that a message names.
 _NAMED = 5
 
+# A number with a comma before its decimals; one whose commas part thousands; one that may be either; one with a point.
+_WITH_COMMA = r"\s*-?\d+,\d+\s*"
+_PARTED = r"\s*-?[1-9]\d{0,2}(,\d{3})+(\.\d*)?\s*"
+_EITHER = r"\s*-?[1-9]\d{0,2},\d{3}\s*"
+_WITH_POINT = r"\s*-?\d[\d,]*\.\d*\s*"
+
 # Instead of a column of ids: it is to be found.
 AUTO = "auto"
 # What the last word of an id's name is, and names of columns that number rows.
@@ -128,9 +134,49 @@ def holds_lists(cells: "pd.Series") -> bool:
 
 
 def with_points(cells: "pd.Series") -> "pd.Series":
-    """Numbers that have a comma before their decimals, as of a spreadsheet, with a point."""
+    """Numbers that have a comma before their decimals, as of a spreadsheet, with a point; those of thousands without.
+
+    What may be either, see `may_be_thousands`, is taken for decimals.
+    """
     texts = cells.astype("str")
-    return texts.str.replace(",", ".", regex=False) if texts.str.fullmatch(r"\s*-?\d+,\d+\s*").any() else cells
+    if not texts.str.contains(",", regex=False).any():
+        return cells
+    if _are_thousands(texts):
+        return texts.str.replace(",", "", regex=False)
+    return texts.str.replace(",", ".", regex=False) if texts.str.fullmatch(_WITH_COMMA).any() else cells
+
+
+def may_be_thousands(cells: "pd.Series") -> int | None:
+    """Where a column first has a number whose comma may part thousands as well as decimals.
+
+    Args:
+        cells: A column.
+
+    Returns:
+        The place of its first number with a comma, such as `1,234`, if each with one has three digits behind it and
+        none before it that says otherwise; None if nothing is in doubt.
+    """
+    texts = cells.astype("str")
+    has_comma = texts.str.contains(",", regex=False).to_numpy(dtype=bool)
+    if not has_comma.any() or _are_thousands(texts):
+        return None
+    in_doubt = texts[has_comma].str.fullmatch(_EITHER).to_numpy(dtype=bool)
+    return int(np.flatnonzero(has_comma)[0]) if in_doubt.all() else None
+
+
+def has_decimal_commas(cells: "pd.Series") -> bool:
+    """Whether a column has a number whose comma can only stand before decimals, such as `0,5`."""
+    texts = cells.astype("str")
+    with_comma = texts[texts.str.fullmatch(_WITH_COMMA)]
+    return bool(len(with_comma)) and not with_comma.str.fullmatch(_EITHER).all()
+
+
+def _are_thousands(texts: "pd.Series") -> bool:
+    """Whether commas part thousands beyond doubt: several in a number, or a point in one of the column."""
+    with_comma = texts[texts.str.contains(",", regex=False)]
+    parted = with_comma.str.fullmatch(_PARTED)
+    is_certain = with_comma.str.count(",").gt(1).any() or texts.str.fullmatch(_WITH_POINT).any()
+    return bool(parted.all() and is_certain)
 
 
 def _why_not(cells: "pd.Series", is_plain: bool | None, may_be_ids: bool) -> str:

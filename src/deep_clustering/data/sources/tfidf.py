@@ -41,9 +41,8 @@ def tfidf(
     except ValueError as error:
         if "empty vocabulary" not in str(error):  # the documents may be a reader with errors of its own
             raise
-        raise ValueError(
-            "ingestion: no usable terms: expected documents with words of at least two letters or digits, got none"
-        ) from error
+        terms = "words of at least two letters or digits" if analyzer == "word" else "letters or digits"
+        raise ValueError(f"ingestion: no usable terms: expected documents with {terms}, got none") from error
     if counts.shape[0] < 2:
         raise ValueError(f"ingestion: tf-idf needs at least 2 documents, got {counts.shape[0]}")
     weights = TfidfTransformer(norm="l2", sublinear_tf=True).fit(counts)
