@@ -48,6 +48,11 @@ def mean(values: np.ndarray) -> list[str]:
 FIGURES = {
     "MNIST, all 70,000": each(scores("mnist", "neural_mixture")) + each(scores("mnist", "dcan")),
     "MNIST, fitted on 60,000": each(scores("mnist_test", "neural_mixture")),
+    "Fashion-MNIST, its 70,000": [
+        *each(scores("fashion_mnist", "neural_mixture")),
+        *each(scores("fashion_mnist", "dcan")),
+        *each(scores("fashion_mnist", "tsne_gmm")),
+    ],
     "MNIST, its 10,000 test images": [
         *mean(scores("compared_mnist", "neural_mixture", variant="restarts=3, start.kind=in_turn")),
         *mean(scores("compared_mnist", "dcan", variant="restarts=2, start.kind=in_turn")),
