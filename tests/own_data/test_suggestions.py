@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from deep_clustering.own_data.suggestions import (
     drawing_settings,
-    few_text_settings,
     image_shape,
     n_neighbours,
     schedule,
     text_features,
+    text_settings,
     uneven_columns,
     value_range_of,
     vector_scaling,
@@ -62,11 +62,12 @@ def test_few_texts_or_words_are_taken_as_they_are():
 
 def test_few_texts_have_their_neighbours_as_views():
     """Of 150 rows half of whose terms are dropped a network learns each by heart."""
-    settings = few_text_settings(150, 3)
+    settings = text_settings(150, 3)
     assert settings.features == {"scaling": "none"}
     assert (settings.n_neighbours, settings.metric) == (18, "cosine")
     presets = (settings.dcan.preset, settings.neural_mixture.preset)
     assert presets == ("dcan_on_features", "neural_mixture_on_features")
+    assert text_settings(5000, 3).dcan.changes["views"]["kind"] == "dropout"  # whose neighbours are copies
 
 
 def test_columns_of_unequal_scales_are_told_from_like_ones():

@@ -33,12 +33,12 @@ from deep_clustering.own_data.suggestions import (
     backbone_shape,
     drawing_settings,
     feature_settings,
-    few_text_settings,
     image_settings,
     image_shape,
     sparse_features,
     term_settings,
     text_features,
+    text_settings,
     value_range_of,
     vector_settings,
 )
@@ -401,8 +401,7 @@ def _text_suggestion(request: Request, loaded: Samples) -> Callable[[int], Setti
         else:
             features = sparse_features(loaded.samples)
         why = f"latent semantic analysis, {features['lsa'] if features else 0} directions, centred, of length one"
-    if features is None and loaded.texts:
-        return lambda n_clusters: few_text_settings(n_samples, n_clusters)
     if features is None:
-        return lambda n_clusters: term_settings(n_samples, n_clusters)
+        settings = text_settings if loaded.texts else term_settings
+        return lambda n_clusters: settings(n_samples, n_clusters)
     return lambda n_clusters: feature_settings(features, n_samples, n_clusters, [("rows", why)])

@@ -312,16 +312,19 @@ def sparse_features(rows: sparse.csr_matrix) -> dict[str, Any] | None:
     return {"encoder": "lsa", "lsa": directions, "postprocess": "centre_l2"}
 
 
-def few_text_settings(n_samples: int, n_clusters: int) -> Settings:
-    """Few texts: the terms themselves, of which little is left to learn views from, and their neighbours as views.
+def text_settings(n_samples: int, n_clusters: int) -> Settings:
+    """Texts that `text_features` leaves as rows of terms.
 
     Args:
         n_samples: Number of texts.
         n_clusters: Number of clusters.
 
     Returns:
-        Settings of dense rows, see `feature_settings`, for rows of terms.
+        Of few texts the settings of `feature_settings`: views with half of the terms would be learned by heart, row by
+        row. Of many with few different ones, whose nearest are their copies, those of `term_settings`.
     """
+    if n_samples >= _FEWEST_TEXTS:
+        return term_settings(n_samples, n_clusters)
     return feature_settings({"scaling": "none"}, n_samples, n_clusters, [("rows", "terms, as there are few texts")])
 
 
