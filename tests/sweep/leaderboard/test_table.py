@@ -297,6 +297,7 @@ PUBLISHED = {
     ("docs/experiments/features-and-texts.md", "features_and_texts"): None,
     ("docs/experiments/sweeps.md", "mnist"): None,
     ("docs/experiments/sweeps.md", "mnist_earlier"): None,
+    ("docs/experiments/sweeps.md", "fashion_mnist"): "kmeans",
     ("docs/experiments/dcan.md", "dcan_losses"): "dcan@loss=euclidean",
     ("docs/experiments/dcan.md", "dcan_losses_mnist"): "dcan@loss=euclidean",
 }
