@@ -5,15 +5,13 @@
     python benchmarks/kept_aside.py --packages PACKAGES --data FOLDER [--sets olive penguins] [--seeds 0 1 2]
 
 The sets, what is drawn of them and the commands were written down before the first run; options, rows, score and rule
-are those that new-data and run had then. FOLDER holds `weights/` as for `shelf.py`; of `fashion_lite2` only. Tables
+are those that new-data and run had then. FOLDER holds `weights/` as for `shelf.py`, for `fashion_lite2` alone. Tables
 keep their columns of numbers and rows without empty cells; images are 3,000 that are drawn once with seed 0.
 """
 
-import argparse
 import io
 import json
 import lzma
-import os
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -23,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from shelf import lite2, run_set, summarise
+from shelf import lite2, make_parser, run_and_sum_up
 
 Make = Callable[[Path, Path], list[str]]
 N_IMAGES = 3000
@@ -129,22 +127,12 @@ SETS: dict[str, Callable[[Path], Make]] = {
 
 def main() -> None:
     """Parse, run, sum up."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = make_parser("kept_aside", __doc__, SETS)
     parser.add_argument("--packages", type=Path)
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("DEEP_CLUSTERING_DATA", "")))
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=list(SETS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("build/kept_aside.csv"))
-    parser.add_argument("--work", type=Path, default=Path("build/kept_aside"))
-    parser.add_argument("--table", action="store_true", help="only sum up --out")
     chosen = parser.parse_args()
-    if not chosen.table:
-        if chosen.packages is None:
-            parser.error("--packages must name the folder of the downloaded packages")
-        chosen.out.parent.mkdir(parents=True, exist_ok=True)
-        for name in chosen.sets:
-            run_set(name, SETS[name](chosen.packages), chosen.data, chosen.work, chosen.seeds, chosen.out)
-    print(summarise(chosen.out))
+    if chosen.packages is None and not chosen.table:
+        parser.error("--packages must name the folder of the downloaded packages")
+    run_and_sum_up(chosen, {name: of(chosen.packages) for name, of in SETS.items()})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -320,21 +320,30 @@ def rank_correlation(score: pd.Series, acc: pd.Series) -> float:
     return spearmanr(score, acc).statistic if min(score.nunique(), acc.nunique()) > 1 else np.nan
 
 
-def main() -> None:
-    """Parse, run, sum up."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def make_parser(name: str, description: str | None, sets: Mapping[str, Callable]) -> argparse.ArgumentParser:
+    """What a benchmark of some sets may be told."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path(os.environ.get("DEEP_CLUSTERING_DATA", "")))
-    parser.add_argument("--sets", nargs="+", choices=SHELF, default=list(SHELF))
+    parser.add_argument("--sets", nargs="+", choices=sets, default=list(sets))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
-    parser.add_argument("--out", type=Path, default=Path("build/shelf.csv"))
-    parser.add_argument("--work", type=Path, default=Path("build/shelf"))
+    parser.add_argument("--out", type=Path, default=Path(f"build/{name}.csv"))
+    parser.add_argument("--work", type=Path, default=Path(f"build/{name}"))
     parser.add_argument("--table", action="store_true", help="only sum up --out")
-    chosen = parser.parse_args()
+    return parser
+
+
+def run_and_sum_up(chosen: argparse.Namespace, sets: Mapping[str, Callable[[Path, Path], list[str]]]) -> None:
+    """Run what was chosen, unless the table alone is asked for, and print the table."""
     if not chosen.table:
         chosen.out.parent.mkdir(parents=True, exist_ok=True)
         for name in chosen.sets:
-            run_set(name, SHELF[name], chosen.data, chosen.work, chosen.seeds, chosen.out)
+            run_set(name, sets[name], chosen.data, chosen.work, chosen.seeds, chosen.out)
     print(summarise(chosen.out))
+
+
+def main() -> None:
+    """Parse, run, sum up."""
+    run_and_sum_up(make_parser("shelf", __doc__, SHELF).parse_args(), SHELF)
 
 
 if __name__ == "__main__":
