@@ -9,11 +9,12 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sklearn.feature_extraction.text import CountVectorizer
 
 from deep_clustering.data.feature_options import FeatureOptions
 from deep_clustering.data.preparation import open_preparation, prepare
 from deep_clustering.data.sources import load_source
-from deep_clustering.data.sources.terms import choose_analyzer, make_counter
+from deep_clustering.data.sources.terms import choose_analyzer, make_counter, term_function
 from deep_clustering.data.sources.tfidf import idf_of, tfidf, weigh_texts
 
 FEATURES = {"scaling": "none", "postprocess": "centre_l2", "backbone": None, "weights": "DEFAULT", "size": 224}
@@ -89,6 +90,32 @@ def test_nothing_to_choose_from_is_words():
 def test_what_has_not_been_chosen_yet_counts_nothing():
     with pytest.raises(ValueError, match="analyzer got 'auto'"):
         make_counter("auto")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("नमस्ते भारत, किताब।", ["नमस्ते", "भारत", "किताब"]),  # vowel signs are marks of the letters before them
+        ("كِتَاب بَيْت", ["كِتَاب", "بَيْت"]),
+        ("cafe\u0301s Olé", ["cafe\u0301s", "olé"]),  # accents as macOS writes names
+        ("İstanbul x ab3 don't", ["i\u0307stanbul", "ab3", "don"]),
+    ],
+)
+def test_marks_belong_to_the_word_that_they_stand_in(text, words):
+    assert sorted(make_counter("word").fit([text]).vocabulary_) == sorted(words)
+
+
+@given(st.text("aZ\u00df9_ -'.\u4eac", max_size=20))
+def test_words_without_marks_are_those_of_scikit_learn(text):
+    assert list(term_function("word")(text)) == CountVectorizer().build_analyzer()(text)
+
+
+def test_terms_of_earlier_versions_are_found_as_they_were():
+    text = "नमस्ते घर"
+    earlier = sorted(CountVectorizer().build_analyzer()(text))
+    assert "नमस्ते" not in earlier
+    assert weigh_texts([text], earlier, np.ones(len(earlier))).nnz == len(earlier)
+    assert weigh_texts([text], ["घर", "नमस्ते"], np.ones(2)).nnz == 2
 
 
 def test_runs_of_characters_stop_at_spaces_and_punctuation():

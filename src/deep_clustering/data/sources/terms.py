@@ -1,7 +1,9 @@
 """What the terms of a text are: words, or in languages that write without spaces runs of one to three characters."""
 
+import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
@@ -15,6 +17,9 @@ Analyzer = Literal["word", "char"]
 ANALYZERS = get_args(Analyzer)
 
 _LENGTHS = (1, 2, 3)
+# Words of scikit-learn's counters; and the Unicode planes that have letters and what is set above or below them.
+_PLAIN_WORD = re.compile(r"\b\w\w+\b")
+_PLANES = 0x20000
 # Scripts whose words no space parts: Thai, Lao, Myanmar, Khmer, kana, Chinese characters.
 _WITHOUT_SPACES = (
     (0x0E00, 0x0EFF),
@@ -57,7 +62,8 @@ def make_counter(analyzer: str, **options: Any) -> "CountVectorizer":  # noqa: A
     """A counter of terms.
 
     Args:
-        analyzer: word, of at least two letters or digits; or char, runs of one to three characters.
+        analyzer: word, of at least two letters, digits and the marks set on them; or char, runs of one to three
+            characters.
         options: Any others of scikit-learn's `CountVectorizer`.
 
     Returns:
@@ -68,10 +74,37 @@ def make_counter(analyzer: str, **options: Any) -> "CountVectorizer":  # noqa: A
     return CountVectorizer(analyzer=term_function(analyzer), **options)
 
 
-def term_function(analyzer: str) -> str | Callable[[str], Iterator[str]]:
+def term_function(analyzer: str) -> Callable[[str], Iterable[str]]:
     """What scikit-learn's counters take as `analyzer`."""
     check_choice("analyzer", analyzer, ANALYZERS)
-    return "word" if analyzer == "word" else _character_runs
+    return _words if analyzer == "word" else _character_runs
+
+
+def plain_words(text: str) -> list[str]:
+    """Words as scikit-learn and earlier versions part them, which end before vowel signs and combining accents."""
+    return _PLAIN_WORD.findall(text.lower())
+
+
+def has_marks(text: str) -> bool:
+    """Whether something in it is set on the letter before: a vowel sign of Hindi, a point of Arabic, an accent."""
+    return not (text.isascii() or _marks().isdisjoint(text))
+
+
+def _words(text: str) -> list[str]:
+    """Words of at least two letters, digits and marks, in small letters; a mark belongs to the letter before it."""
+    small = text.lower()
+    return _word().findall(small) if has_marks(small) else plain_words(small)
+
+
+@cache
+def _marks() -> frozenset[str]:
+    every = map(chr, range(_PLANES))
+    return frozenset(mark for mark in every if unicodedata.category(mark) in ("Mn", "Mc"))
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    return re.compile(rf"\w[\w{''.join(sorted(_marks()))}]+")
 
 
 def _character_runs(text: str) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.sources.terms import make_counter
+from deep_clustering.data.sources.terms import has_marks, make_counter, plain_words
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,10 @@ def weigh_texts(
     """
     from sklearn.preprocessing import normalize
 
-    counts = make_counter(analyzer, dtype=np.float64, vocabulary=list(terms)).transform(texts).tocsr()
+    counter = make_counter(analyzer, dtype=np.float64, vocabulary=list(terms))
+    if analyzer == "word" and not any(map(has_marks, terms)):
+        counter.set_params(analyzer=plain_words)  # terms of earlier versions, if the texts have marks at all
+    counts = counter.transform(texts).tocsr()
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     return as_csr(normalize(counts) * np.sqrt(len(terms)))
 
