@@ -111,6 +111,18 @@ def test_parts_of_no_matrix_are_refused_by_their_headers(tmp_path, monkeypatch, 
         read_sparse(file)
 
 
+@pytest.mark.parametrize("form", ["of scipy", "of arrays"])
+def test_sparse_rows_of_complex_numbers_are_refused_as_dense_ones_are(tmp_path, form):
+    matrix = sparse.csr_matrix(np.eye(3) * 1j)
+    if form == "of scipy":
+        sparse.save_npz(tmp_path / "rows.npz", matrix)
+    else:
+        parts = {"data": matrix.data, "indices": matrix.indices, "indptr": matrix.indptr}
+        np.savez(tmp_path / "rows.npz", shape=np.array(matrix.shape), **parts)
+    with pytest.raises(ValueError, match=r"rows\.npz: samples must be numbers, got complex128 \(3, 3\)"):
+        read_sparse(tmp_path / "rows.npz")
+
+
 @pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
 def test_a_sparse_matrix_is_what_was_saved(tmp_path, kind):
     matrix = sparse.random_array((20, 6), density=0.3, rng=np.random.default_rng(0))

@@ -148,8 +148,8 @@ def read_sparse(path: Path, check: Check | None = None) -> tuple[sparse.csr_matr
 
     Raises:
         MemoryError: if there is no room for it, naming the file.
-        ValueError: if arrays are missing or do not make a matrix, it has many more rows than values, or one would need
-            pickle.
+        ValueError: if arrays are missing or do not make a matrix, it has many more rows than values, it is not of real
+            numbers, or one would need pickle.
     """
     what = "a sparse matrix (.npz with data or tfidf, indices, indptr, shape)"
     declared: list[Header] = []
@@ -157,6 +157,8 @@ def read_sparse(path: Path, check: Check | None = None) -> tuple[sparse.csr_matr
         check_sparse_header(path, declared.append)
     except (*_DAMAGED, zipfile.BadZipFile) as error:
         raise ValueError(f"ingestion: {path}: expected {what}, got another file ({error})") from error
+    if declared[0].dtype.kind not in "buif":
+        raise ValueError(f"ingestion: {path}: samples must be numbers, got {declared[0].dtype} {declared[0].shape}")
     if check is not None:
         check(declared[0])
     try:
