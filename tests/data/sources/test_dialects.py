@@ -92,6 +92,9 @@ def test_an_unknown_column_is_told_with_short_names(tmp_path):
         (["0.5,1.5", "2.5,3.5"], False),
         (["0,1,2", "5,6,7"], True),
         (["a,a", "b,c"], False),
+        (["x,y", "1,2", "x,y", "3,4"], True),  # two files, one behind the other
+        (["yes,no", "no,yes", "yes,no"], False),
+        (["NA,oil", "1,oil", "2,gas"], False),
         (["only,names"], True),
     ],
 )

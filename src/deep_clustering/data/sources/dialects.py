@@ -46,7 +46,7 @@ def find_dialect(file: Path, encoding: str = "utf-8", separator: str = "auto", q
 
     Returns:
         The dialect. The first line is a header if its cells are short, different, not numbers, and no cell of it comes
-        again in its own column.
+        again in its own column; above numbers the line as a whole may, as where files were put one behind the other.
 
     Raises:
         ValueError: if the file cannot be decompressed.
@@ -121,7 +121,10 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return False
     if len(set(names)) < len(names):  # above numbers two columns may have one name, which is refused where it is read
         return not any(is_numbers([name]) for name in names) and any(map(is_numbers, zip(*rows[1:], strict=False)))
-    cells = (zip(names, row, strict=False) for row in rows[1:])
+    others = [row for row in rows[1:] if [cell.strip() for cell in row] != names]
+    columns = zip(names, zip(*others, strict=False), strict=False)
+    is_above_numbers = any(is_numbers(column) and not is_numbers([name]) for name, column in columns)
+    cells = (zip(names, row, strict=False) for row in (others if is_above_numbers else rows[1:]))
     return not any(name and name == cell.strip() for row in cells for name, cell in row)
 
 
