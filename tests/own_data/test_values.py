@@ -60,6 +60,26 @@ def test_what_is_not_finite_is_placed_and_counted(bad):
         look_at_values(rows)
 
 
+@pytest.mark.parametrize("shape", [(40, 3), (40, 1, 1, 3)])
+def test_what_float32_cannot_hold_is_refused_by_its_place_and_the_advice_keeps_the_other_rows(shape):
+    array = np.random.default_rng(0).normal(size=shape)
+    array.reshape(40, 3)[[7, 9], 1] = -1e300, 1.7e308
+    with pytest.raises(
+        ValueError, match=r"fit float32 .* got -1e\+300 first in row 7, column 1 .* 2 of 40 "
+    ) as refusal:
+        look_at_values(array)
+    kept = eval(str(refusal.value).rpartition("drop these rows: ")[2], {"np": np, "array": array, "len": len})
+    np.testing.assert_array_equal(kept, np.delete(array, [7, 9], axis=0))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_what_is_not_finite_in_sparse_rows_has_its_place_there(bad):
+    rows = sparse.csr_matrix(np.diag(np.arange(1.0, 9)))
+    rows.data[[4, 6]] = bad
+    with pytest.raises(ValueError, match=r"first in row 4, column 4 \(from 0\); 2 of 8 rows have such values"):
+        look_at_sparse_values(rows)
+
+
 def test_a_wild_value_of_sparse_rows_has_its_place():
     rows = sparse.random(500, 40, 0.1, "csr", rng=np.random.default_rng(0))
     rows.data += 1

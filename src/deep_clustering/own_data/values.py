@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.sources.wrong_cells import NOT_FINITE, WrongCells
+from deep_clustering.data.sources.wrong_cells import fits_float32, refuse_cells
 from deep_clustering.data.usual_range import FAR, FEW_CELLS, FEW_SHARE, MIDDLE, inner_range
 
 # Rows are read in pieces, so that a memory map is never read whole into memory.
@@ -70,19 +70,16 @@ def look_at_values(array: np.ndarray) -> Values:
         What was found; cells of images have no columns of their own and are compared with all others.
 
     Raises:
-        ValueError: if values are not finite, saying how many, and where the first is.
+        ValueError: if values are not finite, or float32 cannot hold them, saying how many, and where the first is.
     """
     width = int(np.prod(array.shape[1:]))
     seen = _Pass(*_usual_reach(_sample(array, width), by_column=array.ndim == 2), width)
-    wrong = WrongCells(width)
     for start in range(0, len(array), _CHUNK):
         piece = array[start : start + _CHUNK]
         values = piece.reshape(len(piece), width).astype(np.float64)
-        wrong.add(~np.isfinite(values))
-        if wrong.first is None:
-            seen.add(start, values)
-    if wrong.first is not None:
-        raise ValueError(f"new-data: samples must {NOT_FINITE} {wrong.in_array(is_table=array.ndim == 2)}")
+        if not fits_float32(values).all():
+            refuse_cells(array, "new-data")
+        seen.add(start, values)
     return seen.close()
 
 
@@ -140,8 +137,16 @@ def look_at_sparse_values(rows: sparse.csr_matrix) -> Values:
         What was found; deviations are those of all such values together, shape (1,).
 
     Raises:
-        ValueError: if values are not finite.
+        ValueError: if values are not finite, saying in how many rows, and where the first is.
     """
+    is_wrong = ~np.isfinite(rows.data)
+    if is_wrong.any():
+        rows_of = np.repeat(np.arange(rows.shape[0]), np.diff(rows.indptr))[is_wrong]
+        raise ValueError(
+            f"new-data: samples must be finite and fit float32 (3.4e38), got another value first in row {rows_of[0]}, "
+            f"column {rows.indices[is_wrong][0]} (from 0); {len(np.unique(rows_of))} of {rows.shape[0]} rows have such "
+            "values"
+        )
     values = look_at_values(rows.data[:, None] if rows.nnz else np.zeros((1, 1)))
     places = [
         WildCell(int(np.searchsorted(rows.indptr, at, side="right")) - 1, int(rows.indices[at]), value)
@@ -151,10 +156,10 @@ def look_at_sparse_values(rows: sparse.csr_matrix) -> Values:
 
 
 def _sample(array: np.ndarray, width: int) -> np.ndarray:
-    """Evenly spaced rows over the whole array, finite, shape (n, width)."""
+    """Evenly spaced rows over the whole array, shape (n, width); what will be refused is 0."""
     step = max(1, -(-array.size // _SAMPLED))
     rows = np.asarray(array[::step], dtype=np.float64).reshape(-1, width)
-    return np.where(np.isfinite(rows), rows, 0.0)
+    return np.where(fits_float32(rows), rows, 0.0)
 
 
 def _usual_reach(sample: np.ndarray, *, by_column: bool) -> tuple[np.ndarray, np.ndarray]:

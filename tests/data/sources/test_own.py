@@ -280,6 +280,26 @@ def test_a_wild_value_is_named_by_row_and_column(tmp_path, dtype, value):
         load_array(save(tmp_path / "rows.npy", rows))
 
 
+def test_values_that_float32_cannot_hold_are_told_as_numbers(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(50, 4))
+    with pytest.raises(ValueError, match=r"first column 0 with values -?\d\.\d+e-31\d to \d\.\d+e-31\d; "):
+        to_float32(rows * 1e-310)
+    rows[20, 3] = 1e300
+    with pytest.raises(
+        ValueError, match=r"must fit float32 \(3\.4e38\), got 1e\+300 first in row 20, column 3 .*3\.4e38\)"
+    ):
+        load_array(save(tmp_path / "rows.npy", rows))
+
+
+@pytest.mark.parametrize("name", ["book.xlsx", "rows.feather", "rows.json", "notes"])
+def test_a_file_that_is_no_array_is_told_what_is_read(tmp_path, name):
+    (tmp_path / name).write_bytes(b"PK no array")
+    with pytest.raises(
+        ValueError, match=r"expected an array \(\.npy, \.npz\) or a table \(.*\.csv.*\), got a file of another"
+    ):
+        load_array(tmp_path / name)
+
+
 def test_wild_values_of_images_are_counted_by_rows_alone(tmp_path):
     images = np.zeros((20, 1, 4, 4), dtype=np.float32)
     images[[3, 8], 0, 1, 1] = np.nan

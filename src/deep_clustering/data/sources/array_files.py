@@ -15,7 +15,7 @@ from deep_clustering.data.sources.array_headers import Check, Header, check_head
 from deep_clustering.data.sources.compression import plain_suffix
 from deep_clustering.data.sources.number_tables import besides_of, read_number_table, read_whole
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
-from deep_clustering.data.sources.wrong_cells import NOT_FINITE, WrongCells
+from deep_clustering.data.sources.wrong_cells import refuse_cells
 from deep_clustering.options import closest, nearest_file
 
 if TYPE_CHECKING:
@@ -87,6 +87,11 @@ def read_array(
     except MemoryError as error:
         raise MemoryError(f"ingestion: {file}: no memory for the array of {what} ({error})") from error
     except _DAMAGED as error:
+        if file.suffix.lower() not in SUFFIXES:
+            raise ValueError(
+                f"ingestion: {file}: expected an array ({', '.join(SUFFIXES)}) or a table ({', '.join(TABLES)}), got a "
+                "file of another kind; save it as one of these"
+            ) from error
         raise ValueError(
             f"ingestion: {file}: expected {kind} of numbers, got a file cut short or of another kind ({_reason(error)})"
         ) from error
@@ -354,7 +359,7 @@ def to_float32(array: np.ndarray) -> np.ndarray:
         with np.errstate(over="ignore"):
             single = exact.astype(np.float32)
         if not np.isfinite(single).all():
-            _refuse_not_finite(array)
+            refuse_cells(array, "ingestion")
         low, high = np.minimum(low, exact.min(axis=0)), np.maximum(high, exact.max(axis=0))
         shift = np.maximum(shift, np.abs(single - exact).max(axis=0))
         converted[start : start + len(rows)] = single.reshape(rows.shape)
@@ -362,9 +367,10 @@ def to_float32(array: np.ndarray) -> np.ndarray:
     lost = np.flatnonzero((high > low) & (shift > _LARGEST_SHIFT * (high - low)))
     if len(lost):
         column = int(lost[0])
+        lowest, highest = float(low[column]), float(high[column])
         raise ValueError(
             f"ingestion: {len(lost)} of {width} columns lose their differences in float32, first column {column} with "
-            f"values {low[column]!r} to {high[column]!r}; subtract the mean of a column, or scale it, before saving"
+            f"values {lowest!r} to {highest!r}; subtract the mean of a column, or scale it, before saving"
         )
     return converted
 
@@ -379,21 +385,9 @@ def check_finite(array: np.ndarray) -> None:
         ValueError: saying how many rows are so, in which columns, where the first is, and what to do.
     """
     if not all(np.isfinite(rows).all() for _, rows in _chunks(array)):
-        _refuse_not_finite(array)
+        refuse_cells(array, "ingestion")
 
 
 def _chunks(array: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     for start in range(0, len(array), _CHUNK):
         yield start, array[start : start + _CHUNK]
-
-
-def _refuse_not_finite(array: np.ndarray) -> None:
-    width = array.size // len(array)
-    wrong, large = WrongCells(width), WrongCells(width)
-    for _, rows in _chunks(array):
-        exact = rows.reshape(len(rows), width).astype(np.float64)
-        with np.errstate(over="ignore"):
-            large.add(~np.isfinite(exact.astype(np.float32)))
-        wrong.add(~np.isfinite(exact))
-    found, problem = (large, "fit float32 (3.4e38), got more") if wrong.first is None else (wrong, NOT_FINITE)
-    raise ValueError(f"ingestion: samples must {problem} {found.in_array(is_table=array.ndim == 2)}")

@@ -4,6 +4,7 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from deep_clustering.data.sources.dialects import find_dialect
 NOT_FINITE = "be finite, got NaN or infinity"
 # Columns that a message names.
 _NAMED = 5
+# Rows are looked at in pieces, so that a memory map is never read whole into memory.
+_CHUNK = 4096
+# What is True of the cells that are right, in the user's own words.
+_IS_FINITE, _FITS = "np.isfinite(array)", "(np.abs(array) < 3.4e38)"
 
 
 class WrongCells:
@@ -52,18 +57,52 @@ class WrongCells:
         more = ", ..." if len(self.columns) > _NAMED else ""
         return f"in {len(self.columns)} of {len(self._counts)} columns: {told}{more}"
 
-    def in_array(self, *, is_table: bool) -> str:
+    def in_array(self, *, is_table: bool, are_right: str = _IS_FINITE) -> str:
         """Where in an array they are, and how its rows are left out.
 
         Args:
             is_table: Whether the array has rows and columns; else its other axes are one behind the other.
+            are_right: What tells the other cells, in numpy.
         """
         assert self.first is not None
         where = f"first in row {self.first[0]}, column {self.first[1]} (from 0)"
         spread = f", {self.spread()}" if is_table else ""
         flat = "" if is_table else ".reshape(len(array), -1)"
-        advice = f"fill such cells or drop these rows: array[np.isfinite(array){flat}.all(axis=1)]"
+        advice = f"fill such cells or drop these rows: array[{are_right}{flat}.all(axis=1)]"
         return f"{where}; {self.n_wrong_rows} of {self.n_rows} rows have such cells{spread}; {advice}"
+
+
+def fits_float32(values: np.ndarray) -> np.ndarray:
+    """Which values are finite in single precision, shape of `values`, bool."""
+    with np.errstate(over="ignore"):
+        return np.isfinite(values.astype(np.float32, copy=False))
+
+
+def refuse_cells(array: np.ndarray, where: str) -> NoReturn:
+    """Refuse an array that has values which are not finite, or else that float32 cannot hold.
+
+    Args:
+        array: Numbers, shape (n, ...), at least one such value among them; a memory map is read in pieces.
+        where: Who asks, for the message.
+
+    Raises:
+        ValueError: saying how many rows are so, in which columns, where the first is, and what to do.
+    """
+    width = array.size // len(array)
+    infinite, large = WrongCells(width), WrongCells(width)
+    for start in range(0, len(array), _CHUNK):
+        piece = array[start : start + _CHUNK]
+        values = piece.reshape(len(piece), width).astype(np.float64)
+        infinite.add(~np.isfinite(values))
+        large.add(~fits_float32(values))
+    is_table = array.ndim == 2
+    if infinite.first is not None:
+        raise ValueError(f"{where}: samples must {NOT_FINITE} {infinite.in_array(is_table=is_table)}")
+    assert large.first is not None
+    row, column = large.first
+    value = float(array[row].reshape(width)[column])
+    places = large.in_array(is_table=is_table, are_right=_FITS)
+    raise ValueError(f"{where}: samples must fit float32 (3.4e38), got {value:g} {places}")
 
 
 def without_empty(names: Sequence[str]) -> str:
