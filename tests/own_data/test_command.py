@@ -718,6 +718,27 @@ def test_values_that_are_all_the_same_are_refused(project):
     assert "all values of same.npy are 2.5" in new_data("mine", "--array", "same.npy", succeeds=False)
 
 
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_rows_that_are_all_alike_are_refused_before_anything_is_written(project, kind):
+    if kind == "csv":
+        Path("rows.csv").write_text("a,b\n" + "1,2\n" * 30)
+    else:
+        sparse.save_npz("rows.npz", sparse.csr_matrix(np.tile([0.0, 2.0, 1.0], (30, 1))))
+    message = new_data("mine", "--array", f"rows.{kind}", succeeds=False)
+    assert "all 30 rows" in message
+    assert "are alike; expected rows that differ" in message
+    assert not (project / "conf/mine").exists()
+
+
+def test_classes_by_folders_need_folders(project):
+    Path("flat").mkdir()
+    for index in range(4):
+        Image.new("L", (9, 9), 60 * index).save(f"flat/{index}.png")
+    message = new_data("mine", "--images", "flat", "--labels", "folders", succeeds=False)
+    assert "--labels folders needs a sub-folder for each class" in message
+    assert "flat is a folder; --array takes one file" in new_data("mine", "--array", "flat", succeeds=False)
+
+
 def test_a_refusal_needs_no_torch(project):
     np.save("nan.npy", np.full((5, 2), np.nan))
     code = (

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from deep_clustering.checks import count_distinct
 from deep_clustering.data.places import absolute
 from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.array_files import (
@@ -54,6 +55,8 @@ _VALUES = 50_000_000
 
 # Differences of the channels of a grey image that JPEG may leave.
 _GREY = 8
+# Different sparse rows that are counted, as many as clusters are guessed at most.
+_GUESSED = 10
 # Most frequent terms that a text keeps.
 _TERMS = 2000
 
@@ -107,6 +110,11 @@ def look(request: Request) -> Look:
     assert request.array is not None
     if request.array.exists() and not (request.array.is_file() or request.array.is_dir()):
         raise ValueError(f"new-data: {request.array}: expected a file, got a pipe, socket or device")
+    if request.array.is_dir():
+        raise ValueError(
+            f"new-data: {request.array} is a folder; --array takes one file, an array or a table, and --images a "
+            "folder of images"
+        )
     if is_sparse_file(request.array):
         _refuse_weights(request)
         _refuse_ids(request)
@@ -168,6 +176,8 @@ def _look_at_images(request: Request, folder: Path) -> Look:
     channels = 1 if int(np.ptp(colours, axis=1).max()) <= _GREY else 3
     labels = request.labels or "none"
     folders = {file.partition("/")[0] for file in candidates if "/" in file}
+    if labels == "folders" and not folders:
+        raise ValueError(f"new-data: --labels folders needs a sub-folder for each class, got none below {root}")
     hint = " (sub-folders: --labels folders would score against them)" if len(folders) > 1 and labels == "none" else ""
     outside = image_files.printable(found.outside[0]) if found.outside else ""
     preview = [
@@ -261,6 +271,9 @@ def _look_at_array(request: Request, file: Path) -> Look:
         *values.attention(),
     ]
     some = _spaced(samples, _ROWS).astype(np.float32)
+    n_different = len(np.unique(some.reshape(len(some), -1), axis=0))
+    if n_different == 1 < len(some) == len(raw):
+        raise ValueError(f"new-data: all {len(raw)} rows of {file} are alike; expected rows that differ")
     if request.drawings and some.ndim != 4:
         raise ValueError(f"new-data: --drawings needs images, got rows of shape {some.shape[1:]} in {file}")
 
@@ -280,7 +293,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         source=_array_source(request, file, layout, value_range)
         | ({} if table is None else {"id_column": table.id_column}),
         suggest=suggest,
-        n_different=len(np.unique(some.reshape(len(some), -1), axis=0)),
+        n_different=n_different,
         is_whole=len(some) == len(raw),
         n_samples=len(raw),
         row_shape=tuple(samples.shape[1:]),
@@ -352,6 +365,9 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
     n_samples, n_terms = rows.shape
     if not (n_samples and n_terms):
         raise ValueError(f"new-data: nothing to cluster, got {n_samples} rows of {n_terms} values")
+    n_different = len(set(loaded.texts)) or count_distinct(rows, _GUESSED)
+    if n_different == 1 < n_samples:
+        raise ValueError(f"new-data: all {n_samples} rows are alike; expected rows that differ")
     filled = np.diff(rows.indptr)
     preview = [
         ("source", loaded.about["source"]),
@@ -380,7 +396,7 @@ def _look_at_terms(request: Request, source: dict[str, Any]) -> Look:
         n_classes=len(names) if names else len(np.unique(known)) or None,
         preview=preview,
         texts=loaded.texts,
-        n_different=len(set(loaded.texts)) or _ROWS,
+        n_different=n_different,
         is_whole=bool(loaded.texts),
     )
 
