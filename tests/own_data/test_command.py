@@ -730,10 +730,21 @@ def test_rows_that_are_all_alike_are_refused_before_anything_is_written(project,
     assert not (project / "conf/mine").exists()
 
 
+def test_grey_images_without_an_edge_are_refused_with_what_takes_them(project):
+    np.save("blank.npy", np.arange(0, 240, 10, dtype=np.uint8)[:, None, None])
+    Path("blank").mkdir()
+    for index in range(N_ROWS):
+        Image.new("L", (9, 9), 10 * index).save(f"blank/{index}.png")
+    for option, place in (("--array", "blank.npy"), ("--images", "blank")):
+        message = new_data("mine", option, place, succeeds=False)
+        assert f"all {N_ROWS} images looked at show one grey and nothing else; --drawings takes" in message
+    new_data("mine", "--images", "blank", "--drawings", "--n-clusters", "2", "--budget", "1s")
+
+
 def test_classes_by_folders_need_folders(project):
     Path("flat").mkdir()
     for index in range(4):
-        Image.new("L", (9, 9), 60 * index).save(f"flat/{index}.png")
+        Image.linear_gradient("L").rotate(90 * index).save(f"flat/{index}.png")
     message = new_data("mine", "--images", "flat", "--labels", "folders", succeeds=False)
     assert "--labels folders needs a sub-folder for each class" in message
     assert "flat is a folder; --array takes one file" in new_data("mine", "--array", "flat", succeeds=False)

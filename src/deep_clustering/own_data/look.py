@@ -174,6 +174,7 @@ def _look_at_images(request: Request, folder: Path) -> Look:
         )
     colours = images.astype(np.int16)
     channels = 1 if int(np.ptp(colours, axis=1).max()) <= _GREY else 3
+    _refuse_blank(request, images[:, :channels])
     labels = request.labels or "none"
     folders = {file.partition("/")[0] for file in candidates if "/" in file}
     if labels == "folders" and not folders:
@@ -204,6 +205,16 @@ def _look_at_images(request: Request, folder: Path) -> Look:
         n_different=n_different,
         is_whole=len(images) == n_samples,
     )
+
+
+def _refuse_blank(request: Request, images: np.ndarray) -> None:
+    """Refuse grey images, shape (n, 1, height, width), in which what would be made of them finds no edges at all."""
+    is_seen_by_edges = images.shape[1] == 1 and not request.drawings and request.backbone is None
+    if is_seen_by_edges and (images.min(axis=(2, 3)) == images.max(axis=(2, 3))).all():
+        raise ValueError(
+            f"new-data: all {len(images)} images looked at show one grey and nothing else; --drawings takes images by "
+            "their pixels"
+        )
 
 
 def _image_suggestion(request: Request, n_samples: int, shape: tuple[int, int, int]) -> Callable[[int], Settings]:
@@ -276,6 +287,9 @@ def _look_at_array(request: Request, file: Path) -> Look:
         raise ValueError(f"new-data: all {len(raw)} rows of {file} are alike; expected rows that differ")
     if request.drawings and some.ndim != 4:
         raise ValueError(f"new-data: --drawings needs images, got rows of shape {some.shape[1:]} in {file}")
+
+    if some.ndim == 4:
+        _refuse_blank(request, some)
 
     def suggest(n_clusters: int) -> Settings:
         if request.drawings:
