@@ -199,6 +199,13 @@ def test_closest_names_the_nearest_or_all():
     assert closest("zzz", {"b": 1, "a": 2}) == "known: a, b"
 
 
+def test_of_very_many_names_the_first_are_listed():
+    said = closest("zzz", [f"{number:04}" for number in range(5000)])
+    assert said.startswith("known: 0000, 0001, ")
+    assert said.endswith(", ... (5000 in all)")
+    assert len(said) < 500
+
+
 @given(st.floats(allow_nan=False), st.floats(-100, 100), st.floats(0, 100))
 def test_range_accepts_exactly_the_closed_interval(value, low, width):
     if low <= value <= low + width:

@@ -15,13 +15,16 @@ from pydantic_core import ErrorDetails
 
 T = TypeVar("T")
 
+# Names that a message lists, such as those of all columns of a wide table.
+_LISTED = 50
+
 # What pydantic calls a value outside of the bounds of its annotation, and how the bounds are said here.
 _OUTSIDE = ("greater_than_equal", "greater_than", "less_than_equal", "less_than")
 _BOUNDS = {Ge: ("ge", "at least"), Gt: ("gt", "above"), Le: ("le", "at most"), Lt: ("lt", "below")}
 
 
 def closest(name: str, known: Iterable[str]) -> str:
-    """Sentence that names the known spelling nearest to `name`, or all of them.
+    """Sentence that names the known spelling nearest to `name`, or all of them, or the first of very many.
 
     Args:
         name: What was written.
@@ -32,7 +35,10 @@ def closest(name: str, known: Iterable[str]) -> str:
     """
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.6)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    if near:
+        return f"did you mean '{near[0]}'?"
+    more = f", ... ({len(known)} in all)" if len(known) > _LISTED else ""
+    return f"known: {', '.join(known[:_LISTED])}{more}"
 
 
 def nearest_file(path: Path) -> str:
