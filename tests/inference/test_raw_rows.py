@@ -129,7 +129,10 @@ def test_wrong_images_are_refused(rows, message):
     [
         (np.zeros((2, 4)), r"got shape \(2, 4\); expected rows of 3 numbers"),
         (np.array([[0, 1, np.inf]]), "got NaN or infinity, first in row 0"),
-        (np.array([[0, 1, 1e300]]), "got NaN or infinity, first in row 0"),
+        (
+            np.array([[0, 1, 1e300]]),
+            r"got 1e\+300, which float32 cannot hold, first in row 0 .* column 2; 1 of them so",
+        ),
         (
             np.array([[0, 1, 2], [0, np.nan, np.nan], [np.inf, 0, np.nan]]),
             r"row 1 of these 3 \(from 0\), column 1; 2 of them so, in 3 of 3 columns: 0 \(1\), 1 \(1\), 2 \(2\);",

@@ -1,7 +1,7 @@
 """New rows in files: every kind gives the same rows, and what is wrong is said before the first piece."""
 
 import os
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,10 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
+from deep_clustering.inference.prediction import PredictOptions
 from deep_clustering.inference.raw_rows import as_samples
 from deep_clustering.inference.row_files import check_input, open_rows
+from deep_clustering.options import build
 from inference.test_raw_rows import COLOUR, CORPUS, GREY, TEXTS, VECTORS
 
 IMAGES = np.random.default_rng(0).integers(0, 17, (7, 1, 2, 3), dtype=np.uint8)
@@ -183,7 +185,7 @@ def test_empty_cells_are_said_by_their_line_as_in_training(tmp_path):
 @pytest.mark.parametrize("shape", [(4, 7), (0, 6), (6,), (2, 1, 3, 3)])
 def test_arrays_of_another_shape_are_refused_at_once(tmp_path, shape):
     np.save(tmp_path / "rows.npy", np.zeros(shape))
-    with pytest.raises(ValueError, match=r"rows: got (shape|none)"):
+    with pytest.raises(ValueError, match=r"^predict: .*/rows\.npy: rows: got (shape|none)"):
         open_rows(tmp_path / "rows.npy", GREY, 3)
 
 
@@ -192,6 +194,14 @@ def test_a_pipe_is_refused_unread(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(ValueError, match=rf"{name}: expected a folder or a file, got a pipe, socket or device"):
         check_input(tmp_path / name)
+
+
+def test_options_name_the_command_once_before_a_file_of_another_kind(tmp_path):
+    (tmp_path / "rows.xlsx").write_bytes(b"PK")
+    names = [field.name for field in fields(PredictOptions)]
+    block = {**dict.fromkeys(names), "model": "m", "input": str(tmp_path / "rows.xlsx"), "chunk_rows": 9}
+    with pytest.raises(ValueError, match=r"^predict: [^:]*/rows\.xlsx: expected a folder of images, an image, or"):
+        build(PredictOptions, block, "predict")
 
 
 def test_a_device_is_refused_unread():

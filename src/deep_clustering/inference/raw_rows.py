@@ -10,7 +10,7 @@ from scipy import sparse
 from deep_clustering.data.preparation import Preparation, RowArray
 from deep_clustering.data.sources.prepared import check_sparse
 from deep_clustering.data.sources.tfidf import as_csr, weigh_texts
-from deep_clustering.data.sources.wrong_cells import WrongCells
+from deep_clustering.data.sources.wrong_cells import WrongCells, fits_float32
 
 TEXT_COLUMN = "text"
 
@@ -168,26 +168,29 @@ def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
         raise ValueError(f"rows: not numbers ({error}); expected {expected_rows(preparation)}") from error
     if values.dtype.kind == "f":
         names = list(map(str, rows.columns)) if isinstance(rows, pd.DataFrame) else []
-        with np.errstate(over="ignore"):
-            _check_finite(values.astype(np.float32, copy=False), names)
+        _check_finite(values, names)
     return values
 
 
 def _check_finite(values: np.ndarray, names: Sequence[str]) -> None:
-    if np.isfinite(values).all():
+    fits = fits_float32(values)
+    if fits.all():
         return
     rows = values.reshape(len(values) if values.ndim else 1, -1)
     wrong = WrongCells(rows.shape[1])
-    wrong.add(~np.isfinite(rows))
+    wrong.add(~fits.reshape(rows.shape))
     assert wrong.first is not None
     row, column = wrong.first
     spread = f"; {wrong.n_wrong_rows} of them so, {wrong.spread(names)}" if values.ndim == 2 else ""
-    raise ValueError(_not_finite(row, len(rows), f"column '{names[column]}'" if names else f"column {column}", spread))
+    named = f"column '{names[column]}'" if names else f"column {column}"
+    value = float(rows[row, column])
+    got = f"{value:g}, which float32 cannot hold" if np.isfinite(value) else "NaN or infinity"
+    raise ValueError(_not_finite(row, len(rows), named, spread, got))
 
 
-def _not_finite(row: int, n_rows: int, column: str, spread: str = "") -> str:
+def _not_finite(row: int, n_rows: int, column: str, spread: str = "", got: str = "NaN or infinity") -> str:
     return (
-        f"rows: got NaN or infinity, first in row {row} of these {n_rows} (from 0), {column}{spread}; expected finite "
+        f"rows: got {got}, first in row {row} of these {n_rows} (from 0), {column}{spread}; expected finite "
         "numbers: fill such cells or drop such rows"
     )
 

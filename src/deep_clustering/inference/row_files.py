@@ -88,11 +88,9 @@ def check_input(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(f"predict: no file or folder at {path}{nearest_file(path)}")
     if not (path.is_file() or path.is_dir()):
-        raise ValueError(f"predict: {path}: expected a folder or a file, got a pipe, socket or device")
+        raise ValueError(f"{path}: expected a folder or a file, got a pipe, socket or device")
     if path.is_file() and plain_suffix(path) not in _KNOWN and not _ends_like_an_image(path):
-        raise ValueError(
-            f"predict: {path}: expected a folder of images, an image, or a file that ends in {', '.join(_KNOWN)}"
-        )
+        raise ValueError(f"{path}: expected a folder of images, an image, or a file that ends in {', '.join(_KNOWN)}")
 
 
 def _ends_like_an_image(path: Path) -> bool:
@@ -108,7 +106,10 @@ def _file_pieces(path: Path, preparation: Preparation, n_rows: int) -> Iterator[
 
 def _read_array(path: Path, preparation: Preparation) -> Any:  # noqa: ANN401 - dense or CSR
     def check(header: Header) -> None:
-        check_shape(preparation, header.shape)
+        try:
+            check_shape(preparation, header.shape)
+        except ValueError as error:
+            raise ValueError(f"predict: {path}: {error}") from error
 
     if is_sparse_file(path):
         return read_sparse(path, check)[0]
