@@ -291,6 +291,14 @@ def test_values_that_float32_cannot_hold_are_told_as_numbers(tmp_path):
         load_array(save(tmp_path / "rows.npy", rows))
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.csv", "a table"), ("a.npz", "a .npz archive"), ("a.npy", "a .npy array")]
+)
+def test_a_file_that_is_gone_is_told_as_what_it_was(tmp_path, name, kind):
+    with pytest.raises(FileNotFoundError, match=rf"no file of samples at .*{name}; expected {kind}"):
+        load_array(tmp_path / name)
+
+
 @pytest.mark.parametrize("name", ["book.xlsx", "rows.feather", "rows.json", "notes"])
 def test_a_file_that_is_no_array_is_told_what_is_read(tmp_path, name):
     (tmp_path / name).write_bytes(b"PK no array")

@@ -72,6 +72,7 @@ def read_array(
     is_archive = file.suffix.lower() == ".npz"
     kind = "a .npz archive of arrays" if is_archive else "a .npy array"
     if not file.is_file():
+        kind = "a table" if plain_suffix(file) in TABLES else kind
         raise FileNotFoundError(f"ingestion: no file of {what} at {file}; expected {kind}{nearest_file(file)}")
     try:
         if is_archive:
