@@ -182,6 +182,18 @@ def test_empty_cells_are_said_by_their_line_as_in_training(tmp_path):
         list(open_rows(tmp_path / "rows.csv", preparation, 3))
 
 
+@pytest.mark.parametrize("n_rows", [1, 2, 3, 9])
+def test_lines_of_json_may_lack_the_text_wherever_they_stand(tmp_path, n_rows):
+    lines = ['{"n": 1}', '{"n": 2, "text": null}', '{"text": "oil and gas"}', '{"n": 3}', '{"n": 4}', '{"text": "gas"}']
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
+    pieces = list(open_rows(tmp_path / "rows.jsonl", TEXTS, n_rows))
+    assert [text for piece in pieces for text in piece.rows] == ["oil and gas", "gas"]
+    assert [piece.ids[place] for piece in pieces for place in piece.skipped] == [0, 1, 3, 4]
+    (tmp_path / "none.jsonl").write_text('{"n": 1}\n{"m": 1}\n')
+    with pytest.raises(ValueError, match="no column 'text'"):
+        list(open_rows(tmp_path / "none.jsonl", TEXTS, n_rows))
+
+
 @pytest.mark.parametrize("shape", [(4, 7), (0, 6), (6,), (2, 1, 3, 3)])
 def test_arrays_of_another_shape_are_refused_at_once(tmp_path, shape):
     np.save(tmp_path / "rows.npy", np.zeros(shape))

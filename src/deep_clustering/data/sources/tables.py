@@ -2,7 +2,7 @@
 
 import codecs
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -153,20 +153,35 @@ def _json_lines(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
             _check_width(len(table.columns))
             yield table
         else:
+            is_named = False
             with pd.read_json(stream, chunksize=form.n_rows, **options) as reader:
-                for piece in reader:
+                for place, piece in enumerate(reader):
                     _check_width(len(piece.columns))
+                    if form.text_column is not None and form.text_column not in piece.columns:
+                        is_named = is_named or (place == 0 and _names_anywhere(file, form.text_column))
+                        if is_named:  # rows may do without it, and so may all of a piece
+                            piece[form.text_column] = None
+                    is_named = is_named or form.text_column in piece.columns
                     yield piece
+
+
+def _names_anywhere(file: Path, column: str) -> bool:
+    """Whether some line of JSON Lines has this name."""
+    with open_bytes(file) as stream:
+        return any(column in _parsed(line) for line in stream)
+
+
+def _parsed(line: bytes) -> Mapping[str, Any]:
+    try:
+        return parse_object(line)
+    except ValueError:
+        return {}
 
 
 def _n_names(file: Path) -> int:
     """Names in the first line of JSON Lines; 0 if it has another form, which its reader says."""
     with open_bytes(file) as stream:
-        first = stream.readline(_FIRST_LINE)
-    try:
-        return len(parse_object(first))
-    except ValueError:
-        return 0
+        return len(_parsed(stream.readline(_FIRST_LINE)))
 
 
 def _separated(file: Path, form: _Form) -> "Iterator[pd.DataFrame]":
