@@ -69,8 +69,9 @@ def test_feedback_changes_the_latest_model_without_training(method, train, blobs
     np.testing.assert_array_equal(changed.arrays["rows/clusters"], after)
     _, named = train(blobs, KEYS, method, **write(tmp_path, "cluster,name\n2,b\n"))
     np.testing.assert_array_equal(named, after)
-    _, first = train(blobs, KEYS, method, model="v00", **write(tmp_path, "cluster,name\n0,c\n"))
-    np.testing.assert_array_equal(first, before)
+    for model in ("v00", "before:v01"):
+        _, first = train(blobs, KEYS, method, model=model, **write(tmp_path, "cluster,name\n0,c\n"))
+        np.testing.assert_array_equal(first, before)
 
 
 def test_feedback_on_other_rows_or_options_says_what_differs(train, blobs, tmp_path):
@@ -89,6 +90,8 @@ def test_a_model_that_is_not_there_is_named(train, blobs, tmp_path):
     with pytest.raises(ValueError, match=r"there is no model in .*kmeans.* yet; run --pipelines=kmeans first"):
         train(blobs, KEYS, **asked)
     train(blobs, KEYS)
+    with pytest.raises(ValueError, match="has no version before v00"):
+        train(blobs, KEYS, model="before:v00", **write(tmp_path, "cluster,name\n0,c\n"))
     with pytest.raises(ValueError, match=r"has no version v0 \(did you mean 'v00'\?\)"):
         train(blobs, KEYS, model="v0", **asked)
     with pytest.raises(ValueError, match="there is no model none"):

@@ -89,6 +89,27 @@ def test_clusters_of_new_rows_are_compared_as_those_of_a_fit_are(project):
     )
 
 
+def test_feedback_is_repeated_on_the_model_that_it_was_about_and_not_on_its_own(project):
+    (project / "feedback.csv").write_text("cluster,split\n2,2\n")
+    upto = ("--pipelines=kmeans", "--to-nodes=kmeans.assign")
+    old = tracked_run(project, *upto, "--params=seed=3,feedback=feedback.csv")
+    result = kedro(project, "reproduce", old.run_id)
+    assert result.exit_code == 0, result.output
+    assert "identical: run " in result.output
+
+
+def test_former_models_are_named_by_what_was_latest_then(runs):
+    old, options = runs["kmeans"], {"seed": 3, "clusters": {"model": "latest"}}
+    assert repeating.with_former_models(old, options) == options
+    changed = old.params | {"clusters.feedback": "a.csv", "clusters.numbers_of": "latest"}
+    given = repeating.with_former_models(replace(old, params=changed), options)
+    then = f"before:{old.save_version}"
+    place = old.params["clusters.folder"]
+    assert given == {"seed": 3, "clusters": {"model": then, "numbers_of": then, "folder": place}}
+    pinned = replace(old, params=changed | {"clusters.model": "a.safetensors", "clusters.numbers_of": "null"})
+    assert repeating.with_former_models(pinned, {}) == {"clusters": {"folder": place}}
+
+
 def test_the_data_set_of_predictions_is_that_of_their_model(project):
     (project / "conf/local/globals.yml").write_text("data_set: other\n")
     tracked_run(project, "--pipelines=kmeans", "--to-outputs=kmeans.predictor")

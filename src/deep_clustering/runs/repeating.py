@@ -88,6 +88,29 @@ def own_params(run: RecordedRun) -> dict[str, Any]:
     return params
 
 
+def with_former_models(run: RecordedRun, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Name the former models that a run took for the latest: by now that may be its own, or one fitted since.
+
+    Args:
+        run: The recorded run.
+        params: Its runtime parameters.
+
+    Returns:
+        The parameters; the same where the run neither changed clusters by feedback nor kept the numbers of others.
+    """
+    recorded = {name: run.params.get(f"clusters.{name}") for name in ("feedback", "model", "numbers_of", "folder")}
+    used = [name for name, needed in (("model", "feedback"), ("numbers_of", "numbers_of")) if _is_set(recorded[needed])]
+    latest = {name: f"before:{run.save_version}" for name in used if recorded[name] == "latest"}
+    if not used:
+        return dict(params)
+    place = {"folder": recorded["folder"], **latest}
+    return {**params, "clusters": {**params.get("clusters", {}), **place}}
+
+
+def _is_set(value: str | None) -> bool:
+    return value not in (None, "null")  # as JSON, see `flatten`
+
+
 def tracking_of(run: RecordedRun) -> Mapping[str, Any]:
     """Options of tracking that were given to the run itself; its continuation is tracked in the same way."""
     return run.runtime_params.get("tracking") or {}

@@ -88,7 +88,9 @@ def reproduce(
     repeating.run_again(
         project_path,
         run,
-        params=_with_decisions(parts, {**_without_lost_folders(params, project_path, say), **chosen}, say),
+        params=repeating.with_former_models(
+            run, _with_decisions(parts, {**_without_lost_folders(params, project_path, say), **chosen}, say)
+        ),
         restriction=run.restriction,
         load_versions=versions,
         version=version,

@@ -79,7 +79,9 @@ def _finish(project_path: Path, run: RecordedRun, say: Callable[[str], None]) ->
         repeating.run_again(
             project_path,
             run,
-            params={**params, "checkpoints": {**params.get("checkpoints", {}), "resume": "auto"}},
+            params=repeating.with_former_models(
+                run, {**params, "checkpoints": {**params.get("checkpoints", {}), "resume": "auto"}}
+            ),
             restriction={"node_names": [node.name for node in missing.nodes]},
             load_versions=versions,
             version=run.save_version,

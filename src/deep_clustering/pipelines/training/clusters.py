@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LATEST, _FILE = "latest", "model.safetensors"
+_LATEST, _BEFORE, _FILE = "latest", "before:", "model.safetensors"
 # Options that say where and how, not what.
 _FREE = ("device", "compile", "precision")
 
@@ -29,10 +29,11 @@ class ClusterOptions:
     feedback: str | None
     """A CSV file about the clusters of a former model, which are changed without training; null: train."""
     model: str
-    """The model that feedback is about: latest, a version, or a file `model.safetensors`."""
+    """The model that feedback is about: latest, the latest `before:<version>`, a version, or a file
+    `model.safetensors`."""
     numbers_of: str | None
-    """A former model whose clusters give a new fit their numbers and names where they are still there: latest, a
-    version, or a file `model.safetensors`; null: the numbers are the fit's own."""
+    """A former model whose clusters give a new fit their numbers and names where they are still there, named as
+    `model`; null: the numbers are the fit's own."""
     folder: str
     """Where the versions of models are: one folder for each method."""
 
@@ -49,7 +50,7 @@ class ClusterOptions:
         """Read a former model.
 
         Args:
-            which: latest, a version, or a file.
+            which: latest, the latest before a version, a version, or a file.
             method: The method that it is of.
 
         Raises:
@@ -80,6 +81,12 @@ class ClusterOptions:
         versions = sorted(file.parent.name for file in folder.glob(f"*/{_FILE}"))
         if not versions:
             raise ValueError(f"clusters: there is no model in {folder} yet; run --pipelines={method} first")
+        if which.startswith(_BEFORE):
+            bound = which.removeprefix(_BEFORE)
+            versions = [version for version in versions if version < bound]
+            if not versions:
+                raise ValueError(f"clusters: {folder} has no version before {bound}")
+            which = _LATEST
         if which != _LATEST and which not in versions:
             raise ValueError(f"clusters: {folder} has no version {which} ({closest(which, versions)})")
         return folder / (versions[-1] if which == _LATEST else which) / _FILE
