@@ -151,6 +151,7 @@ def test_a_safe_name_is_one_that_every_file_system_takes(text):
     ("text", "name"),
     [
         ("red, apple", "red__apple"),
+        ("नमस्ते, किताब", "नमस्ते__किताब"),
         ("../../etc/passwd", "etc_passwd"),
         ("con", "con_"),
         ("NUL.txt", "NUL_.txt"),

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import time
+import unicodedata
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -154,8 +155,8 @@ def folder_name(cluster: int, name: str, n_clusters: int) -> str:
 
 
 def safe_name(text: str) -> str:
-    """A text as the name of a file: letters and digits of any script, and no name that a file system refuses."""
-    name = re.sub(r"_{3,}", "__", "".join(one if one.isalnum() or one in "._-" else "_" for one in text))
+    """A text as the name of a file: letters, marks and digits of any script, and no name that a file system refuses."""
+    name = re.sub(r"_{3,}", "__", "".join(one if _is_of_word(one) or one in "._-" else "_" for one in text))
     stem, dot, ending = name.strip("_. ").rpartition(".")
     if not dot or len(ending) > 5:
         stem, ending = f"{stem}{dot}{ending}", ""
@@ -167,6 +168,10 @@ def safe_name(text: str) -> str:
     if re.fullmatch(r"(?i)con|prn|aux|nul|com\d|lpt\d", stem):
         stem = f"{stem}_"
     return f"{stem}{ending}"
+
+
+def _is_of_word(character: str) -> bool:
+    return character.isalnum() or unicodedata.category(character) in ("Mn", "Mc")
 
 
 def distinct_names(names: Iterator[str]) -> list[str]:
