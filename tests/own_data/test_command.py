@@ -658,6 +658,12 @@ def test_letters_digits_and_lines_make_a_name(name):
         (["--text", "x.csv"], "--text needs --column, the name of the column of texts, or its number from 0"),
         (["--text", "x.csv", "--column", "a", "--id-column", "a"], "--id-column and --column both got 'a'"),
         (["--array", "x.csv", "--labels", "a", "--id-column", "a"], "--id-column and --labels both got 'a'"),
+        (["--text", "x.csv", "--column", "a", "--labels", "a"], "--column and --labels both got 'a'"),
+        (["--array", "x.npz", "--key", "a", "--weights", "a"], "--key and --weights both got 'a'"),
+        (
+            ["--array", "x.npy", "--key", "a"],
+            "--key names an array of a .npz or a column of a table, got it with x.npy",
+        ),
         (["--array", "x.npy", "--column", "c"], "--column belongs to --text"),
         (["--array", "eye.npy", "--id-column", "c"], "--id-column belongs to --text and to a table of --array"),
         (["--images", "conf", "--id-column", "c"], "--id-column belongs to --text and to a table of --array"),

@@ -23,6 +23,16 @@ _BELONGS = {
     "backbone_weights": "images",
 }
 
+# Options that name columns or arrays, which are one of both.
+_APART = (
+    ("id_column", "column"),
+    ("id_column", "labels"),
+    ("id_column", "weights"),
+    ("column", "labels"),
+    ("key", "labels"),
+    ("key", "weights"),
+)
+
 # Time that a run may take unless the user says it: of drawings more, whose networks see images and not their features.
 _BUDGET, _BUDGET_OF_DRAWINGS = "2m", "10m"
 
@@ -95,11 +105,16 @@ class Request:
                 "new-data: --text needs --column, the name of the column of texts, or its number from 0 in a file"
                 " without a header"
             )
-        for option in ("column", "labels", "weights"):
-            if self.id_column is not None and getattr(self, option) == self.id_column:
+        for one, other in _APART:
+            name = getattr(self, one)
+            if name is not None and getattr(self, other) == name:
                 raise ValueError(
-                    f"new-data: --id-column and --{option} both got '{self.id_column}'; a column is one of them"
+                    f"new-data: --{one.replace('_', '-')} and --{other} both got '{name}'; a column is one of them"
                 )
+        if self.key is not None and self.array is not None and self.array.suffix.lower() == ".npy":
+            raise ValueError(
+                f"new-data: --key names an array of a .npz or a column of a table, got it with {self.array}"
+            )
         if self.images is not None and self.labels not in (None, "folders", "none"):
             raise ValueError(f"new-data: --labels of --images must be folders or none, got '{self.labels}'")
         if self.backbone_weights is not None and self.backbone is None:
