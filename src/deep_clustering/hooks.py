@@ -139,12 +139,15 @@ def _introduce_pages(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
 def _refuse_parts_of_lists(context: KedroContext) -> None:
     """Refuse options that reach into a list, which OmegaConf cannot merge and says nothing of the place of."""
     loader = context.config_loader
-    if not loader.runtime_params:
-        return
-    configured = copy.copy(loader)
-    configured.runtime_params = {}
-    if problems := list(inside_lists(loader.runtime_params, configured["parameters"])):
-        raise click.ClickException("\n".join(problems))
+    try:
+        if loader.runtime_params:
+            loader["parameters"]
+    except TypeError:  # only then: without the options all files are read a second time
+        configured = copy.copy(loader)
+        configured.runtime_params = {}
+        if problems := list(inside_lists(loader.runtime_params, configured["parameters"])):
+            raise click.ClickException("\n".join(problems)) from None
+        raise
 
 
 def _refused_modes(run_params: Mapping[str, Any]) -> list[str]:
