@@ -13,12 +13,12 @@ import pytest
 import torch
 from hypothesis import settings
 from kedro.config import OmegaConfigLoader
-from matplotlib.figure import Figure
 from sklearn.datasets import load_digits, make_blobs
 
 from configuration import remember_configurations
 from deep_clustering.methods import METHODS
 from deep_clustering.settings import CONFIG_LOADER_ARGS
+from drawing import spare_drawing
 from repeated_work import spare_migrations, spare_repeated_work
 
 remember_configurations()
@@ -183,10 +183,9 @@ def two_nodes() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def plain_pages() -> Iterator[None]:
-    """Pages and pictures without a drawing, for files about what is around them: to draw is half of a small run."""
+    """Pages and pictures without a drawing, for files about what is around them."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deep_clustering.reporting.page.write_report", lambda **_: "<!DOCTYPE html>")
-        patch.setattr("deep_clustering.reporting.pictures.draw_pictures", lambda *_: [Figure() for _ in range(3)])
+        spare_drawing(patch)
         yield
 
 

@@ -28,7 +28,7 @@ def load_libraries():
     import kedro_datasets.pandas
     import kedro_datasets.text
     import matplotlib.pyplot
-    import mlflow
+    import mlflow.pyfunc
     import mlflow.store.tracking.sqlalchemy_store
     import pandas
     import sklearn.cluster
@@ -50,10 +50,12 @@ def load_libraries():
 def run_once():
     """Run a pipeline in a project of its own, untracked and unheard: every child begins with what is kept of it."""
     sys.path.insert(0, str(Path(__file__).parents[1]))
+    import pytest
+
     from configuration import remember_configurations
     from deep_clustering.data import shards
-    from deep_clustering.reporting import page
     from deep_clustering.runs.tracking.store import start_run
+    from drawing import spare_drawing
     from pipelines.small_project import copy_project, run
     from repeated_work import spare_migrations, spare_repeated_work
 
@@ -69,7 +71,7 @@ def run_once():
     for stream, former in zip((1, 2), kept, strict=True):
         os.dup2(former, stream)
     shards.ROWS_PER_SHARD = 64
-    page.write_report = lambda **_: "<!DOCTYPE html>"  # to draw it is most of what is left of a small run
+    spare_drawing(pytest.MonkeyPatch())
 
 
 class Steps:
@@ -154,8 +156,22 @@ def run_in_child(root, words, step, file, fault, clock, report):
     os._exit(code)
 
 
+def read_configuration(root, words):
+    """Read what a run of these words reads first, so that its child and all later ones find it read."""
+    from deep_clustering.cli import cli
+    from deep_clustering.settings import CONFIG_LOADER_ARGS, ConfigLoader
+
+    name, *options = words
+    if name == "run":
+        given = cli.commands[name].make_context(name, options).params
+        loader = ConfigLoader(str(root / "conf"), given["env"], runtime_params=given["params"], **CONFIG_LOADER_ARGS)
+        for kind in ("globals", "parameters", "catalog"):
+            assert loader[kind]
+
+
 def start(root, words, seconds=None, step=None, file=None, fault=None, clock=0):
     """Run a command in a child; returns its exit code, -9 if it was killed, its seconds and its steps."""
+    read_configuration(Path(root), words)
     reading, writing = os.pipe()
     started = time.monotonic()
     child = os.fork()

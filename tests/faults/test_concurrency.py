@@ -17,6 +17,7 @@ from kedro.io import DataCatalog, DatasetError, Version
 from command_line import kedro_run, params
 from deep_clustering.datasets import JSONDataset, NumpyDataset
 from deep_clustering.methods.baselines import KMeansClusterer
+from drawing import spare_drawing
 from pipelines.small_project import copy_project, versions
 
 LATER = "2100-01-01T00.00.00.000Z"
@@ -54,6 +55,7 @@ def test_a_version_asked_for_is_loaded_even_after_a_save(tmp_path):
 
 def test_a_run_is_not_disturbed_by_another_that_saves_everything_meanwhile(project, monkeypatch):
     """The other run has fewer rows, so that one array of it in this run would not fit."""
+    spare_drawing(monkeypatch)
     other = copy_project(project.parent / "other")
     assert kedro_run(other, "--pipelines=kmeans", params(ingestion__n_rows=150)).exit_code == 0
     fit = KMeansClusterer.fit

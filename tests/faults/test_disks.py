@@ -11,6 +11,7 @@ from kedro.framework.session import KedroSession
 from kedro.framework.startup import bootstrap_project
 
 from command_line import checksums, error_of, kedro_run, params
+from drawing import spare_drawing
 
 resource = pytest.importorskip("resource")
 
@@ -86,7 +87,8 @@ def small_disk(project):
     subprocess.run(["umount", "--lazy", str(outputs)], check=True)
 
 
-def test_a_full_disk_is_named_and_the_next_run_works(project, small_disk):
+def test_a_full_disk_is_named_and_the_next_run_works(project, small_disk, monkeypatch):
+    spare_drawing(monkeypatch)
     run = ("--pipelines=kmeans", params(output_folder="outputs"))
     before = checksums(project / "data")
     found = error_of(kedro_run(project, *run))
@@ -100,7 +102,8 @@ def test_a_full_disk_is_named_and_the_next_run_works(project, small_disk):
     assert saved.items() <= checksums(project / "outputs").items()
 
 
-def test_a_disk_that_is_read_only_is_named_before_anything_runs(project, small_disk):
+def test_a_disk_that_is_read_only_is_named_before_anything_runs(project, small_disk, monkeypatch):
+    spare_drawing(monkeypatch)
     small_disk("ro")
     before = checksums(project)
     found = error_of(kedro_run(project, "--pipelines=kmeans", params(output_folder="outputs")))
