@@ -170,9 +170,20 @@ def test_every_environment_builds_every_method(env):
         assert parameters["self_labelled"][name] == parameters["trunk"][name]
 
 
-def test_the_library_imports_no_framework():
+def test_the_library_imports_no_framework_and_a_training_no_compiler():
     modules = ", ".join(sorted({place.partition(":")[0] for place in METHODS.values()}))
-    code = f"import sys, {modules}; sys.exit(','.join({{'kedro', 'mlflow'}} & set(sys.modules)) or 0)"
+    code = f"""
+import sys, {modules}
+import torch
+from deep_clustering.training.optimisers import make_optimiser
+weights = torch.nn.Parameter(torch.ones(2))
+optimiser = make_optimiser(torch.optim.Adam, [weights], 0.1, weights.device)
+optimiser.zero_grad()
+weights.sum().backward()
+optimiser.step()
+optimiser.load_state_dict(optimiser.state_dict())
+sys.exit(','.join({{'kedro', 'mlflow', 'torch._dynamo'}} & set(sys.modules)) or 0)
+"""
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
 

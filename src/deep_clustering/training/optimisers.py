@@ -1,6 +1,8 @@
 """Optimisers whose steps a CUDA graph can hold: all that changes from step to step is on the device."""
 
+import inspect
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any, Protocol
 
 import torch
@@ -9,6 +11,8 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 # Options of an optimiser that say how it steps on its device.
 _OF_THE_DEVICE = ("capturable", "fused", "foreach")
+# What torch keeps its compiler out of. No step is compiled here, only networks are.
+_GUARDED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
 def make_optimiser(
@@ -38,12 +42,20 @@ def make_optimiser(
         The optimiser.
     """
     if device.type != "cuda":
+        kind = _unguarded(kind)  # type: ignore[arg-type] # a class can be hashed
         return kind(parameters, lr=learning_rate, fused=device.type == "cpu", **options)  # type: ignore[call-arg]
     if not is_fused:
         return MovingAdamW(parameters, lr=torch.tensor(learning_rate, device=device), **options)
     if kind is not torch.optim.SGD:  # which counts no steps
         options["capturable"] = True
     return kind(parameters, lr=torch.tensor(learning_rate, device=device), fused=True, **options)  # type: ignore[call-arg]
+
+
+@cache
+def _unguarded(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
+    """The same optimiser without guards, the first of which imports torch's compiler: two seconds of every training."""
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _GUARDED}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 class MovingAdamW(torch.optim.AdamW):
