@@ -62,6 +62,7 @@ def run_once():
     remember_configurations()
     spare_repeated_work()
     spare_migrations()
+    spare_drawing(pytest.MonkeyPatch())
     kept, nowhere = [os.dup(stream) for stream in (1, 2)], os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
         os.dup2(nowhere, stream)
@@ -71,7 +72,6 @@ def run_once():
     for stream, former in zip((1, 2), kept, strict=True):
         os.dup2(former, stream)
     shards.ROWS_PER_SHARD = 64
-    spare_drawing(pytest.MonkeyPatch())
 
 
 class Steps:

@@ -16,6 +16,7 @@ from scipy import sparse
 
 from deep_clustering.datasets import JSONDataset, NpzDataset, NumpyDataset
 from deep_clustering.pipelines.namespaces import COMPARED
+from drawing import spare_drawing
 from pipelines.small_project import RUN, SMALL, copy_project, run, versions
 
 
@@ -151,7 +152,8 @@ def test_a_large_cluster_is_not_flagged(project):
     rows = np.repeat(np.float32([[0, 0], [9, 9]]), [180, 20], axis=0)
     rows += np.random.default_rng(0).normal(scale=1e-3, size=rows.shape).astype(np.float32)
     np.save(project / "rows.npy", rows)
-    run(project, "ward", ingestion={"n_rows": 0, "source": own_rows(project)}, n_clusters=2)
+    to_scores = ["evaluation.score_ward"]
+    run(project, "ward", to_nodes=to_scores, ingestion={"n_rows": 0, "source": own_rows(project)}, n_clusters=2)
     scores = load_last(project, JSONDataset, "scores.json")
     assert sorted(scores["occupancy"]) == [20, 180]
     assert (scores["collapsed"], scores["warnings"]) == (False, [])
@@ -315,8 +317,12 @@ def test_one_column_is_compared_by_all_methods(project):
     networks = {"encoder": {"kind": "mlp", "hidden": [8]}, "views": {"kind": "noise", "scale": 0.1}}
     small = {name: SMALL[name] | networks for name in ("dcan", "neural_mixture")}
     small["dcan"] = small["dcan"] | {"start": {"kind": "tsne_gmm", "n_init": 2}}
-    ingestion = {"n_rows": 0, "source": own_rows(project)}
-    run(project, "__default__", ingestion=ingestion, n_clusters=3, **small)
+    options = {"ingestion": {"n_rows": 0, "source": own_rows(project)}, "n_clusters": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        spare_drawing(patch)
+        run(project, "__default__", **options, **small)
+    # what a page makes of one column is the same for every method
+    run(project, "dcan", nodes=["evaluation.report_dcan"], **options, **small)
     recommendation = load_last(project, JSONDataset, "recommendation.json")
     assert set(recommendation["scores"]) == set(COMPARED)
     clusters = np.load(versions(project, "assignments.npy")[-1])
