@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from command_line import checksums, kedro_run, params
+from drawing import spare_drawing
 
 nbformat = pytest.importorskip("nbformat", reason="nbformat is not installed")
 nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed")
@@ -42,6 +43,7 @@ def test_what_it_asks_to_install_is_an_extra_that_has_it():
 
 
 def test_it_explores_a_finished_run_and_changes_nothing(project, tmp_path, monkeypatch):
+    spare_drawing(monkeypatch)
     small = {"neural_mixture__epochs": 1, "neural_mixture__restarts": 1, "neural_mixture__start__kind": "none"}
     result = kedro_run(project, "--pipelines=neural_mixture", params(reporting__map_points=50, **small))
     assert result.exit_code == 0, result.output

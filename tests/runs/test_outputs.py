@@ -1,6 +1,7 @@
 """Outputs in the tracking store: whatever moment a process is killed at, what it lacks is found and written once."""
 
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,11 @@ from deep_clustering.runs.tracking import models
 from deep_clustering.runs.tracking.outputs import Output, Recorder
 from deep_clustering.runs.tracking.records import backbone_precision, circumstances
 from deep_clustering.runs.tracking.store import find_tracked_run, start_run
+from deep_clustering.runs.tracking.tracked_run import MAX_METRICS
 from tracked_project import client_of, make_project
 
-EPOCHS = 1001  # more points than one request takes
+FEW = 10  # points that one request takes where a process is killed at each of them
+EPOCHS = FEW + 1  # two requests
 OPTIONS = {"seed": 0}
 DATA = {
     "data_card": {
@@ -132,7 +135,8 @@ def content(root, run_id):
 
 
 @pytest.mark.slow
-def test_what_a_process_left_half_written_is_completed_and_nothing_is_there_twice(root, outputs):
+def test_what_a_process_left_half_written_is_completed_and_nothing_is_there_twice(root, outputs, monkeypatch):
+    monkeypatch.setattr("deep_clustering.runs.tracking.tracked_run.MAX_METRICS", FEW)
     client = MortalClient(client_of(root), None)
     run_id, unbroken = begin(root, client)
     for output in outputs:
@@ -157,6 +161,15 @@ def test_what_a_process_left_half_written_is_completed_and_nothing_is_there_twic
             later.write(output, again=True)
         assert content(root, run_id) == expected, f"killed before call {last} of {n_calls}"
         assert all(later.has(output) for output in outputs)
+
+
+def test_more_points_than_mlflow_takes_at_once_are_all_there(root, outputs):
+    _, complete = begin(root, client_of(root))
+    (history,) = (output for output in outputs if output.kind == "history")
+    epochs = MAX_METRICS + 1
+    longer = history.data | {"epoch": np.arange(epochs), "loss": np.linspace(1, 0, epochs)}
+    complete.write(replace(history, data=longer))
+    assert complete.run.steps_of("toy.train.loss") == set(range(epochs))
 
 
 def test_a_file_that_was_copied_in_part_is_not_there(root, outputs):
