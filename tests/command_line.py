@@ -20,6 +20,7 @@ SMALL = {
     "dcan.epochs": 2,
     "dcan.batch_size": 64,
     "dcan.restarts": 1,
+    "dcan.start.kind": "none",
     "reporting.map_points": 50,
     "tracking.enabled": "false",
 }

@@ -209,7 +209,7 @@ def test_sparse_rows_go_all_the_way(project, method):
     assert load_last(project, NumpyDataset, "assignments.npy").shape == (90,)
 
 
-@pytest.mark.parametrize(("method", "n_rows"), [("dcan", 600), ("neural_mixture", 0)])
+@pytest.mark.parametrize(("method", "n_rows"), [("dcan", 600), ("neural_mixture", 1000)])
 def test_training_beats_the_untrained_start(project, method, n_rows):
     longer = {"epochs": 12, "record_every": 12, "restarts": 1}
     run(project, method, to_nodes=[f"evaluation.score_{method}"], ingestion={"n_rows": n_rows}, **{method: longer})
