@@ -6,6 +6,8 @@ import pytest
 from command_line import checksums, command, error_of, kedro_run, params
 from pipelines.small_project import copy_project, versions
 
+pytestmark = pytest.mark.usefixtures("plain_pages")
+
 
 @pytest.fixture(scope="module")
 def two_models(tmp_path_factory):
