@@ -14,7 +14,7 @@ import json
 import lzma
 import tarfile
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -125,15 +125,15 @@ SETS: dict[str, Callable[[Path], Make]] = {
 }
 
 
-def main() -> None:
+def run_packages(name: str, description: str | None, sets: Mapping[str, Callable[[Path], Make]]) -> None:
     """Parse, run, sum up."""
-    parser = make_parser("kept_aside", __doc__, SETS)
+    parser = make_parser(name, description, sets)
     parser.add_argument("--packages", type=Path)
     chosen = parser.parse_args()
     if chosen.packages is None and not chosen.table:
         parser.error("--packages must name the folder of the downloaded packages")
-    run_and_sum_up(chosen, {name: of(chosen.packages) for name, of in SETS.items()})
+    run_and_sum_up(chosen, {name: of(chosen.packages) for name, of in sets.items()})
 
 
 if __name__ == "__main__":
-    main()
+    run_packages("kept_aside", __doc__, SETS)
