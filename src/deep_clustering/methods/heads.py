@@ -63,9 +63,9 @@ def n_rounds(n_samples: int) -> int:
     return max(1, min(_ROUNDS, _ENOUGH_PAIRS // n_samples))
 
 
-def rms_length(data: Data) -> float:
-    """Root mean square length of the plain rows of a training; 1 if all are zero."""
-    length = data.apply(lambda views: views.flatten(1).float().square().sum(dim=1)).mean().sqrt()
+def rms_length(data: Data, trunk: nn.Module) -> float:
+    """Root mean square length of what the last layer sees of the plain rows of a training; 1 if all are zero."""
+    length = data.apply(lambda views: trunk(views).float().square().sum(dim=1)).mean().sqrt()
     return float(length) or 1.0
 
 

@@ -106,7 +106,7 @@ class MixtureTraining:
 
     def __init__(self, model: Mixture, data: Data) -> None:
         self._model, self._data = model, data
-        self._row_length = rms_length(data) if model.is_linear else 1.0
+        self._row_length = rms_length(data, model.encoder_[:-1]) if model.is_linear else 1.0
         if model.is_linear:
             with torch.no_grad():
                 self._last_layer().weight.div_(self._row_length)

@@ -72,9 +72,9 @@ Deviations from the paper, or choices where it is silent
     N16 one more head, of more clusters, may shape the trunk with the others; it is never kept
     N17 a loss of representation learning on z may shape the trunk with the mixture, as the paper's "along with
         existing representation learning methods" allows; it is added to the M-step's loss      representation
-    N18 a network of one layer has its first weights, its learning rate, decay and prior in units of the rows' root
-        mean square length, so that no fit depends on their scale; the prior is Gaussian, on the weights of the last
-        layer                                                                                   weight_prior
+    N18 a network of one trained layer has its first weights, its learning rate, decay and prior in units of the root
+        mean square length of what that layer sees, so that no fit depends on its scale; the prior is Gaussian, on the
+        weights of the last layer                                                               weight_prior
     N19 rows may have weights: the rows of an epoch and those of the final normalisers are a systematic sample in
         proportion to them, whose expected sums are the weighted ones. Starts, and the likelihoods that heads and
         trainings compare by, count each row once
@@ -85,6 +85,10 @@ Deviations from the paper, or choices where it is silent
         that it is most certain of: those are observed, and of the others EM finds the cluster. Then what the network
         itself sees in rows without random views may be held, anew for each epoch and for a growing share of the rows,
         as in curriculum labelling (Cascante-Bonilla et al., arXiv 2001.06001)                  start
+    N23 the one layer may see random waves of a row in the place of its values. By (1) a cluster that is linear in the
+        values, f_k ~ exp(w^T x), lies at the end of all rows in a direction w, and whatever lies between others, as
+        the middle one of three groups in a line, is none. Waves have length one, as rows of embeddings, and of points
+        on a sphere none lies between others                                                    encoder
 
 The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`, the steps of a training
 in `mixture_training`.
@@ -131,7 +135,7 @@ from deep_clustering.training.described import Described, Describing
 from deep_clustering.training.fitting import fit, make_data
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import MLP, load_module, make_encoder, module_arrays
+from deep_clustering.training.networks import MLP, Fourier, load_module, make_encoder, module_arrays
 from deep_clustering.training.representations import make_representation
 from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import Rows, describe_in_chunks, joined, resolve_device
@@ -222,7 +226,9 @@ class NeuralMixture(Describing):
         if self.view.n_small and self.objective != "pair":
             raise ValueError(f"views: more than two of a row need objective = pair, got {self.objective}")
         self.n_outputs = len(self.sizes) * max(self.sizes)
-        self.is_linear = isinstance(self.network, MLP) and not self.network.hidden
+        self.is_linear = isinstance(self.network, Fourier) or (
+            isinstance(self.network, MLP) and not self.network.hidden
+        )
         self.learned_representation = make_representation(self.representation)
         check_drawn_rows(self._start, max(self.candidates))
         check_turns(self._start, self.restarts, tuple(STARTS))

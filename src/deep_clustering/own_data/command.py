@@ -18,6 +18,7 @@ from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, est
 from deep_clustering.own_data.look import Look, look
 from deep_clustering.own_data.request import Request
 from deep_clustering.own_data.settings import Settings
+from deep_clustering.own_data.trial import with_waves_if_heads_fail
 
 # What takes part if it suits the data and there is time, in the order of the comparison.
 _METHODS = ("dcan", "neural_mixture", "kmeans", "gmm", "ward", "tsne_gmm")
@@ -60,8 +61,12 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
         methods=_METHODS,
         map_points=5000,
     )
-    budget = request.seconds
-    plan, extraction = _plan(draft, seen, budget, _parameters_of(draft, conf, read_parameters))
+    budget, parameters = request.seconds, _parameters_of(draft, conf, read_parameters)
+    if seen.rows is not None:
+        settings = with_waves_if_heads_fail(settings, seen.rows, parameters)
+        draft = replace(draft, settings=settings)
+        parameters = _parameters_of(draft, conf, read_parameters)
+    plan, extraction = _plan(draft, seen, budget, parameters)
     environment = _planned(draft, plan, budget)
     written = write_environment(environment, conf, replace=request.force)
     classes = f"{seen.n_classes} classes" if seen.n_classes else "none: not needed, they only serve to score a result"

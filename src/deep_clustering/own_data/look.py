@@ -81,6 +81,8 @@ class Look:
     """Lines for the user: what, and its value."""
     texts: Sequence[str] = ()
     """The texts, for trying an encoder on some."""
+    rows: np.ndarray | None = None
+    """Some rows of vectors, for trying heads on; None of all other data."""
     n_different: int = _ROWS
     """Rows that differ from one another among those looked at in detail; where that is not known, more than a guess of
     the number of clusters."""
@@ -314,6 +316,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         density=None,
         n_classes=n_classes,
         preview=preview,
+        rows=some if some.ndim == 2 else None,
     )
 
 

@@ -63,6 +63,40 @@ def _fully_connected(
     return nn.Sequential(*layers, nn.Linear(width, n_outputs))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Fourier:
+    """Random waves of a row, then a linear layer: linear in them is what a Gaussian kernel tells of rows.
+
+    Rahimi and Recht, "Random features for large-scale kernel machines", NIPS 2007: for w ~ N(0, s / d I), rows of d
+    values and m waves the mean of cos(w^T (x - y)) is the kernel exp(-s |x - y|^2 / (2 d)), and it is the product of
+    (cos w_1^T x, .., cos w_m^T x, sin w_1^T x, .., sin w_m^T x) / sqrt(m), a row of length one, with the same of y.
+    """
+
+    waves: Annotated[int, Ge(1)]
+    """m, how many; each gives a cosine and a sine. They are drawn once and not trained."""
+    scale: Annotated[float, Ge(1e-6), Le(1e6)]
+    """s, for rows whose values have deviations of about one: near is what is nearer than 1 / s of all."""
+
+    def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
+        """The network; rows of any shape are flattened first."""
+        waves = _Waves(prod(row_shape), self.waves, self.scale)
+        return nn.Sequential(nn.Flatten(), waves, nn.Linear(2 * self.waves, n_outputs))
+
+
+class _Waves(nn.Module):
+    """Cosines and sines of random directions, rows of length one."""
+
+    frequencies: Tensor
+
+    def __init__(self, width: int, n_waves: int, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.randn(n_waves, width) * (scale / width) ** 0.5)
+
+    def forward(self, rows: Tensor) -> Tensor:
+        angles = F.linear(rows, self.frequencies)
+        return torch.cat([angles.cos(), angles.sin()], dim=1) / len(self.frequencies) ** 0.5
+
+
 class FilledConv2d(nn.Conv2d):
     """A convolution of few channels; on CUDA zeros fill them up to eight, which its kernels for matrix units need."""
 
@@ -183,7 +217,13 @@ class ResNet:
         return nn.Sequential(*layers, *head).to(memory_format=torch.channels_last)
 
 
-ENCODERS: dict[str, type[Encoder]] = {"conv": Conv, "mlp": MLP, "plain_mlp": PlainMLP, "resnet": ResNet}
+ENCODERS: dict[str, type[Encoder]] = {
+    "conv": Conv,
+    "fourier": Fourier,
+    "mlp": MLP,
+    "plain_mlp": PlainMLP,
+    "resnet": ResNet,
+}
 
 
 def make_encoder(options: Mapping[str, Any]) -> Encoder:

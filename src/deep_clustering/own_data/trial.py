@@ -1,0 +1,62 @@
+"""Whether linear heads suit the rows of a table: NMM-EM is fitted to some of them, and compared with k-means.
+
+By `methods.neural_mixture`, N23, heads that are linear in a row find no cluster that lies between others. Whether there
+is one, a look at the centres does not tell; that heads say less of near rows than k-means on the same rows does.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+from deep_clustering.data.features import fit_statistics, postprocess_rows
+from deep_clustering.data.neighbours import search_neighbours
+from deep_clustering.methods import make_method
+from deep_clustering.own_data.settings import Settings
+from deep_clustering.own_data.suggestions import n_neighbours
+from deep_clustering.scores.recommendation import mutual_pairs, neighbour_scores
+from deep_clustering.training.progress import phase
+
+# Of fewer rows neither says anything certain, and waves would learn them by heart.
+_FEWEST_ROWS, _MOST_ROWS = 200, 2000
+# Share of its score that k-means must have more: on round groups both have the same but for rounding.
+_MORE = 0.02
+_N_INIT = 10
+_WAVES = {"kind": "fourier", "waves": 256, "scale": 4.0}
+
+
+def with_waves_if_heads_fail(settings: Settings, rows: np.ndarray, parameters: Mapping[str, Any]) -> Settings:
+    """Give NMM-EM random waves of the rows of a table where heads on the values say less than k-means.
+
+    Args:
+        settings: Those of standardised columns; others are left as they are.
+        rows: Some rows as they come, evenly spaced, shape (n, n_features), float32.
+        parameters: All options of a run by these settings.
+
+    Returns:
+        The settings, perhaps with another encoder and a line that says why.
+    """
+    if settings.features.get("postprocess") != "standardise" or not _FEWEST_ROWS <= len(rows):
+        return settings
+    some = rows[:: -(-len(rows) // _MOST_ROWS)].copy()
+    statistics = fit_statistics(some, np.ones(len(some), dtype=bool), "standardise")
+    if not _says_less_than_kmeans(postprocess_rows(some, statistics, "standardise"), parameters):
+        return settings
+    mixture = replace(settings.neural_mixture, changes={**settings.neural_mixture.changes, "encoder": _WAVES})
+    reason = "waves of the rows, as heads on the values say less of near rows than k-means (tried)"
+    return replace(settings, neural_mixture=mixture, why=[*settings.why, ("encoder", reason)])
+
+
+def _says_less_than_kmeans(rows: np.ndarray, parameters: Mapping[str, Any]) -> bool:
+    """Whether k-means explains mutual neighbours better than NMM-EM with these options does."""
+    options = parameters["neural_mixture"]
+    space = {**parameters["neighbours"], "k": n_neighbours(len(rows))}
+    table = search_neighbours(rows, space)
+    with phase("a trial on some rows"):
+        heads = make_method(options).fit(rows, table).predict(rows)
+    plain = KMeans(options["n_clusters"], n_init=_N_INIT, random_state=options["seed"]).fit_predict(rows)
+    partitions = {"heads": heads.astype(np.int64), "kmeans": plain.astype(np.int64)}
+    score = neighbour_scores(partitions, mutual_pairs(table, 0.0), 1).score
+    return score["kmeans"] > (1 + _MORE) * score["heads"]
