@@ -24,6 +24,7 @@ from deep_clustering.methods.heads import (
 )
 from deep_clustering.methods.pair_bound import bound
 from deep_clustering.training.loop import Data
+from deep_clustering.training.networks import Fourier
 from deep_clustering.training.rows import Rows
 from deep_clustering.training.views import make_view
 
@@ -133,9 +134,11 @@ def data_of(rows: np.ndarray) -> Data:
 
 def test_the_length_of_the_rows_is_the_root_of_the_mean_square():
     rows = np.array([[3, 4], [0, 0], [1, 0]], dtype=np.float32)
-    assert rms_length(data_of(rows)) == pytest.approx(math.sqrt((25 + 0 + 1) / 3))
-    assert rms_length(data_of(8 * rows)) == 8 * rms_length(data_of(rows))
-    assert rms_length(data_of(0 * rows)) == 1
+    trunk = nn.Flatten()
+    assert rms_length(data_of(rows), trunk) == pytest.approx(math.sqrt((25 + 0 + 1) / 3))
+    assert rms_length(data_of(8 * rows), trunk) == 8 * rms_length(data_of(rows), trunk)
+    assert rms_length(data_of(0 * rows), trunk) == 1
+    assert rms_length(data_of(rows), Fourier(waves=7, scale=2.0).build((2,), 3)[:-1]) == pytest.approx(1)
 
 
 def test_probable_numbers_are_sure_of_a_clear_winner_and_divided_between_equals():

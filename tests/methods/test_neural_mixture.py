@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import adjusted_rand_score
+from sklearn.neighbors import NearestNeighbors
 
 from deep_clustering.methods import make_method, mixture_training, neural_mixture
 from deep_clustering.methods.mixture_training import MixtureTraining
@@ -693,6 +694,20 @@ def test_a_fit_of_linear_heads_does_not_depend_on_the_scale_of_the_rows(tiny_opt
     plain, scaled = (make_method(options).fit(rows * np.float32(scale), neighbours) for scale in (1, factor))
     np.testing.assert_array_equal(scaled.predict(rows * np.float32(factor)), plain.predict(rows))
     np.testing.assert_allclose(scaled.predict_proba(rows * np.float32(factor)), plain.predict_proba(rows), atol=2e-3)
+
+
+@pytest.mark.parametrize("encoder", [{"kind": "mlp", "hidden": []}, {"kind": "fourier", "waves": 64, "scale": 4.0}])
+def test_groups_between_others_are_found_by_waves_alone(tiny_options, encoder):
+    """Four groups in a line: the middle ones are at the end of no direction, deviation N23."""
+    rng = np.random.default_rng(0)
+    group = np.repeat(np.arange(4), 75)
+    rows = group[:, None] + rng.normal(scale=0.15, size=(300, 3))
+    rows = ((rows - rows.mean(axis=0)) / rows.std(axis=0)).astype(np.float32)
+    neighbours = NearestNeighbors(n_neighbors=11).fit(rows).kneighbors(return_distance=False)[:, 1:].astype(np.int32)
+    changes = LINEAR | {"encoder": encoder, "heads": 4, "start": BY_KMEANS, "epochs": 40}
+    estimator = make_method(tiny_options("neural_mixture", "vectors", n_clusters=4, **changes)).fit(rows, neighbours)
+    found = accuracy(contingency(estimator.predict(rows), group, 4, 4))
+    assert found > 0.97 if encoder["kind"] == "fourier" else found < 0.8
 
 
 @pytest.mark.parametrize("hidden", [[], [16]])

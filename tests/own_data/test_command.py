@@ -26,6 +26,7 @@ from deep_clustering.datasets import JSONDataset
 from deep_clustering.methods import make_method
 from deep_clustering.methods.trunk import Trunk
 from deep_clustering.options import build
+from deep_clustering.own_data import suggestions, trial
 from deep_clustering.own_data.environments import Environment, check_name, write_environment
 from deep_clustering.own_data.suggestions import feature_settings, term_settings
 from deep_clustering.pipelines.namespaces import NAMESPACES
@@ -112,6 +113,37 @@ def test_an_array_becomes_an_environment_that_runs(project):
     assignments = assign(project, "mine", "neural_mixture")
     assert assignments.shape == (N_ROWS,)
     assert assignments.max() < 3
+
+
+@pytest.mark.parametrize(
+    ("name", "n_rows", "are_corners", "is_tried"),
+    [("line", 240, False, True), ("corners", 240, True, True), ("short_line", 180, False, False)],
+)
+def test_heads_get_waves_where_they_say_less_than_kmeans(project, monkeypatch, name, n_rows, are_corners, is_tried):
+    """The middle ones of four groups in a line are what heads on the values cannot tell apart; of corners none is."""
+    trials = []
+    find = trial.search_neighbours
+    monkeypatch.setattr(suggestions, "_MOST_PASSES", 60)
+    monkeypatch.setattr(trial, "search_neighbours", lambda *given: trials.append(1) or find(*given))
+    rng = np.random.default_rng(0)
+    places = np.eye(4) if are_corners else np.arange(4)[:, None] * np.ones(4)
+    rows = np.repeat(places, n_rows // 4, axis=0) + rng.normal(scale=0.15, size=(n_rows, 4))
+    pd.DataFrame(rows, columns=list("abcd")).to_csv("points.csv", index=False)
+    shown = new_data(name, "--array", "points.csv", "--n-clusters", "4")
+    encoder = parameters(project, name)["neural_mixture"]["encoder"]
+    assert (encoder["kind"] == "fourier") is ("waves" in shown) is (name == "line")
+    assert bool(trials) is is_tried
+
+
+def test_a_trial_that_fails_leaves_the_heads_as_they_are(project, monkeypatch, caplog):
+    def make(options: dict) -> None:
+        raise ValueError(f"{options['method']} takes no such rows")
+
+    monkeypatch.setattr(trial, "make_method", make)
+    pd.DataFrame(np.random.default_rng(0).normal(size=(220, 3)), columns=list("abc")).to_csv("points.csv", index=False)
+    new_data("points", "--array", "points.csv", "--n-clusters", "3")
+    assert parameters(project, "points")["neural_mixture"]["encoder"]["kind"] == "mlp"
+    assert "a trial on 220 rows failed: kmeans takes no such rows" in caplog.text
 
 
 def test_a_table_of_texts_becomes_an_environment_that_runs(project):

@@ -14,6 +14,7 @@ from deep_clustering.training import networks
 from deep_clustering.training.networks import (
     MLP,
     Conv,
+    Fourier,
     PlainMLP,
     ResNet,
     discriminator,
@@ -48,6 +49,26 @@ def test_plain_mlp_is_linear_layers_and_relu_alone(hidden):
     assert n_parameters(module) == sum((before + 1) * after for before, after in pairwise(widths))
     rows = torch.randn(8, 2, 3)
     torch.testing.assert_close(module(rows)[:1], module(rows[:1]))
+
+
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+def test_the_products_of_waves_are_a_gaussian_kernel(scale):
+    torch.manual_seed(0)
+    module = Fourier(waves=200_000, scale=scale).build((2, 3), 4)
+    rows = torch.randn(8, 2, 3)
+    seen = module[:-1](rows)
+    squares = torch.cdist(rows.flatten(1), rows.flatten(1)).square()
+    torch.testing.assert_close(seen @ seen.T, torch.exp(-scale * squares / (2 * 6)), atol=0.01, rtol=0)
+    assert module(rows).shape == (8, 4)
+
+
+def test_waves_are_saved_and_not_trained():
+    module, other = (Fourier(waves=5, scale=1.0).build((3,), 2) for _ in range(2))
+    assert n_parameters(module) == 2 * 5 * 2 + 2
+    rows = torch.randn(4, 3)
+    assert not torch.equal(module[:-1](rows), other[:-1](rows))
+    load_module("encoder", other, module_arrays("encoder", module))
+    torch.testing.assert_close(module(rows), other(rows), atol=0, rtol=0)
 
 
 @pytest.mark.parametrize(("channels", "side"), [([4], 8), ([4, 8], 8), ([4, 8, 16], 16), ([4, 8], 7)])

@@ -4,12 +4,12 @@ By `methods.neural_mixture`, N23, heads that are linear in a row find no cluster
 is one, a look at the centres does not tell; that heads say less of near rows than k-means on the same rows does.
 """
 
+import logging
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 from deep_clustering.data.features import fit_statistics, postprocess_rows
 from deep_clustering.data.neighbours import search_neighbours
@@ -19,11 +19,14 @@ from deep_clustering.own_data.suggestions import n_neighbours
 from deep_clustering.scores.recommendation import mutual_pairs, neighbour_scores
 from deep_clustering.training.progress import phase
 
+logger = logging.getLogger(__name__)
+
 # Of fewer rows neither says anything certain, and waves would learn them by heart.
 _FEWEST_ROWS, _MOST_ROWS = 200, 2000
+# In more columns clusters seldom lie between others, and a trial would take long.
+_MOST_COLUMNS = 100
 # Share of its score that k-means must have more: on round groups both have the same but for rounding.
 _MORE = 0.02
-_N_INIT = 10
 _WAVES = {"kind": "fourier", "waves": 256, "scale": 4.0}
 
 
@@ -38,7 +41,8 @@ def with_waves_if_heads_fail(settings: Settings, rows: np.ndarray, parameters: M
     Returns:
         The settings, perhaps with another encoder and a line that says why.
     """
-    if settings.features.get("postprocess") != "standardise" or not _FEWEST_ROWS <= len(rows):
+    is_tried = len(rows) >= _FEWEST_ROWS and rows.shape[1] <= _MOST_COLUMNS
+    if settings.features.get("postprocess") != "standardise" or not is_tried:
         return settings
     some = rows[:: -(-len(rows) // _MOST_ROWS)].copy()
     statistics = fit_statistics(some, np.ones(len(some), dtype=bool), "standardise")
@@ -50,13 +54,16 @@ def with_waves_if_heads_fail(settings: Settings, rows: np.ndarray, parameters: M
 
 
 def _says_less_than_kmeans(rows: np.ndarray, parameters: Mapping[str, Any]) -> bool:
-    """Whether k-means explains mutual neighbours better than NMM-EM with these options does."""
-    options = parameters["neural_mixture"]
-    space = {**parameters["neighbours"], "k": n_neighbours(len(rows))}
-    table = search_neighbours(rows, space)
-    with phase("a trial on some rows"):
-        heads = make_method(options).fit(rows, table).predict(rows)
-    plain = KMeans(options["n_clusters"], n_init=_N_INIT, random_state=options["seed"]).fit_predict(rows)
-    partitions = {"heads": heads.astype(np.int64), "kmeans": plain.astype(np.int64)}
+    """Whether k-means explains mutual neighbours better than NMM-EM does, each as a run will have it."""
+    table = search_neighbours(rows, {**parameters["neighbours"], "k": n_neighbours(len(rows))})
+    partitions = {}
+    for name in ("kmeans", "neural_mixture"):
+        with phase("a trial on some rows"):
+            try:
+                fitted = make_method(parameters[name]).fit(rows, table)
+            except (ValueError, FloatingPointError, MemoryError) as error:  # so will a run, which goes on without it
+                logger.warning("%s: a trial on %d rows failed: %s", name, len(rows), error)
+                return False
+        partitions[name] = fitted.predict(rows)
     score = neighbour_scores(partitions, mutual_pairs(table, 0.0), 1).score
-    return score["kmeans"] > (1 + _MORE) * score["heads"]
+    return score["kmeans"] > (1 + _MORE) * score["neural_mixture"]
