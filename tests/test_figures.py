@@ -123,7 +123,7 @@ PROSE = [
     if "experiments" not in page.parts and page != ROOT / "docs/results/index.md"
 ]
 MARK = re.compile(r"[†‡]")
-MADE = re.compile(r"<!-- ((leaderboard):[\w.-]+|shelf|kept_aside) -->\n.*?<!-- /(\2|\1) -->", re.DOTALL)
+MADE = re.compile(r"<!-- ((leaderboard):[\w.-]+|shelf|more_tables|kept_aside) -->\n.*?<!-- /(\2|\1) -->", re.DOTALL)
 
 
 @pytest.mark.parametrize("page", PROSE, ids=lambda page: page.relative_to(ROOT).as_posix())

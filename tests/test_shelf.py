@@ -1,4 +1,4 @@
-"""Tables of `benchmarks/shelf.py` and `kept_aside.py` in the documentation are those of the runs on file."""
+"""Tables of `benchmarks/shelf.py` and its like in the documentation are those of the runs on file."""
 
 import importlib
 from pathlib import Path
@@ -20,13 +20,13 @@ def shelf(benchmark_module):
     return benchmark_module("shelf")
 
 
-@pytest.mark.parametrize("name", ["shelf", "kept_aside"])
+@pytest.mark.parametrize("name", ["shelf", "more_tables", "kept_aside"])
 def test_the_documented_table_is_made_of_the_runs_on_file(shelf, name):
     made = shelf.summarise(ROOT / f"docs/results/{name}.csv")
     assert f"<!-- {name} -->\n{made}\n<!-- /{name} -->" in (ROOT / "docs/recommendation.md").read_text()
 
 
-@pytest.mark.parametrize(("name", "sets"), [("shelf", "SHELF"), ("kept_aside", "SETS")])
+@pytest.mark.parametrize(("name", "sets"), [("shelf", "SHELF"), ("more_tables", "SETS"), ("kept_aside", "SETS")])
 def test_every_set_is_on_file_with_three_seeds_and_one_recommendation_each(benchmark_module, name, sets):
     runs = pd.read_csv(ROOT / f"docs/results/{name}.csv")
     recommended = runs.groupby(["set", "seed"]).recommended.sum()
