@@ -36,8 +36,9 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
         _check_texts(preparation, texts)
         if preparation.reads_texts:
             return list(texts)
-        analyzer = preparation.reading.get("analyzer", "word")
-        return weigh_texts(texts, preparation.terms, preparation.arrays["idf"], analyzer)
+        reading = preparation.reading  # of earlier versions with less in it
+        analyzer, keeps_marks = reading.get("analyzer", "word"), reading.get("keeps_marks", False)
+        return weigh_texts(texts, preparation.terms, preparation.arrays["idf"], analyzer, keeps_marks=keeps_marks)
     if isinstance(rows, Mapping):
         raise ValueError(f"rows: got named arrays {', '.join(map(str, rows))}; expected {expected_rows(preparation)}")
     if preparation.reads_texts:

@@ -86,9 +86,9 @@ Deviations from the paper, or choices where it is silent
         itself sees in rows without random views may be held, anew for each epoch and for a growing share of the rows,
         as in curriculum labelling (Cascante-Bonilla et al., arXiv 2001.06001)                  start
     N23 the one layer may see random waves of a row in the place of its values. By (1) a cluster that is linear in the
-        values, f_k ~ exp(w^T x), is greatest at the end of all rows in a direction w: of what lies between others, as
-        the middle ones of four groups in a line, one cluster at most is made, of what the others leave. Waves have
-        length one, as rows of embeddings, and of points on a sphere none lies between others   encoder
+        values, f_k ~ exp(w^T x), is greatest at the end of all rows in a direction w: those that lie between others, as
+        the middle ones of four groups in a line, overlap almost wholly, and the likelihood makes one of them. Waves
+        have length one, as rows of embeddings, and of points on a sphere none lies between others    encoder
 
 The functions behind the equations are in `pair_mixture`, what several heads need is in `heads`, the steps of a training
 in `mixture_training`.

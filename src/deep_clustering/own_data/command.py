@@ -62,11 +62,12 @@ def new_data(request: Request, conf: Path, read_parameters: ReadParameters) -> s
         map_points=5000,
     )
     budget, parameters = request.seconds, _parameters_of(draft, conf, read_parameters)
-    if seen.rows is not None:
-        settings = with_waves_if_heads_fail(settings, seen.rows, parameters)
-        draft = replace(draft, settings=settings)
-        parameters = _parameters_of(draft, conf, read_parameters)
     plan, extraction = _plan(draft, seen, budget, parameters)
+    if seen.rows is not None and "neural_mixture" in plan.estimates:
+        settings = with_waves_if_heads_fail(settings, seen.rows, parameters)
+        if settings is not draft.settings:
+            draft = replace(draft, settings=settings)
+            plan, extraction = _plan(draft, seen, budget, _parameters_of(draft, conf, read_parameters))
     environment = _planned(draft, plan, budget)
     written = write_environment(environment, conf, replace=request.force)
     classes = f"{seen.n_classes} classes" if seen.n_classes else "none: not needed, they only serve to score a result"

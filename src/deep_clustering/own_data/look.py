@@ -82,7 +82,7 @@ class Look:
     texts: Sequence[str] = ()
     """The texts, for trying an encoder on some."""
     rows: np.ndarray | None = None
-    """Some rows of vectors, for trying heads on; None of all other data."""
+    """Rows of vectors as they come, for trying heads on; None of all other data."""
     n_different: int = _ROWS
     """Rows that differ from one another among those looked at in detail; where that is not known, more than a guess of
     the number of clusters."""
@@ -316,7 +316,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         density=None,
         n_classes=n_classes,
         preview=preview,
-        rows=some if some.ndim == 2 else None,
+        rows=samples if samples.ndim == 2 else None,
     )
 
 

@@ -29,6 +29,8 @@ _APART = (
     ("id_column", "labels"),
     ("id_column", "weights"),
     ("column", "labels"),
+    ("column", "weights"),
+    ("labels", "weights"),
     ("key", "labels"),
     ("key", "weights"),
 )

@@ -89,7 +89,7 @@ def own_params(run: RecordedRun) -> dict[str, Any]:
 
 
 def with_former_models(run: RecordedRun, params: Mapping[str, Any]) -> dict[str, Any]:
-    """Name the former models that a run took for the latest: by now that may be its own, or one fitted since.
+    """Name the former models that were the latest when a run began: by now that may be its own, or one fitted since.
 
     Args:
         run: The recorded run.

@@ -75,7 +75,7 @@ class Fourier:
     waves: Annotated[int, Ge(1)]
     """m, how many; each gives a cosine and a sine. They are drawn once and not trained."""
     scale: Annotated[float, Ge(1e-6), Le(1e6)]
-    """s, for rows whose values have deviations of about one: near is what is nearer than 1 / s of all."""
+    """s, for rows whose values have deviations of about one: near is a squared distance below 1 / s of the mean one."""
 
     def build(self, row_shape: tuple[int, ...], n_outputs: int) -> nn.Sequential:
         """The network; rows of any shape are flattened first."""

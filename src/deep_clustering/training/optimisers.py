@@ -53,7 +53,10 @@ def make_optimiser(
 
 @cache
 def _unguarded(kind: type[torch.optim.Optimizer]) -> type[torch.optim.Optimizer]:
-    """The same optimiser without guards, the first of which imports torch's compiler: two seconds of every training."""
+    """The same optimiser without guards, the first of which imports torch's compiler: two seconds of every training.
+
+    Its steps are torch's own. It cannot be pickled, its state can.
+    """
     methods = {name: inspect.unwrap(getattr(kind, name)) for name in _GUARDED}
     return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 

@@ -114,8 +114,15 @@ def test_terms_of_earlier_versions_are_found_as_they_were():
     text = "नमस्ते घर"
     earlier = sorted(CountVectorizer().build_analyzer()(text))
     assert "नमस्ते" not in earlier
-    assert weigh_texts([text], earlier, np.ones(len(earlier))).nnz == len(earlier)
+    assert weigh_texts([text], earlier, np.ones(len(earlier)), keeps_marks=False).nnz == len(earlier)
     assert weigh_texts([text], ["घर", "नमस्ते"], np.ones(2)).nnz == 2
+
+
+def test_texts_with_marks_get_the_same_rows_again_where_no_frequent_term_has_one():
+    texts = ["cafe\u0301 menu prices", *["cafe racing menu"] * 4, *["old cafe prices"] * 4]
+    rows, terms = tfidf(texts, 4)
+    assert terms == ["cafe", "menu", "old", "prices"]
+    np.testing.assert_allclose(weigh_texts(texts, terms, idf_of(rows)).toarray(), rows.toarray(), rtol=1e-5)
 
 
 def test_runs_of_characters_stop_at_spaces_and_punctuation():

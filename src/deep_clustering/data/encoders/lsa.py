@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DIRECTIONS, TERMS, IDF, ANALYZER = "lsa_directions", "lsa_terms", "lsa_idf", "lsa_analyzer"
+# There if words keep the marks on their letters, which they did not in earlier versions.
+_KEEPS_MARKS = "lsa_keeps_marks"
 # A singular value below this share of the largest is a rounding error of float32.
 _ZERO = 1e-5
 
@@ -116,6 +118,7 @@ def _fit_terms(texts: Sequence[str], options: "FeatureOptions", analyzer: str) -
         ) from error
     terms = "\n".join(vectoriser.get_feature_names_out())  # no term has a break of lines
     kind = {} if analyzer == "word" else {ANALYZER: np.frombuffer(analyzer.encode(), dtype=np.uint8)}
+    kind[_KEEPS_MARKS] = np.ones(1, dtype=np.uint8)
     return {TERMS: np.frombuffer(terms.encode(), dtype=np.uint8), IDF: vectoriser.idf_, **kind}
 
 
@@ -123,4 +126,4 @@ def _weigh(texts: Sequence[str], arrays: Mapping[str, np.ndarray]) -> sparse.csr
     """Rows of terms by what `_fit_terms` found."""
     terms = arrays[TERMS].tobytes().decode().split("\n")
     analyzer = arrays[ANALYZER].tobytes().decode() if ANALYZER in arrays else "word"
-    return weigh_texts(texts, terms, arrays[IDF], analyzer)
+    return weigh_texts(texts, terms, arrays[IDF], analyzer, keeps_marks=_KEEPS_MARKS in arrays)

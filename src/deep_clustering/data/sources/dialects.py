@@ -17,6 +17,8 @@ _LOOKED_AT = 1 << 22
 _LINES = 5000
 # A dialect must give this share of the lines the cells of the first one.
 _ALIKE = 0.9
+# What stands for a number that is missing, in small letters, where `float` does not read it.
+_MISSING = frozenset(("", "na", "n/a", "<na>", "null", "none", "?", "-"))
 # Names of columns are short.
 _LONGEST_NAME = 60
 
@@ -123,9 +125,14 @@ def has_header(rows: Sequence[Sequence[str]]) -> bool:
         return not any(is_numbers([name]) for name in names) and any(map(is_numbers, zip(*rows[1:], strict=False)))
     others = [row for row in rows[1:] if [cell.strip() for cell in row] != names]
     columns = zip(names, zip(*others, strict=False), strict=False)
-    is_above_numbers = any(is_numbers(column) and not is_numbers([name]) for name, column in columns)
+    is_above_numbers = any(is_numbers(column) and _is_name(name) for name, column in columns)
     cells = (zip(names, row, strict=False) for row in (others if is_above_numbers else rows[1:]))
     return not any(name and name == cell.strip() for row in cells for name, cell in row)
+
+
+def _is_name(cell: str) -> bool:
+    """Whether a cell above numbers names them: it is neither a number nor the mark of one that is missing."""
+    return not is_numbers([cell]) and cell.lower() not in _MISSING
 
 
 def is_numbers(cells: Sequence[str]) -> bool:

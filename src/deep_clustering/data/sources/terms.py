@@ -17,7 +17,7 @@ Analyzer = Literal["word", "char"]
 ANALYZERS = get_args(Analyzer)
 
 _LENGTHS = (1, 2, 3)
-# Words of scikit-learn's counters; and the Unicode planes that have letters and what is set above or below them.
+# Words of scikit-learn's counters; and the end of the Unicode planes that have the marks of scripts.
 _PLAIN_WORD = re.compile(r"\b\w\w+\b")
 _PLANES = 0x20000
 # Scripts whose words no space parts: Thai, Lao, Myanmar, Khmer, kana, Chinese characters.
@@ -85,19 +85,16 @@ def plain_words(text: str) -> list[str]:
     return _PLAIN_WORD.findall(text.lower())
 
 
-def has_marks(text: str) -> bool:
-    """Whether something in it is set on the letter before: a vowel sign of Hindi, a point of Arabic, an accent."""
-    return not (text.isascii() or _marks().isdisjoint(text))
-
-
 def _words(text: str) -> list[str]:
     """Words of at least two letters, digits and marks, in small letters; a mark belongs to the letter before it."""
     small = text.lower()
-    return _word().findall(small) if has_marks(small) else plain_words(small)
+    is_plain = small.isascii() or _marks().isdisjoint(small)
+    return plain_words(small) if is_plain else _word().findall(small)
 
 
 @cache
 def _marks() -> frozenset[str]:
+    """What is set on the letter before: a vowel sign of Hindi, a point of Arabic, an accent that stands by itself."""
     every = map(chr, range(_PLANES))
     return frozenset(mark for mark in every if unicodedata.category(mark) in ("Mn", "Mc"))
 

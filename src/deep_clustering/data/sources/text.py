@@ -109,7 +109,7 @@ class TextTable:
             "protocol": "all rows" if not skipped else f"all rows but {len(skipped)} without text",
             "skipped_rows": skipped,
             "n_rows_without_terms": n_blank,
-            "reading": {**reading, "analyzer": analyzer, "id_column": id_column},
+            "reading": {**reading, "analyzer": analyzer, "keeps_marks": True, "id_column": id_column},
         }
         names = [] if id_column is None else ids_of(table[id_column])
         ids = [names[index] for index in kept] if names else ()

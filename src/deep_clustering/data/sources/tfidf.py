@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import sparse
 
-from deep_clustering.data.sources.terms import has_marks, make_counter, plain_words
+from deep_clustering.data.sources.terms import make_counter, plain_words
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def idf_of(rows: sparse.csr_matrix) -> np.ndarray:
 
 
 def weigh_texts(
-    texts: Iterable[str], terms: Sequence[str], idf: np.ndarray, analyzer: str = "word"
+    texts: Iterable[str], terms: Sequence[str], idf: np.ndarray, analyzer: str = "word", *, keeps_marks: bool = True
 ) -> sparse.csr_matrix:
     """Rows of new texts, by the terms and weights of the documents that `tfidf` saw.
 
@@ -75,6 +75,7 @@ def weigh_texts(
         terms: The term of each column.
         idf: Weight of each term, shape (n_terms,), see `idf_of`.
         analyzer: What the terms are, as in `tfidf`.
+        keeps_marks: Whether words keep the marks on their letters, as in `tfidf`; in earlier versions they did not.
 
     Returns:
         Shape (n_texts, n_terms), CSR float32; a text without any of the terms is a row of zeros.
@@ -82,8 +83,8 @@ def weigh_texts(
     from sklearn.preprocessing import normalize
 
     counter = make_counter(analyzer, dtype=np.float64, vocabulary=list(terms))
-    if analyzer == "word" and not any(map(has_marks, terms)):
-        counter.set_params(analyzer=plain_words)  # terms of earlier versions, if the texts have marks at all
+    if analyzer == "word" and not keeps_marks:
+        counter.set_params(analyzer=plain_words)
     counts = counter.transform(texts).tocsr()
     counts.data = (1 + np.log(counts.data)) * idf[counts.indices]
     return as_csr(normalize(counts) * np.sqrt(len(terms)))
