@@ -235,7 +235,7 @@ def test_a_hidden_parameter_is_refused_with_the_reason(project, runs):
     ("tag", "value", "message"),
     [
         ("kedro.pipeline", "kmeens", "the project has no pipeline kmeens any more"),
-        ("kedro.env", "nowhere", "conf/nowhere"),
+        ("kedro.env", "nowhere", "is of --env=nowhere, and there is no conf/nowhere any more"),
         ("kedro.selection", '{"node_names": ["kmeans.ft"]}', "kmeans.ft"),
         ("kedro.runtime_params", "[1]", "tag kedro.runtime_params: expected JSON, got '[1]'"),
         ("kedro.runtime_params", "{", "tag kedro.runtime_params: expected JSON, got '{'"),

@@ -18,6 +18,7 @@ from kedro.framework.session.service_session import KedroServiceSession
 from kedro.io import AbstractVersionedDataset, CatalogProtocol
 from kedro.pipeline import Pipeline
 
+from deep_clustering.options import closest
 from deep_clustering.runs.comparing import ComparingRunner, is_comparison
 from deep_clustering.runs.tracking import pins, provenance
 from deep_clustering.runs.tracking.reading import RecordedRun
@@ -50,7 +51,7 @@ def plan_run(project_path: Path, run: RecordedRun, runtime_params: Mapping[str, 
         The plan.
 
     Raises:
-        ValueError: if the project no longer has one of its pipelines or nodes.
+        ValueError: if the project no longer has its environment, or one of its pipelines or nodes.
     """
     session = _session(project_path, run)
     context = session.load_context(dict(runtime_params))
@@ -199,6 +200,13 @@ def run_again(
 
 def _session(project_path: Path, run: RecordedRun) -> KedroServiceSession:
     """A session that lets the caller choose the version of the outputs."""
+    environments = project_path / settings.CONF_SOURCE
+    if run.env and not (environments / run.env).is_dir():
+        known = [path.name for path in environments.iterdir() if path.is_dir()]
+        raise ValueError(
+            f"run {run.run_id} is of --env={run.env}, and there is no conf/{run.env} any more "
+            f"({closest(run.env, known)}); put it back, or name another run"
+        )
     # KEDRO_ENV would take the place of a recorded default environment.
     default = settings.CONFIG_LOADER_ARGS["default_run_env"] if os.getenv("KEDRO_ENV") else None
     return KedroServiceSession.create(project_path=project_path, env=run.env or default)
