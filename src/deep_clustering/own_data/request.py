@@ -23,14 +23,12 @@ _BELONGS = {
     "backbone_weights": "images",
 }
 
-# Options that name columns or arrays, which are one of both.
+# Options that name columns or arrays, which are one of both. Classes that are numbers may be weights, too.
 _APART = (
     ("id_column", "column"),
     ("id_column", "labels"),
     ("id_column", "weights"),
     ("column", "labels"),
-    ("column", "weights"),
-    ("labels", "weights"),
     ("key", "labels"),
     ("key", "weights"),
 )
