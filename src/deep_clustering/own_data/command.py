@@ -15,8 +15,9 @@ from deep_clustering.data.sources.terms import choose_analyzer, make_counter
 from deep_clustering.own_data.budget import Circumstances, Plan, in_words, plan_run
 from deep_clustering.own_data.environments import Environment, check_place, environment_files, write_environment
 from deep_clustering.own_data.estimates import Clock, Estimate, Rows, Watch, estimate
-from deep_clustering.own_data.look import Look, look
+from deep_clustering.own_data.look import look
 from deep_clustering.own_data.request import Request
+from deep_clustering.own_data.seen import Look
 from deep_clustering.own_data.settings import Settings
 from deep_clustering.own_data.trial import with_waves_if_heads_fail
 

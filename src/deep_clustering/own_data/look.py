@@ -1,8 +1,6 @@
 """A look at data that nobody has described yet: what it is, and the settings that suit it. No torch in here."""
 
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +8,6 @@ import numpy as np
 
 from deep_clustering.checks import count_distinct
 from deep_clustering.data.places import absolute
-from deep_clustering.data.sources import image_files
 from deep_clustering.data.sources.array_files import (
     arrange,
     class_labels,
@@ -20,22 +17,21 @@ from deep_clustering.data.sources.array_files import (
     to_float32,
 )
 from deep_clustering.data.sources.compression import plain_suffix
-from deep_clustering.data.sources.greys import find_ranges
 from deep_clustering.data.sources.loading import make_source
 from deep_clustering.data.sources.number_tables import NumberTable, besides_of, read_number_table
 from deep_clustering.data.sources.row_weights import as_weights, check_number
 from deep_clustering.data.sources.samples import Samples
 from deep_clustering.data.sources.table_columns import AUTO
 from deep_clustering.data.sources.tables import SUFFIXES as TABLES
+from deep_clustering.own_data.image_look import look_at_images, refuse_blank
 from deep_clustering.own_data.request import Request
+from deep_clustering.own_data.seen import ROWS, Look, project_path, spaced
 from deep_clustering.own_data.suggestions import (
     Settings,
     are_counts,
-    backbone_shape,
     drawing_settings,
     feature_settings,
     image_settings,
-    image_shape,
     sparse_features,
     term_settings,
     text_features,
@@ -44,50 +40,15 @@ from deep_clustering.own_data.suggestions import (
     vector_settings,
 )
 from deep_clustering.own_data.table_preview import columns_in_words
-from deep_clustering.own_data.text_preview import Preview, heaviest_words, lonely_texts, readings
+from deep_clustering.own_data.text_preview import heaviest_words, lonely_texts, readings
 from deep_clustering.own_data.values import look_at_sparse_values, look_at_values
 
-# How much is looked at in detail: the whole of small data, evenly spaced parts of large data.
-_HEADERS = 20_000
-_DECODED = 300
-_ROWS = 3000
+# Values that are looked at in detail: all of small data, those of evenly spaced rows of large data.
 _VALUES = 50_000_000
-
-# Differences of the channels of a grey image that JPEG may leave.
-_GREY = 8
 # Different sparse rows that are counted, as many as clusters are guessed at most.
 _GUESSED = 10
 # Most frequent terms that a text keeps.
 _TERMS = 2000
-
-
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """What was seen, and what suits it."""
-
-    source: dict[str, Any]
-    """Options of the source."""
-    suggest: Callable[[int], Settings]
-    """Settings for a number of clusters."""
-    n_samples: int
-    """Rows."""
-    row_shape: tuple[int, ...]
-    """Shape of a sample as the source gives it."""
-    density: float | None
-    """Share of values that are not zero in sparse rows; None for dense ones."""
-    n_classes: int | None
-    """Known classes; None without labels."""
-    preview: Preview
-    """Lines for the user: what, and its value."""
-    texts: Sequence[str] = ()
-    """The texts, for trying an encoder on some."""
-    rows: np.ndarray | None = None
-    """Rows of vectors as they come, for trying heads on; None of all other data."""
-    n_different: int = _ROWS
-    """Rows that differ from one another among those looked at in detail; where that is not known, more than a guess of
-    the number of clusters."""
-    is_whole: bool = False
-    """Whether these are all rows."""
 
 
 def look(request: Request) -> Look:
@@ -106,7 +67,7 @@ def look(request: Request) -> Look:
     if request.images is not None:
         _refuse_weights(request)
         _refuse_ids(request)
-        return _look_at_images(request, request.images)
+        return look_at_images(request, request.images)
     if request.text is not None:
         return _look_at_text(request, request.text)
     assert request.array is not None
@@ -134,133 +95,6 @@ def _refuse_ids(request: Request) -> None:
         raise ValueError("new-data: --id-column belongs to --text and to a table of --array")
 
 
-def project_path(path: Path) -> str:
-    """Relative to the project if it is inside, so that the project can be moved; else absolute."""
-    resolved = absolute(path)
-    inside = resolved.is_relative_to(Path.cwd())
-    return (resolved.relative_to(Path.cwd()) if inside else resolved).as_posix()
-
-
-def _spaced(items: Sequence[Any] | np.ndarray, n: int) -> Any:  # noqa: ANN401 - of the type of `items`
-    """At most about n of the items, evenly spaced."""
-    return items[:: max(1, -(-len(items) // n))]
-
-
-def _look_at_images(request: Request, folder: Path) -> Look:
-    """All names, the headers of many, the pixels of some."""
-    root = absolute(folder)
-    found = image_files.find_images(root, image_files.EXTENSIONS)
-    headers = {file: image_files.header(root / file) for file in _spaced(found.images, _HEADERS)}
-    sizes = [seen for seen in headers.values() if seen is not None]
-    if not sizes:
-        raise ValueError(
-            f"new-data: no readable images below {root}; got {len(found.images)} files named *.png, *.jpg, ... and "
-            f"{len(found.others)} others"
-        )
-    n_samples, size = len(found.images), request.size
-    suitable = image_shape(sizes) if request.backbone is None else backbone_shape(sizes, n_samples)
-    shape = (size, size) if size else suitable
-    candidates = [file for file, seen in headers.items() if seen is not None]
-    chosen = _spaced(candidates, _DECODED)
-    images, read, damaged = image_files.read_images(
-        root, chosen, shape=shape, channels=3, fit="crop", ranges=find_ranges(root, chosen)
-    )
-    if not read:
-        raise ValueError(f"new-data: none of the images below {root} can be decoded, for instance {_first(damaged)}")
-    bad = found.unreadable | {file: "not an image" for file, seen in headers.items() if seen is None} | damaged
-    n_blank = int((images.min(axis=(2, 3)) == images.max(axis=(2, 3))).all(axis=1).sum())
-    n_different = len(np.unique(images.reshape(len(images), -1), axis=0))
-    if len(images) > 1 and n_different == 1:
-        raise ValueError(
-            f"new-data: all {len(images)} images looked at below {root} are alike; expected images that differ"
-        )
-    colours = images.astype(np.int16)
-    channels = 1 if int(np.ptp(colours, axis=1).max()) <= _GREY else 3
-    _refuse_blank(request, images[:, :channels])
-    labels = request.labels or "none"
-    folders = {file.partition("/")[0] for file in candidates if "/" in file}
-    if labels == "folders" and not folders:
-        raise ValueError(f"new-data: --labels folders needs a sub-folder for each class, got none below {root}")
-    hint = " (sub-folders: --labels folders would score against them)" if len(folders) > 1 and labels == "none" else ""
-    outside = image_files.printable(found.outside[0]) if found.outside else ""
-    preview = [
-        ("images", f"{n_samples} files{hint}"),
-        ("first", ", ".join(image_files.printable(file) for file in candidates[:3])),
-        ("unreadable", f"{len(bad)} of {len(headers)} looked at" + (f", for instance {_first(bad)}" if bad else "")),
-        *([("elsewhere", f"{len(found.outside)} by links, for instance {outside}")] if found.outside else []),
-        ("other files", f"{len(found.others)}" + (f", for instance {found.others[0]}" if found.others else "")),
-        ("sizes", _sizes_in_words(sizes)),
-        ("samples", f"uint8, {channels} x {shape[0]} x {shape[1]}, values {images.min()} to {images.max()}"),
-        *(
-            [("attention", f"{n_blank} of {len(images)} images looked at show one colour and nothing else")]
-            * (n_blank > 0)
-        ),
-    ]
-    return Look(
-        source=_image_source(request.name, project_path(root), shape, channels, labels),
-        suggest=_image_suggestion(request, n_samples, (channels, *shape)),
-        n_samples=n_samples,
-        row_shape=(channels, *shape),
-        density=None,
-        n_classes=len(folders) if labels == "folders" else None,
-        preview=preview,
-        n_different=n_different,
-        is_whole=len(images) == n_samples,
-    )
-
-
-def _refuse_blank(request: Request, images: np.ndarray) -> None:
-    """Refuse grey images, shape (n, 1, height, width), in which what would be made of them finds no edges at all."""
-    is_seen_by_edges = images.shape[1] == 1 and not request.drawings and request.backbone is None
-    if is_seen_by_edges and (images.min(axis=(2, 3)) == images.max(axis=(2, 3))).all():
-        raise ValueError(
-            f"new-data: all {len(images)} images looked at show one grey and nothing else; --drawings takes images by "
-            "their pixels"
-        )
-
-
-def _image_suggestion(request: Request, n_samples: int, shape: tuple[int, int, int]) -> Callable[[int], Settings]:
-    channels, *sides = shape
-    if request.drawings:
-        return lambda n_clusters: drawing_settings((sides[0], sides[1]), n_samples, n_clusters)
-    if request.backbone is None:
-        return lambda n_clusters: image_settings(channels, n_samples, n_clusters)
-    from deep_clustering.own_data.backbones import backbone_features  # imports torch
-
-    features = backbone_features(request.backbone, request.backbone_weights)
-    made = f"the {features['layer']} of {request.backbone} by {features['weights']}"
-    why = [("rows", f"{made}, beside histograms of gradients if the two say more together; centred, of length one")]
-    return lambda n_clusters: feature_settings(features, n_samples, n_clusters, why)
-
-
-def _image_source(name: str, path: str, shape: tuple[int, int], channels: int, labels: str) -> dict[str, Any]:
-    return {
-        "kind": "image_folder",
-        "name": name,
-        "path": path,
-        "size": list(shape),
-        "channels": channels,
-        "fit": "crop",
-        "labels": labels,
-        "on_error": "skip",
-        "extensions": list(image_files.EXTENSIONS),
-        "cache": f"data/03_primary/{name}/cache",
-    }
-
-
-def _sizes_in_words(sizes: list[tuple[int, int]]) -> str:
-    (height, width), count = Counter(sizes).most_common(1)[0]
-    if count == len(sizes):
-        return f"all {width} x {height} (width x height)"
-    (low_height, low_width), (high_height, high_width) = np.min(sizes, axis=0), np.max(sizes, axis=0)
-    return f"widths {low_width} to {high_width}, heights {low_height} to {high_height}, most often {width} x {height}"
-
-
-def _first(bad: dict[str, str]) -> str:
-    file = min(bad)
-    return f"{file} ({bad[file]})"
-
-
 def _look_at_array(request: Request, file: Path) -> Look:
     """The range of all values in one pass, and the rest from evenly spaced rows."""
     raw, table = _read_array_or_table(request, absolute(file))
@@ -283,7 +117,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         ("samples", f"{samples.dtype}, {len(raw)} rows of {' x '.join(map(str, samples.shape[1:]))}"),
         *values.attention(),
     ]
-    some = _spaced(samples, _ROWS).astype(np.float32)
+    some = spaced(samples, ROWS).astype(np.float32)
     n_different = len(np.unique(some.reshape(len(some), -1), axis=0))
     if n_different == 1 < len(some) == len(raw):
         raise ValueError(f"new-data: all {len(raw)} rows of {file} are alike; expected rows that differ")
@@ -291,7 +125,7 @@ def _look_at_array(request: Request, file: Path) -> Look:
         raise ValueError(f"new-data: --drawings needs images, got rows of shape {some.shape[1:]} in {file}")
 
     if some.ndim == 4:
-        _refuse_blank(request, some)
+        refuse_blank(request, some)
 
     def suggest(n_clusters: int) -> Settings:
         if request.drawings:
