@@ -36,7 +36,8 @@ def spare_repeated_work() -> None:
     if find_spec("ibis") is None:
         sys.modules["ibis"] = None
     # A run gives back the memory of each node; of one of few rows the youngest objects are all of it.
-    hooks.gc = SimpleNamespace(collect=partial(gc.collect, 1))
+    # What was there before is out of the collector's sight already, see conftest.
+    hooks.gc = SimpleNamespace(collect=partial(gc.collect, 1), freeze=lambda: None, unfreeze=lambda: None)
     core.getcallargs = _arguments
     type_extractor.get_type_hints = cache(type_extractor.get_type_hints)
     type_extractor.inspect = SimpleNamespace(signature=_signature, Signature=inspect.Signature)
