@@ -74,6 +74,28 @@ class TestPairs:
         pairs = mutual_pairs(table, 0.0)
         np.testing.assert_array_equal(pairs.first, np.arange(7))
         np.testing.assert_array_equal(pairs.second, table.ravel())
+        assert not pairs.are_seen
+
+    def test_without_a_mutual_pair_that_was_held_out_others_are_that_no_method_saw(self):
+        """Rows on circles, each with the next one: of so many some are held out."""
+        table = ((np.arange(500) + 1) % 500)[:, None]
+        pairs = mutual_pairs(table, 0.25)
+        trained = leave_out(table, 0.25)
+        np.testing.assert_array_equal(pairs.first, np.flatnonzero(trained.ravel() < 0))
+        assert not pairs.are_seen
+
+    def test_it_is_said_if_there_is_no_pair_that_no_method_saw(self):
+        pairs = mutual_pairs(np.array([[1], [0]]), 1e-9)
+        assert pairs.are_seen
+        np.testing.assert_array_equal(pairs.second, [1, 0])
+
+    def test_a_row_may_have_fewer_neighbours_than_others(self):
+        rows = np.random.default_rng(0).normal(size=(60, 3)).astype(np.float32)
+        table = nearest(rows, 4)
+        table[::3, 2:] = -1
+        expected = {(i, j) for i in range(60) for j in table[i] if j >= 0 and i in table[j]}
+        pairs = mutual_pairs(table, 0.0)
+        assert set(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == expected
 
 
 class TestScores:

@@ -82,6 +82,19 @@ def test_refits_can_be_switched_off(space):
     assert (told["stability"], told["certainty"], told["is_repeatable"]) == ([], "", None)
 
 
+@pytest.mark.parametrize("k", [0, 10])
+def test_no_more_rows_are_scored_than_are_asked_for(space, k):
+    """With neighbours of the methods, too: pairs of all rows would take memory that grows with the rows."""
+    rows, labels = groups(100)
+    of = candidates(rows, {"kmeans": labels})
+    told = make_recommendation(of, {**space, "k": k}, {**OPTIONS, "refits": 0, "max_rows": 90})
+    assert 60 <= told["n_rows"] <= 90
+    every = make_recommendation(of, {**space, "k": k}, {**OPTIONS, "refits": 0})
+    assert every["n_rows"] > 250
+    assert every["n_pairs"] > 1.5 * told["n_pairs"]
+    assert told["scores"]["kmeans"]["score"] == pytest.approx(every["scores"]["kmeans"]["score"], abs=0.1)
+
+
 def test_rows_that_are_too_few_to_fit_again_leave_the_recommendation(space):
     rows, _ = groups(n_each=1)
     told = make_recommendation(candidates(rows, {"kmeans": np.arange(3)}), space, OPTIONS)

@@ -18,6 +18,7 @@ import numpy as np
 from deep_clustering.atomic import atomic_file, atomic_path
 from deep_clustering.data import sealed_arrays
 from deep_clustering.data.sources.array_headers import DAMAGED
+from deep_clustering.training.draws import evenly_spaced
 from deep_clustering.training.progress import Reading, meter
 
 logger = logging.getLogger(__name__)
@@ -138,7 +139,7 @@ def _make(blocks: RowBlocks) -> Any:  # noqa: ANN401
     index: Any = faiss.index_factory(blocks.width, f"IVF{n_lists},Flat", metric)
     index.cp.min_points_per_centroid = 1  # of few rows, as in a test, without a word
     n_trained = min(blocks.n_rows, _ROWS_OF_LIST * n_lists)
-    index.train(blocks.take(np.unique(np.linspace(0, blocks.n_rows - 1, n_trained).astype(np.int64))))
+    index.train(blocks.take(evenly_spaced(blocks.n_rows, n_trained)))
     with meter("neighbours", "row", blocks.n_rows, _progress("rows put into lists")) as count:
         for start in range(0, blocks.n_rows, _ROWS):
             rows = blocks.take(slice(start, min(start + _ROWS, blocks.n_rows)))

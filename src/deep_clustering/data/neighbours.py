@@ -24,6 +24,7 @@ from deep_clustering.data.plain_json import parse_object
 from deep_clustering.data.sources.array_headers import DAMAGED
 from deep_clustering.data.sources.card import array_sha256
 from deep_clustering.options import build
+from deep_clustering.training.draws import evenly_spaced
 
 logger = logging.getLogger(__name__)
 
@@ -209,7 +210,7 @@ def _blocks(features: np.ndarray | sparse.csr_matrix, options: NeighbourOptions)
     mean = _mean(features) if options.centre else None
     projection, width = None, int(np.prod(features.shape[1:]))
     if options.projection:
-        spaced = np.unique(np.linspace(0, features.shape[0] - 1, _PROJECTED_ROWS).astype(np.int64))
+        spaced = evenly_spaced(features.shape[0], _PROJECTED_ROWS)
         projection = TruncatedSVD(options.projection, random_state=0).fit(_centred(features[spaced], mean))
         width = options.projection
 

@@ -39,7 +39,7 @@ class RecommendationOptions:
     """The parameter block `recommendation`."""
 
     max_rows: Annotated[int, Ge(10)]
-    """Rows that are scored at most, evenly spaced, each with the nearest among them."""
+    """Rows whose pairs are scored at most, evenly spaced; where methods are given no neighbours, among themselves."""
     resamples: Annotated[int, Ge(20)]
     """Resamples of the rows, for the intervals."""
     refits: Annotated[int, Ge(0)]
@@ -55,6 +55,8 @@ class Pairs(NamedTuple):
     """Index of the first row of each pair, shape (n_pairs,)."""
     second: np.ndarray
     """Index of the second."""
+    are_seen: bool = False
+    """Whether methods trained on them, though pairs should have been kept from them: there were none."""
 
 
 class NeighbourScores(NamedTuple):
@@ -80,20 +82,22 @@ def mutual_pairs(table: np.ndarray, held_out: float) -> Pairs:
     """Rows that are among each other's nearest, and that no method was given as views of each other.
 
     Args:
-        table: Nearest rows of each row, shape (n_samples, k), all of them.
+        table: Nearest rows of each row, shape (n_samples, k), all of them; -1 where a row has fewer.
         held_out: Share of the pairs that methods were not given; 0 if they were given all: then all are pairs.
 
     Returns:
-        Each pair in both orders. If few rows have no pair of this kind, all near rows are pairs.
+        Each pair in both orders. Where there is none of this kind, near rows that no method was given, each with its
+        own nearest, or else all near rows.
     """
     n_samples, k = table.shape
-    place = (np.repeat(np.arange(n_samples), k), table.ravel())
-    graph = sparse.csr_matrix((np.ones(n_samples * k, dtype=bool), place), shape=(n_samples, n_samples))
-    first, second = graph.multiply(graph.T).nonzero()
-    if held_out > 0:
-        is_held = is_held_out(first, second, held_out)
-        first, second = first[is_held], second[is_held]
-    return Pairs(first, second) if len(first) else Pairs(*place)
+    is_there = table.ravel() >= 0
+    owner, near = np.repeat(np.arange(n_samples), k)[is_there], table.ravel()[is_there]
+    graph = sparse.csr_matrix((np.ones(len(near), dtype=bool), (owner, near)), shape=(n_samples, n_samples))
+    for first, second in (graph.multiply(graph.T).nonzero(), (owner, near)):
+        kept = is_held_out(first, second, held_out) if held_out > 0 else slice(None)
+        if len(first[kept]):
+            return Pairs(first[kept], second[kept])
+    return Pairs(owner, near, are_seen=held_out > 0)
 
 
 def neighbour_scores(assignments: Mapping[str, np.ndarray], pairs: Pairs, n_resamples: int) -> NeighbourScores:
@@ -262,8 +266,9 @@ def describe_recommendation(
     Returns:
         "method", "sentence", "beats_baseline" (None without a baseline and a neural method), "gain", "scores" of each
         method, best first, "agreement" of the others with it (adjusted Rand index), "n_rows" that are in pairs,
-        and "n_pairs".
+        "n_pairs", whichever row comes first, and "pairs_are_seen", whether methods trained on them for want of others.
     """
+    either = np.sort([pairs.first, pairs.second], axis=0)
     each = {
         name: {
             "score": scores.score[name],
@@ -285,5 +290,6 @@ def describe_recommendation(
         "scores": each,
         "agreement": {name: float(adjusted_rand_score(taken, clusters)) for name, clusters in others.items()},
         "n_rows": len(np.unique(pairs.first)),
-        "n_pairs": len(pairs.first) // 2,
+        "n_pairs": np.unique(either, axis=1).shape[1],
+        "pairs_are_seen": pairs.are_seen,
     }

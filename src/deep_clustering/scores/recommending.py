@@ -13,6 +13,7 @@ from deep_clustering.options import build
 from deep_clustering.scores import recommendation
 from deep_clustering.scores.recommendation import RecommendationOptions
 from deep_clustering.scores.refits import refit_agreements
+from deep_clustering.training.draws import evenly_spaced
 
 logger = logging.getLogger(__name__)
 
@@ -73,13 +74,16 @@ def _near_rows(
     features: np.ndarray | sparse.csr_matrix, space: Mapping[str, Any], max_rows: int
 ) -> recommendation.Pairs:
     """Pairs of rows that are near each other in the space where methods find them, or would."""
-    n_samples = features.shape[0]
+    rows = evenly_spaced(features.shape[0], max_rows)
     if space["k"] > 0:
-        return recommendation.mutual_pairs(find_neighbours(features, space).table, space["held_out"])
-    rows = np.unique(np.linspace(0, n_samples - 1, min(n_samples, max_rows)).astype(np.int64))
+        pairs = recommendation.mutual_pairs(find_neighbours(features, space).table, space["held_out"])
+        if pairs.are_seen:
+            logger.warning("no near rows were held out of training: partitions are compared by those that it saw")
+        is_asked = np.isin(pairs.first, rows)
+        return pairs._replace(first=pairs.first[is_asked], second=pairs.second[is_asked])
     table = search_neighbours(features[rows], {**space, "k": min(_NEIGHBOURS, len(rows) - 1)})
     pairs = recommendation.mutual_pairs(table, 0.0)
-    return recommendation.Pairs(rows[pairs.first], rows[pairs.second])
+    return pairs._replace(first=rows[pairs.first], second=rows[pairs.second])
 
 
 def _stability(
