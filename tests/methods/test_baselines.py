@@ -1,7 +1,6 @@
 """The baselines against scikit-learn called directly, and their own rules for responsibilities and new rows."""
 
 import logging
-import os
 import subprocess
 import sys
 import tracemalloc
@@ -259,10 +258,10 @@ def test_what_a_fit_needs_is_said_before_it_begins(tiny_options, noisy, monkeypa
     assert "GB, seconds on one core; max_rows: " in message
 
 
-def test_more_memory_than_the_machine_has_is_refused_before_it_is_taken(tiny_options, monkeypatch):
+def test_more_memory_than_is_free_is_refused_before_it_is_taken(tiny_options, monkeypatch):
     rows = np.random.default_rng(0).normal(size=(3000, 2)).astype(np.float32)
-    monkeypatch.setattr(os, "sysconf", {"SC_PHYS_PAGES": 1000, "SC_PAGE_SIZE": 4096}.__getitem__)
-    with pytest.raises(MemoryError, match=r"ward: 3000 rows need about 0.072 GB .* lower max_rows"):
+    monkeypatch.setattr(baselines, "free_memory", lambda: 4096 * 1000)
+    with pytest.raises(MemoryError, match=r"ward: 3000 rows need about 0.072 GB .* 0.0041 GB are free; lower max_rows"):
         fitted(tiny_options, "ward", rows)
     fitted(tiny_options, "ward", rows, max_rows=300)  # 8 * 300^2 bytes fit into 4 MB
 

@@ -6,7 +6,7 @@ import pytest
 
 from deep_clustering.methods import METHODS
 from deep_clustering.pipelines import two_stage
-from deep_clustering.pipelines.parameters import parameter_names
+from deep_clustering.pipelines.parameters import parameter_names, split_params
 from deep_clustering.sweep.folder import open_folder, read_json
 from deep_clustering.sweep.grid import Cell, Grid, nest
 from deep_clustering.sweep.parsing import (
@@ -83,7 +83,7 @@ def test_values_of_a_grid_are_yaml():
         (["dcan.noise"], "expected name=value"),
         (["dcan.noise="], "expected name=value"),
         (["=1"], "expected name=value"),
-        (["dcan.noise=1,,2"], "expected name=value"),
+        (["dcan.noise=1,,2"], "without an empty value, got 'dcan.noise=1,,2'"),
         (["dcan.noise=1,1"], "given twice: 1"),
         (["dcan.noise=1", "dcan.noise=2"], "'dcan.noise' is given twice"),
         (["gmm.n_init=1"], "option of 'gmm', which is not among --pipelines"),
@@ -100,8 +100,27 @@ def test_wrong_grids_are_refused(items, message):
 
 
 @pytest.mark.parametrize(
+    ("text", "params"),
+    [
+        ("ingestion.source.samples=a,b.npy,ingestion.n_rows=5", ("a,b.npy", 5)),
+        ("ingestion.source.samples='a,b=c.npy',ingestion.n_rows=5", ("a,b=c.npy", 5)),
+        ("ingestion.source.samples=[32, 32],ingestion.n_rows=1e3", ([32, 32], 1000.0)),
+    ],
+)
+def test_commas_in_shared_options_are_those_of_a_run(text, params):
+    """`--params` of `kedro run` takes a path with a comma, and so does that of a sweep."""
+    assert tuple(parse_params(text, PIPELINES, {}).values()) == params
+    assert [item.partition("=")[0] for item in split_params(text)] == list(parse_params(text, PIPELINES, {}))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
-    [("a.b", "expected name=value"), ("n_clusters=3,n_clusters=4", "given twice"), ("dcan.noise=1", "and in --grid")],
+    [
+        ("a.b", "expected name=value"),
+        ("a=[1", "does not end"),
+        ("n_clusters=3,n_clusters=4", "given twice"),
+        ("dcan.noise=1", "and in --grid"),
+    ],
 )
 def test_wrong_params_are_refused(text, message):
     with pytest.raises(ValueError, match=message):

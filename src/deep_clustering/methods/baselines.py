@@ -1,4 +1,4 @@
-"""Baselines behind the interface of the two methods: k-means, Gaussian mixture, Ward, and t-SNE + Gaussian mixture.
+"""Baselines behind the interface of the methods: k-means, Gaussian mixture, Ward, and t-SNE + Gaussian mixture.
 
 Images are flattened. Ward and t-SNE have no prediction for new rows of their own: a row takes the cluster of the
 nearest training row, so that a training row keeps the cluster it was given. Ward needs memory that grows with the
@@ -7,7 +7,6 @@ row to them.
 """
 
 import logging
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar, Literal, Self
@@ -27,6 +26,7 @@ from deep_clustering.methods.weighted_mixture import fit_weighted
 from deep_clustering.options import check_fields, check_range
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
+from deep_clustering.training.needs import free_memory
 from deep_clustering.training.scratch import room
 
 logger = logging.getLogger(__name__)
@@ -93,16 +93,16 @@ def _announce(where: str, n_used: int, n_samples: int, gigabytes: float, seconds
     """Say what a fit will need before it begins.
 
     Raises:
-        MemoryError: if it needs more than the machine has, which would end this and other programs.
+        MemoryError: if it needs more than there is, which would end this and other programs.
     """
     time = "seconds" if seconds < 60 else "minutes" if seconds < 3600 else "hours"
     rest = "" if n_used == n_samples else "; max_rows: each other row goes with the nearest of these"
     logger.info("%s: %d of %d rows: %.2g GB, %s on one core%s", where, n_used, n_samples, gigabytes, time, rest)
-    available = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9 if hasattr(os, "sysconf") else np.inf
-    if gigabytes > available:
+    free = free_memory()
+    if free is not None and gigabytes > free / 1e9:
         raise MemoryError(
-            f"{where}: {n_used} rows need about {gigabytes:.2g} GB of memory, this machine has {available:.2g} GB; "
-            "lower max_rows"
+            f"{where}: {n_used} rows need about {gigabytes:.2g} GB of memory and {free / 1e9:.2g} GB are free; lower "
+            "max_rows"
         )
 
 
@@ -224,10 +224,10 @@ class GaussianMixtureClusterer(Baseline):
     def describe(self, features: np.ndarray) -> Described:
         """The component of greatest responsibility, the responsibilities, and the flattened rows themselves."""
         flat = dense_rows_like(features, self._mixture.means_.shape[1], "gmm")
-        responsibilities = self._mixture.predict_proba(flat)
-        assignments = responsibilities.argmax(axis=1).astype(np.int64)
         _, log_responsibilities = self._mixture._estimate_log_prob_resp(flat)
-        return Described(assignments, responsibilities.astype(np.float32), _single(flat), None, log_responsibilities)
+        assignments = log_responsibilities.argmax(axis=1).astype(np.int64)
+        responsibilities = np.exp(log_responsibilities).astype(np.float32)
+        return Described(assignments, responsibilities, _single(flat), None, log_responsibilities)
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights, means, covariances and the Cholesky factors of their inverses."""

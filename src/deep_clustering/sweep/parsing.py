@@ -10,6 +10,7 @@ import yaml  # type: ignore[import-untyped]
 from deep_clustering.methods import METHODS
 from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
+from deep_clustering.pipelines.parameters import split_params
 from deep_clustering.sweep.grid import refuse_repeated, root_of
 
 # More than anybody waits for, and few enough to be counted at once.
@@ -125,7 +126,10 @@ def parse_grid(items: Iterable[str], pipelines: Iterable[str]) -> dict[str, tupl
     """
     grid: dict[str, tuple[Any, ...]] = {}
     for item in items:
-        name, texts = _name_and_values("--grid", item)
+        name, text = _name_and_text("--grid", item)
+        texts = split_outside(text)
+        if "" in texts:
+            raise ValueError(f"--grid: expected name=value,value without an empty value, got '{item}'")
         if name in grid:
             raise ValueError(f"--grid: '{name}' is given twice; put all its values into one list")
         _refuse_foreign("--grid", name, pipelines)
@@ -136,7 +140,7 @@ def parse_grid(items: Iterable[str], pipelines: Iterable[str]) -> dict[str, tupl
 
 
 def parse_params(text: str, pipelines: Iterable[str], grid: Mapping[str, Any]) -> dict[str, Any]:
-    """Parse the options that all cells share, "name=value,name=value".
+    """Parse the options that all cells share, "name=value,name=value", split as those of a run.
 
     Args:
         text: The options.
@@ -148,26 +152,25 @@ def parse_params(text: str, pipelines: Iterable[str], grid: Mapping[str, Any]) -
 
     Raises:
         ValueError: if an item is no name and value, comes twice, is in the grid too, or belongs to no pipeline of the
-            sweep.
+            sweep; or if a quote or bracket does not end.
     """
     params: dict[str, Any] = {}
-    for item in split_outside(text):
-        name, texts = _name_and_values("--params", item)
+    for item in split_params(text):
+        name, value = _name_and_text("--params", item)
         if name in params or name in grid:
             raise ValueError(f"--params: '{name}' is given twice" + (", here and in --grid" if name in grid else ""))
         _refuse_foreign("--params", name, pipelines)
-        params[name] = _value("--params", name, texts[0])
+        params[name] = _value("--params", name, value)
     return params
 
 
-def _name_and_values(option: str, item: str) -> tuple[str, list[str]]:
-    name, found, text = item.partition("=")
-    name, texts = name.strip(), split_outside(text)
-    if not found or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", name) or not texts or "" in texts:
-        raise ValueError(f"{option}: expected name=value, for instance dcan.instance_noise=0.25,0.5, got '{item}'")
+def _name_and_text(option: str, item: str) -> tuple[str, str]:
+    name, found, text = (part.strip() for part in item.partition("="))
+    if not found or not text or not re.fullmatch(r"[A-Za-z_][\w-]*(\.[\w-]+)*", name):
+        raise ValueError(f"{option}: expected name=value, for instance dcan.instance_noise=0.25, got '{item}'")
     if name in _OWN or name.split(".")[-1] == "seed":
         raise ValueError(f"{option}: '{name}' is set by the sweep; use {_OWN.get(name, '--seeds')}")
-    return name, texts
+    return name, text
 
 
 def _value(option: str, name: str, text: str) -> Any:  # noqa: ANN401 - any value of YAML

@@ -5,10 +5,13 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from scipy import sparse
+
+if TYPE_CHECKING:  # baselines ask for the memory, too, and do without torch
+    import torch
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +40,7 @@ def needs_of_fit(
     n_neighbours: int,
     n_outputs: int,
     n_snapshots: int,
-    device: torch.device,
+    device: "torch.device",
 ) -> list[Need]:
     """What a fit holds in main memory for all rows, beside the rows as they were given.
 
