@@ -94,6 +94,40 @@ def test_texts_in_any_form(form):
     assert count_rows(form(texts)) == 2
 
 
+TABLE = preparation((3,), reading={"columns": ["age", "income", "height"]})
+PEOPLE = pd.DataFrame({"age": [30.0, 40.0], "income": [1000.0, 2000.0], "height": [1.8, 1.6]})
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        PEOPLE,
+        PEOPLE[["height", "age", "income"]],
+        PEOPLE.assign(name=["Ann", "Bob"])[["name", "income", "height", "age"]],
+        PEOPLE.astype({"income": str})[["income", "height", "age"]],
+        PEOPLE.set_axis(["a", "b", "c"], axis=1),
+    ],
+    ids=["as trained", "in another order", "beside others", "written as text", "without any name of the training"],
+)
+def test_columns_of_a_table_are_taken_by_their_names(table):
+    np.testing.assert_allclose(as_samples(TABLE, table), PEOPLE.to_numpy(), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (PEOPLE.rename(columns={"income": "incom"}), r"rows: no column 'income' \(did you mean 'incom'"),
+        (PEOPLE[["age", "height"]], "rows: no column 'income'"),
+        (PEOPLE[["age", "income", "height", "age"]], "rows: got 2 columns 'age'; expected one"),
+        (PEOPLE.assign(age=["old", "young"]), "column 'age'|columns: 'age'"),
+        (PEOPLE.set_axis(["a", "b", "c"], axis=1)[["a", "b"]], "rows: no column 'age'"),
+    ],
+)
+def test_a_table_that_lacks_a_column_or_has_it_twice_is_refused(table, message):
+    with pytest.raises(ValueError, match=message):
+        as_samples(TABLE, table)
+
+
 IMAGES = r"expected images of shape \(n, 1, 2, 3\) or 6 columns, whole numbers from 0 to 16"
 
 

@@ -2,7 +2,11 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -122,8 +126,12 @@ def test_a_client_that_leaves_is_not_answered(behind):
     assert (behind.bodies, app._held) == ([], 0)
 
 
-@pytest.mark.parametrize("headers", [[], [(b"content-type", b"application/x-parquet")], [(b"content-type", b"\xff;")]])
-def test_another_kind_is_refused(behind, headers):
+@pytest.mark.parametrize(
+    "kind",
+    [None, b"application/x-parquet", b"\xff;", b"application/json; charset=latin-1", b"application/json; version=1"],
+)
+def test_another_kind_is_refused(behind, kind):
+    headers = [] if kind is None else [(b"content-type", kind)]
     status, content = ask(Bounded(behind, 2500, 5), pieces(b"1"), headers)
     assert status == HTTPStatus.UNSUPPORTED_MEDIA_TYPE
     assert "expected application/json or text/csv" in json.loads(content)["message"]
@@ -208,7 +216,12 @@ def test_what_is_wrong_is_said_with_a_status_of_the_client(address, name):
 
 @pytest.mark.parametrize(
     ("method", "path", "status"),
-    [("POST", "/invocation", "NOT_FOUND"), ("GET", "/", "NOT_FOUND"), ("GET", "/invocations", "METHOD_NOT_ALLOWED")],
+    [
+        ("POST", "/invocation", "NOT_FOUND"),
+        ("GET", "/", "NOT_FOUND"),
+        ("GET", "/docs", "NOT_FOUND"),
+        ("GET", "/invocations", "METHOD_NOT_ALLOWED"),
+    ],
 )
 def test_a_path_or_method_that_is_not_there_is_answered_in_the_same_form(address, method, path, status):
     body = b"{}" if method == "POST" else None
@@ -306,6 +319,41 @@ def test_workers_read_a_copy_that_nobody_changes(predictor, tmp_path, monkeypatc
     assert (ran.workers, ran.port, ran.app._max_bytes) == (2, 1234, MAX_BYTES)
     assert ran.name == "deep_clustering.inference.server:app"
     assert import_from_string(ran.http) is Timely
+
+
+def test_a_server_that_is_told_to_end_leaves_no_copy(predictor, tmp_path):
+    """A polite kill, as every restart by systemd or docker sends it."""
+    file, scratch = tmp_path / "predictor.safetensors", tmp_path / "scratch"
+    file.write_bytes(to_bytes(predictor))
+    scratch.mkdir()
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        port = bound.getsockname()[1]
+    code = (
+        "import pathlib; from deep_clustering.inference.server import serve; "
+        f"serve(pathlib.Path(), {str(file)!r}, host='127.0.0.1', port={port}, workers=1, max_bytes=1000)"
+    )
+    server = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(scratch)})
+    try:
+        until = time.monotonic() + 60
+        while fetch_status(f"http://127.0.0.1:{port}/ping") != HTTPStatus.OK:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert list(scratch.rglob("predictor.safetensors"))
+        server.terminate()
+        assert server.wait(30) == 128 + signal.SIGTERM
+    finally:
+        server.kill()
+    assert not list(scratch.rglob("predictor.safetensors"))
+
+
+def fetch_status(url):
+    """Status of an answer, None while nobody listens."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status
+    except OSError:
+        return None
 
 
 def test_what_is_no_predictor_is_refused_before_anything_is_served(tmp_path):

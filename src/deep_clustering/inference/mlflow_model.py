@@ -3,6 +3,7 @@
 The file is stored beside the predictor in each logged model, so it must not import its neighbours relatively.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from mlflow.pyfunc import PythonModel, PythonModelContext
 
 if TYPE_CHECKING:
     from deep_clustering.inference.predictor import Predictor
+
+logger = logging.getLogger(__name__)
 
 
 class ClusteringModel(PythonModel):
@@ -41,7 +44,7 @@ class ClusteringModel(PythonModel):
     def _take(self, predictor: "Predictor", max_rows: int, weights: str | None) -> None:
         from deep_clustering.inference.predictor import Assigner
 
-        self._max_rows = max_rows
+        self._max_rows, self._preparation = max_rows, predictor.preparation
         self._assigner = Assigner(predictor, weights)
 
     def predict(
@@ -64,13 +67,16 @@ class ClusteringModel(PythonModel):
         Raises:
             MlflowException: if the rows are too many or not what the method was fitted to; over HTTP a 400.
         """
-        from deep_clustering.inference.raw_rows import count_rows
+        from deep_clustering.inference.raw_rows import are_taken_in_order, count_rows, number_columns
 
         n_rows = count_rows(model_input)
         if self._max_rows and n_rows > self._max_rows:
             raise MlflowException.invalid_parameter_value(
                 f"rows: got {n_rows}; expected at most {self._max_rows} at once: send them in several requests"
             )
+        names = list(getattr(model_input, "columns", []))
+        if names and number_columns(self._preparation) and are_taken_in_order(self._preparation, names):
+            logger.warning("rows: no column is called as in the training: they are taken in their order")
         try:
             table = self._assigner.assign(model_input)
         except ValueError as error:

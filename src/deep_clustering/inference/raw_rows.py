@@ -1,13 +1,15 @@
 """Raw rows of somebody else, in any of the usual forms, to the samples that a preparation takes."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from deep_clustering.data.preparation import Preparation, RowArray
+from deep_clustering.data.sources.number_tables import numbers_of
 from deep_clustering.data.sources.prepared import check_sparse
 from deep_clustering.data.sources.tfidf import as_csr, weigh_texts
 from deep_clustering.data.sources.wrong_cells import WrongCells, fits_float32
@@ -21,7 +23,8 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
     Args:
         preparation: How the training samples were prepared.
         rows: Images, shape (n, channels, height, width), with the channels last or, if grey, without them; vectors,
-            dense or sparse; a table or array with a column for each number; for texts also a table or mapping with
+            dense or sparse; an array with a column for each number, or a table, whose columns of the training's names
+            are taken wherever they stand, or of which none is called so; for texts also a table or mapping with
             the column of the training texts or `text`, or an array of strings. At least one row.
 
     Returns:
@@ -45,7 +48,9 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
         raise ValueError(f"rows: got no texts; expected {expected_rows(preparation)}")
     if sparse.issparse(rows):
         return _as_vectors(preparation, rows)
-    values = _numbers(preparation, rows)
+    values = _named_numbers(preparation, rows)
+    if values is None:
+        values = _numbers(preparation, rows)
     if not is_image(preparation):
         return _as_vectors(preparation, values)
     check_shape(preparation, values.shape)
@@ -97,6 +102,23 @@ def is_image(preparation: Preparation) -> bool:
 def text_columns(preparation: Preparation) -> list[str]:
     """Columns that texts may stand in: the one of the training texts, and else `TEXT_COLUMN`."""
     return list(dict.fromkeys([str(preparation.reading.get("column", TEXT_COLUMN)), TEXT_COLUMN]))
+
+
+def number_columns(preparation: Preparation) -> list[str]:
+    """Columns of a table that the training took numbers from, or the one of lists; none if it read no table."""
+    reading = preparation.reading
+    return [reading["key"]] if reading.get("key") is not None else list(reading.get("columns") or [])
+
+
+def are_taken_in_order(preparation: Preparation, names: Collection[Any]) -> bool:
+    """Whether a table has none of the training's names, but a column for each number.
+
+    Args:
+        preparation: How the training samples were prepared.
+        names: Of the columns of the table.
+    """
+    is_wide = math.prod(preparation.row_shape) == len(names)
+    return is_wide and set(number_columns(preparation)).isdisjoint(map(str, names))
 
 
 def check_shape(preparation: Preparation, shape: Sequence[int]) -> None:
@@ -155,6 +177,19 @@ def _as_vectors(preparation: Preparation, values: Any) -> RowArray:  # noqa: ANN
         row = int(np.searchsorted(csr.indptr, wrong[0], side="right")) - 1
         raise ValueError(_not_finite(row, csr.shape[0], f"column {csr.indices[wrong[0]]}"))
     return csr if preparation.is_sparse else csr.toarray()
+
+
+def _named_numbers(preparation: Preparation, rows: Any) -> np.ndarray | None:  # noqa: ANN401
+    """The numbers in the columns of a table that the training took; None if rows are no table of such names."""
+    import pandas as pd
+
+    columns = number_columns(preparation)
+    if not (isinstance(rows, pd.DataFrame) and columns) or are_taken_in_order(preparation, list(rows.columns)):
+        return None
+    names = Counter(map(str, rows.columns))
+    if repeated := [name for name in columns if names[name] > 1]:
+        raise ValueError(f"rows: got {names[repeated[0]]} columns '{repeated[0]}'; expected one")
+    return numbers_of(rows, columns, "rows")
 
 
 def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401

@@ -1,7 +1,6 @@
 """New rows in tables: in which column the texts stand, or else numbers, and how the file is written."""
 
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
@@ -16,7 +15,13 @@ from deep_clustering.data.sources.table_columns import some
 from deep_clustering.data.sources.tables import open_table
 from deep_clustering.data.sources.text import texts_of
 from deep_clustering.data.sources.wrong_cells import row_in_file
-from deep_clustering.inference.raw_rows import check_shape, expected_rows, text_columns
+from deep_clustering.inference.raw_rows import (
+    are_taken_in_order,
+    check_shape,
+    expected_rows,
+    number_columns,
+    text_columns,
+)
 from deep_clustering.options import closest
 
 if TYPE_CHECKING:
@@ -81,8 +86,7 @@ def _find_numbers(path: Path, preparation: Preparation) -> TablePiece | None:
 
     A table none of whose columns has such a name is read whole, as one with a column for each value in their order.
     """
-    reading = preparation.reading
-    columns = [reading["key"]] if reading.get("key") is not None else reading.get("columns")
+    reading, columns = preparation.reading, number_columns(preparation)
     if not columns:
         return None
     stated, as_text = {name: reading[name] for name in _FORM if name in reading}, reading.get("id_column")
@@ -91,7 +95,7 @@ def _find_numbers(path: Path, preparation: Preparation) -> TablePiece | None:
         table.columns = [str(name) for name in table.columns]
     else:
         table = read_whole(path, columns[:1], as_text=as_text)
-    if set(columns).isdisjoint(table.columns) and math.prod(preparation.row_shape) == len(table.columns):
+    if are_taken_in_order(preparation, list(table.columns)):
         logger.warning("predict: %s: no column is called %s: they are taken in their order", path, some(columns))
         return None
     form = stated or form_of(path, columns[:1])

@@ -17,6 +17,7 @@ from typing import Any
 
 from deep_clustering.inference.predictor import Assigner, Predictor, from_bytes, to_bytes
 from deep_clustering.inference.stored import read_predictor
+from deep_clustering.signals import leaving_on_sigterm
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 _CONNECTIONS = "deep_clustering.inference.connections:Timely"
 _CHOSEN = "DEEP_CLUSTERING_SERVED"
 _KINDS = (b"application/json", b"text/csv")
+_PATHS = ("/invocations", "/ping", "/health", "/version")
 _ANSWERED = "POST /invocations, GET /ping, GET /health or GET /version"
 
 # What the readers of MLflow, json and pandas raise for content that is not of the form they expect.
@@ -72,7 +74,8 @@ def serve(project_path: Path, model: str, *, host: str, port: int, workers: int,
 
     predictor, name = read_predictor(project_path, model)
     Assigner(predictor, bounds.get("weights"))  # what is missing is said here, once, and not by each worker
-    with tempfile.TemporaryDirectory() as folder:
+    # uvicorn, once it has ended, raises SIGTERM anew for the handler before its own: the copy goes, too.
+    with leaving_on_sigterm(), tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "predictor.safetensors"
         copy.write_bytes(to_bytes(predictor))
         os.environ[_CHOSEN] = json.dumps(asdict(Serving(model=str(copy), **bounds)))
@@ -115,6 +118,8 @@ def make_app(predictor: Predictor, chosen: Serving) -> App:
     # What MLflow answers when this time is over is no JSON; the bounds end before.
     MLFLOW_SCORING_SERVER_REQUEST_TIMEOUT.set(int(2 * chosen.max_seconds) + 1)
     answering = scoring_server.init(served)
+    # FastAPI answers more, with pages that fetch scripts from elsewhere.
+    answering.router.routes[:] = [route for route in answering.router.routes if getattr(route, "path", "") in _PATHS]
     for kind in _UNREADABLE:
         answering.add_exception_handler(kind, _unreadable)
     answering.add_exception_handler(Exception, _failed)
@@ -264,9 +269,10 @@ class Bounded:
 
 
 def _check_kind(kind: bytes | None) -> None:
-    if kind is None or kind.split(b";")[0].strip().lower() not in _KINDS:
+    name, *parameters = [part.strip().lower() for part in (kind or b"").split(b";")]
+    if name not in _KINDS or set(parameters) - {b"", b"charset=utf-8"}:
         got = "none" if kind is None else f"'{kind.decode('latin-1')[:80]}'"
-        expected = " or ".join(known.decode() for known in _KINDS)
+        expected = " or ".join(known.decode() for known in _KINDS) + ", in UTF-8 and without other parameters"
         raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"content type: got {got}; expected {expected}")
 
 

@@ -1,18 +1,15 @@
 """Running a sweep: data first, then trunks on them, then the cells that are missing, with a line for each that ends."""
 
 import logging
-import signal
-import sys
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from deep_clustering.redaction import redact, redact_text
+from deep_clustering.signals import leaving_on_sigterm
 from deep_clustering.sweep import work
 from deep_clustering.sweep.configuration import changed_options, options_read
 from deep_clustering.sweep.folder import (
@@ -91,7 +88,7 @@ def run_cells(cells: Sequence[Cell], place: Place, launcher: Launcher) -> list[d
         logger.info("%d of %d cells have finished before", len(cells) - len(missing), len(cells))
         _warn_of_changes([cell for cell in cells if cell not in missing], place)
     failed, n_finished = [], len(cells) - len(missing)
-    with _leaving_on_sigterm():
+    with leaving_on_sigterm():
         try:
             progress = Progress(len(cells), missing)
             for cell, record in _ended(missing, place, launcher, progress):
@@ -241,17 +238,3 @@ def _reason(future: Future) -> str:
     error = future.exception()
     text = redact_text(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text}"[:_LONGEST_REASON]
-
-
-@contextmanager
-def _leaving_on_sigterm() -> Iterator[None]:
-    """Let a polite kill unwind the stack, so that the workers are ended."""
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    former = signal.signal(signal.SIGTERM, leave)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)

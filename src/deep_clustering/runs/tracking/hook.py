@@ -18,13 +18,11 @@ import logging
 import os
 import shlex
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 from kedro.framework.context import KedroContext
@@ -44,6 +42,7 @@ from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.store import PARENT, start_run
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.scores.cost import peak_memory
+from deep_clustering.signals import leave
 
 logger = logging.getLogger(__name__)
 
@@ -382,8 +381,4 @@ def _exit_on_sigterm() -> Any:  # noqa: ANN401
     is_ours = threading.current_thread() is threading.main_thread()
     if not is_ours or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         return None
-
-    def leave(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
     return signal.signal(signal.SIGTERM, leave)
