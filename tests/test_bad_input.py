@@ -125,6 +125,21 @@ def test_numbers_that_do_not_fit_the_data_are_refused(project, changes, message)
     assert re.search(message, found), found
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"n_clusters": 201}, "kmeans: n_clusters must be at most the number of rows, got 201 for 200 rows$"),
+        ({"neighbours__k": 200}, "neighbours: k must be below the number of rows 200, got 200$"),
+    ],
+)
+def test_rows_that_are_too_few_are_refused_before_features_are_made_of_them(project, changes, message):
+    """Features of a network may take hours."""
+    before = checksums(project / "data")
+    found = error_of(kedro_run(project, "--pipelines=kmeans", params(ingestion__n_rows=200, **changes)))
+    assert re.search(message, found), found
+    assert not [name for name in set(checksums(project / "data")) - set(before) if name.startswith("04_")]
+
+
 @pytest.mark.parametrize("method", ["dcan", "neural_mixture"])
 def test_vectors_do_not_go_through_a_network_for_images(project, method):
     use_arrays(project, ROWS)

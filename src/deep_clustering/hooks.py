@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from kedro.framework.context import KedroContext
@@ -32,6 +32,9 @@ from deep_clustering.pipelines.parameters import (
 from deep_clustering.redaction import guard_logs
 from deep_clustering.training.launched import check_launch
 from deep_clustering.training.parallel import ParallelOptions
+
+if TYPE_CHECKING:
+    import numpy as np
 
 logger = logging.getLogger(__name__)
 
@@ -85,6 +88,36 @@ class Preflight:
         _check_clusters(pipeline, parameters)
         _settle_versions(pipeline, catalog)
         _introduce_pages(pipeline, catalog)
+        self._n_clusters = _asked_clusters(pipeline, parameters)
+        self._n_neighbours = int(parameters["neighbours"]["k"]) if "neighbours" in pipeline.all_outputs() else 0
+
+    @hook_impl
+    def after_dataset_saved(self, dataset_name: str, data: Any) -> None:  # noqa: ANN401
+        """Refuse rows that are too few as soon as they are read: features of them may take hours.
+
+        Raises:
+            ValueError: if they are fewer than the clusters that every method is asked for, or than the neighbours.
+        """
+        if dataset_name == "split":
+            _refuse_few_rows(data, self._n_clusters, self._n_neighbours)
+
+
+def _asked_clusters(pipeline: Pipeline, parameters: Mapping[str, Any]) -> dict[str, int]:
+    """The most clusters that each method of a run is asked for."""
+    fits = {node.name for node in pipeline.nodes}
+    asked = {name: parameters[name].get("n_clusters", 0) for name in NAMESPACES if f"{name}.fit" in fits}
+    return {name: int(of["max"] if isinstance(of, Mapping) else of) for name, of in asked.items()}
+
+
+def _refuse_few_rows(split: "np.ndarray", n_clusters: Mapping[str, int], n_neighbours: int) -> None:
+    from deep_clustering.data.sources.samples import FITTED
+
+    n_fitted = int(((split & FITTED) > 0).sum())
+    if n_clusters and min(n_clusters.values()) > n_fitted:
+        name, asked = min(n_clusters.items(), key=lambda item: item[1])
+        raise ValueError(f"{name}: n_clusters must be at most the number of rows, got {asked} for {n_fitted} rows")
+    if n_neighbours and n_neighbours >= n_fitted:
+        raise ValueError(f"neighbours: k must be below the number of rows {n_fitted}, got {n_neighbours}")
 
 
 def _check_rows_and_feedback(pipeline: Pipeline, parameters: Mapping[str, Any]) -> None:
