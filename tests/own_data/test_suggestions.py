@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from deep_clustering.own_data.suggestions import (
     drawing_settings,
+    feature_settings,
     image_shape,
     n_neighbours,
     schedule,
@@ -128,3 +129,15 @@ def test_more_rows_get_no_more_epochs(n_samples):
     assert 10 <= later["epochs"] <= now["epochs"] <= 200
     assert 1 <= now["record_every"] <= now["epochs"]
     assert 64 <= now["batch_size"] <= later["batch_size"] <= 256
+
+
+def test_batches_grow_with_many_clusters():
+    """The densities of a batch need rows of each cluster: 50 of 100 clusters, where 20 have 25 of the preset's 512."""
+    few, many, more, small = (
+        feature_settings({}, n_samples, n_clusters).neural_mixture.changes
+        for n_samples, n_clusters in ((10_000, 32), (10_000, 100), (1_000_000, 1000), (3000, 100))
+    )
+    assert "batch_size" not in few
+    assert "start" not in few
+    assert (many["batch_size"], more["batch_size"], small["batch_size"]) == (5000, 8192, 3000)
+    assert sum(start["n_init"] for start in many["start"]["others"]) == 6

@@ -35,6 +35,10 @@ _EPOCHS = (10, 200)
 _FEWEST_HELD_EPOCHS = 10
 # Passes of heads over rows of length one: as many as 10,000 rows get, and of few rows enough to learn their shares.
 _FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
+# The densities of NMM-EM are of a batch: beyond so many clusters that of the preset has too few rows of each, and gets
+# so many, within reason; and k-means, whose time grows with the clusters, gets fewer starts.
+_MANY_CLUSTERS, _ROWS_OF_CLUSTER, _LARGEST_BATCH = 32, 50, 8192
+_FEW_BEGINNINGS = [{"kind": "neighbour_kmeans", "n_init": 4, "rounds": 1}, {"kind": "kmeans", "n_init": 2}]
 # Smaller sets get smaller batches, so that an epoch has several steps.
 _BATCHES = ((1000, 64), (5000, 128), (10**12, 256))
 # Of drawings: passes over single images and the epochs that may come of them, and fewer of which get smaller batches.
@@ -253,7 +257,10 @@ def feature_settings(
         "record_every": record_every(epochs),
     }
     passes = min(_MOST_PASSES, max(_FEWEST_PASSES, _ROWS_SEEN // n_samples))
-    mixture = {"epochs": passes, "record_every": record_every(passes)}
+    mixture: dict[str, Any] = {"epochs": passes, "record_every": record_every(passes)}
+    if n_clusters > _MANY_CLUSTERS:
+        mixture |= {"batch_size": min(_LARGEST_BATCH, _ROWS_OF_CLUSTER * n_clusters, n_samples)}
+        mixture |= {"start": {"others": _FEW_BEGINNINGS}}
     k = n_neighbours(n_samples)
     return Settings(
         features=features,
