@@ -190,12 +190,8 @@ class _Training(Steps):
     @torch.inference_mode()
     def assign(self) -> Tensor:
         """Clusters of all rows."""
-        encoder = self.networks["encoder"]
-        was_training = encoder.training
-        encoder.eval()
-        clusters = self.data.apply(lambda views: self._model.codes(encoder(views))[0].exp().argmax(dim=1))
-        encoder.train(was_training)
-        return clusters
+        with self.evaluation():
+            return self.data.apply(lambda views: self._model.codes(self.network(views))[0].exp().argmax(dim=1))
 
     def finish(self, history: History) -> Tensor:
         """Clusters of all rows, and (1) of the last epoch."""

@@ -252,11 +252,8 @@ class AutoencodingSteps(Steps):
 
     def of_all_rows(self, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """What the encoder says of all rows as prediction has it; it is left in the mode that it was in."""
-        encoder = self.networks["encoder"]
-        was_training = encoder.training
-        encoder.eval()
-        latents = self.data.apply(encode).clone()  # no inference tensor may enter the training
-        encoder.train(was_training)
+        with self.evaluation():
+            latents = self.data.apply(encode).clone()  # no inference tensor may enter the training
         if not torch.isfinite(latents).all():
             raise FloatingPointError(
                 f"{self.model.name}: 'latent' is not finite; look for extreme values in the rows, or lower the "

@@ -1,7 +1,5 @@
 """What methods have in common whose network gives the clusters of a row themselves, and learns from two views of it."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -97,16 +95,6 @@ class ClassifyingSteps(Steps):
         """Clusters of all rows by their plain views."""
         with self.evaluation():
             return self.data.apply(lambda rows: self.model.log_p(rows)[1].exp().argmax(dim=1))
-
-    @contextmanager
-    def evaluation(self) -> Iterator[None]:
-        """Networks as they predict, and afterwards as they were."""
-        before = {name: network.training for name, network in self.networks.items()}
-        for network in self.networks.values():
-            network.eval()
-        yield
-        for name, network in self.networks.items():
-            network.train(before[name])
 
 
 class StepsOfViews(ClassifyingSteps):

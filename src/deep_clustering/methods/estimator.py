@@ -5,7 +5,8 @@ its clusters included, as parameters or buffers of a module: the loop then check
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -165,6 +166,18 @@ class Steps:
         self.optimisers["adam"].zero_grad(set_to_none=True)
         loss.backward()
         self.optimisers["adam"].step()
+
+    @contextmanager
+    def evaluation(self) -> Iterator[None]:
+        """Networks as they predict, and afterwards as they were."""
+        before = {name: network.training for name, network in self.networks.items()}
+        try:
+            for network in self.networks.values():
+                network.eval()
+            yield
+        finally:
+            for name, network in self.networks.items():
+                network.train(before[name])
 
     def stage(self, epoch: int, held: Tensor | None) -> int:
         """All epochs are alike."""
