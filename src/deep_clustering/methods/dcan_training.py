@@ -8,6 +8,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import Tensor, nn
 
+from deep_clustering.methods.estimator import Idle
 from deep_clustering.methods.failures import Watch
 from deep_clustering.methods.game import euclidean_loss, gaussian_kl_loss, play, positive_variances
 from deep_clustering.methods.latent_mixture import (
@@ -84,10 +85,8 @@ class Game(Protocol):
 
 
 @final
-class GameTraining:
+class GameTraining(Idle):
     """One training of DCAN; see `deep_clustering.training.loop.Training`."""
-
-    precision = "fp32"
 
     def __init__(self, model: Game, data: Data) -> None:
         self._model, self._data = model, data
@@ -134,10 +133,6 @@ class GameTraining:
         self._newest = assignments.to(self._number)  # cluster of each row's first view when it was seen last
         self._partners = self._newest.clone()  # of its second view
         return assignments
-
-    def stage(self, epoch: int, held: Tensor | None) -> int:
-        """All epochs are alike."""
-        return 0
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """One clustering step and one update of each network, on one encoder forward pass over both views."""

@@ -146,10 +146,33 @@ class Estimator(Describing):
         return self
 
 
-class Steps:
-    """What most trainings leave as it is: one Adam over all networks, no state beside them, no early end."""
+class Idle:
+    """What a training may leave as it is: epochs alike, no state beside the networks, no early end."""
 
     precision = "fp32"
+
+    def stage(self, epoch: int, held: Tensor | None) -> int:
+        """All epochs are alike."""
+        return 0
+
+    def close_epoch(self, epoch: int) -> dict[str, Tensor]:
+        """Nothing is to be said of an epoch as a whole."""
+        return {}
+
+    def has_failed(self, history: History) -> bool:
+        """Never: a poor training has a poor score."""
+        return False
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All is in the networks, or changed in place."""
+        return {}
+
+    def take(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` gave."""
+
+
+class Steps(Idle):
+    """What most trainings leave as it is: one Adam over all networks."""
 
     def __init__(self, model: Estimator, data: Data) -> None:
         """A training of the networks of a model on rows."""
@@ -178,22 +201,3 @@ class Steps:
         finally:
             for name, network in self.networks.items():
                 network.train(before[name])
-
-    def stage(self, epoch: int, held: Tensor | None) -> int:
-        """All epochs are alike."""
-        return 0
-
-    def close_epoch(self, epoch: int) -> dict[str, Tensor]:
-        """Nothing is to be said of an epoch as a whole."""
-        return {}
-
-    def has_failed(self, history: History) -> bool:
-        """Never: a poor training has a poor score."""
-        return False
-
-    def tensors(self) -> dict[str, Tensor]:
-        """All is in the networks, or changed in place."""
-        return {}
-
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what `tensors` gave."""

@@ -9,6 +9,7 @@ from typing import Protocol, final
 import torch
 from torch import Tensor, nn
 
+from deep_clustering.methods.estimator import Idle
 from deep_clustering.methods.heads import (
     agreement_of_best,
     bounds,
@@ -99,10 +100,8 @@ class Mixture(Protocol):
 
 
 @final
-class MixtureTraining:
+class MixtureTraining(Idle):
     """One training of the mixture; see `deep_clustering.training.loop.Training`."""
-
-    precision = "fp32"
 
     def __init__(self, model: Mixture, data: Data) -> None:
         self._model, self._data = model, data
@@ -269,10 +268,6 @@ class MixtureTraining:
     def assign(self) -> Tensor:
         """Clusters of all rows by the leading head."""
         return self._model.normalise(self._data).index_select(1, self._leading).squeeze(1)
-
-    def has_failed(self, history: History) -> bool:
-        """Never: a mixture that learns nothing has a low likelihood, which is what restarts compare by."""
-        return False
 
     def finish(self, history: History) -> Tensor:
         """Keep the head of greatest pair log-likelihood on fresh views (N11, N14)."""

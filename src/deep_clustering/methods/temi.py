@@ -46,6 +46,7 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.estimator import Idle
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
@@ -304,10 +305,8 @@ class TEMI(Describing):
 
 
 @final
-class _Training:
+class _Training(Idle):
     """One training of TEMI; see `deep_clustering.training.loop.Training`."""
-
-    precision = "fp32"
 
     def __init__(self, model: TEMI, data: Data) -> None:
         self._model, self._data = model, data
@@ -393,10 +392,6 @@ class _Training:
     def _all_assignments(self) -> Tensor:
         """Clusters of all rows by each head's teacher, shape (n_samples, heads)."""
         return self._data.apply(lambda rows: self._teacher(rows).argmax(dim=2).t())
-
-    def has_failed(self, history: History) -> bool:
-        """Never: a head that learns nothing has a high loss, which is what heads compare by."""
-        return False
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:

@@ -17,6 +17,7 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.estimator import Idle
 from deep_clustering.options import build, check_fields
 from deep_clustering.training.averaging import Averaged
 from deep_clustering.training.checkpoints import Checkpoints
@@ -180,10 +181,8 @@ def trunk_options(trunk: Trunk) -> dict[str, Any]:
 
 
 @final
-class _Training:
+class _Training(Idle):
     """One training of a trunk; see `deep_clustering.training.loop.Training`."""
-
-    precision = "fp32"
 
     def __init__(self, model: Trunk, data: Data) -> None:
         self._learning, self._data = model.learning_, data
@@ -205,10 +204,6 @@ class _Training:
         """Nothing is to be set up."""
         return self.assign()
 
-    def stage(self, epoch: int, held: Tensor | None) -> int:
-        """All epochs are alike."""
-        return 0
-
     def step(self, views: Tensor, index: Tensor, held: Tensor | None, small: Tensor | None = None) -> dict[str, Tensor]:
         """One step on the views of a batch."""
         _, terms = self._learning(views, small, self.precision, self._data.view.n_views)
@@ -218,25 +213,10 @@ class _Training:
         optimiser.step()
         return terms
 
-    def close_epoch(self, epoch: int) -> dict[str, Tensor]:
-        """Nothing is to be said of an epoch as a whole."""
-        return {}
-
     def assign(self) -> Tensor:
         """All rows are in one cluster: none are found here."""
         return torch.zeros(len(self._data.rows), dtype=torch.int64, device=self._data.rows.device)
 
-    def has_failed(self, history: History) -> bool:
-        """Never."""
-        return False
-
     def finish(self, history: History) -> Tensor:
         """Nothing is left to settle."""
         return self.assign()
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Nothing beside the networks."""
-        return {}
-
-    def take(self, tensors: Mapping[str, Tensor]) -> None:
-        """Nothing."""

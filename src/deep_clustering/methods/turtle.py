@@ -42,6 +42,7 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
+from deep_clustering.methods.estimator import Idle
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
@@ -300,10 +301,8 @@ class TURTLE(Describing):
 
 
 @final
-class _Training:
+class _Training(Idle):
     """One training of TURTLE; see `deep_clustering.training.loop.Training`."""
-
-    precision = "fp32"
 
     def __init__(self, model: TURTLE, data: Data) -> None:
         self._model, self._data = model, data
@@ -325,10 +324,6 @@ class _Training:
     def begin(self, partition: Tensor | None) -> Tensor:
         """Clusters of the untrained first head."""
         return self.assign()
-
-    def stage(self, epoch: int, held: Tensor | None) -> int:
-        """All epochs are alike."""
-        return 0
 
     def step(self, views: Tensor, index: Tensor, held: Tensor | None) -> dict[str, Tensor]:
         """Fit inner classifiers of a random start to tau of a batch, then move tau."""
@@ -358,10 +353,6 @@ class _Training:
         """The head of least mean objective, shape (1,)."""
         return self._objective.argmin(dim=0, keepdim=True)
 
-    def close_epoch(self, epoch: int) -> dict[str, Tensor]:
-        """Nothing is said of an epoch as a whole."""
-        return {}
-
     @torch.inference_mode()
     def assign(self) -> Tensor:
         """Clusters of all rows by the leading head."""
@@ -370,10 +361,6 @@ class _Training:
     def _all_assignments(self) -> Tensor:
         """Clusters of all rows by each head, shape (n_samples, heads)."""
         return self._data.apply(lambda rows: self._model.tau_of_spaces(rows).mean(dim=1).argmax(dim=2))
-
-    def has_failed(self, history: History) -> bool:
-        """Never: a useless tau has a high objective, which is what heads compare by."""
-        return False
 
     @torch.inference_mode()
     def finish(self, history: History) -> Tensor:
