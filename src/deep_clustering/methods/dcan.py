@@ -73,6 +73,7 @@ from torch import Tensor, nn
 from deep_clustering.checks import check_features, check_rows
 from deep_clustering.methods.dac_start import DACStart
 from deep_clustering.methods.dcan_training import GameTraining
+from deep_clustering.methods.estimator import Networked
 from deep_clustering.methods.latent_mixture import log_joint
 from deep_clustering.methods.partitions import StartOfRows, find_partitions
 from deep_clustering.methods.starts import (
@@ -91,11 +92,10 @@ from deep_clustering.training.described import Described, Describing
 from deep_clustering.training.fitting import fit
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import discriminator, load_module, make_encoder, module_arrays
+from deep_clustering.training.networks import discriminator, make_encoder
 from deep_clustering.training.representations import make_representation
 from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import Rows, describe_in_chunks, resolve_device
-from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import make_view
 
 # The kinds of `start`.
@@ -107,13 +107,12 @@ _LEAST_LOG_DENSITY = -1e38
 
 
 @dataclass(kw_only=True)
-class DCAN(Describing):
+class DCAN(Networked, Describing):
     """Deep clustering via adversarial nets; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "dcan"
     trains_in_parallel: ClassVar = True
     label_free_score: ClassVar[tuple[str, str]] = ("pair_log_likelihood", "max")
-    """The score by which runs compare without labels, and whether more or less is better."""
     former_label_free_score: ClassVar[tuple[str, str]] = ("view_information", "max")
     """That of runs which were made before there was the other; it prefers clusters of one size."""
     dropped: ClassVar[dict[str, str]] = {
@@ -263,7 +262,7 @@ class DCAN(Describing):
         """Make new networks for rows of a shape."""
         self.row_shape_ = tuple(row_shape)
         encoder = self.network.build(self.view.output_shape(self.row_shape_), self.latent_dim).to(self.device_)
-        self.networks_: dict[str, nn.Module] = {"encoder": encoder}
+        self.networks_ = {"encoder": encoder}
         if self.loss == "adversarial":
             n_judged = 1 if self.conditioning == "none" else self.n_clusters
             judge = discriminator(self.latent_dim, self.discriminator_hidden, n_judged, self.leaky_slope)
@@ -309,19 +308,10 @@ class DCAN(Describing):
 
     def get_arrays(self) -> dict[str, np.ndarray]:
         """Weights of the networks, whitening and mixture."""
-        weights = {
-            name: array
-            for key, network in self.networks_.items()
-            for name, array in module_arrays(key, network).items()
-        }
-        return {"row_shape": np.array(self.row_shape_), **self.settled_.arrays(), **weights}
+        return super().get_arrays() | self.settled_.arrays()
 
     def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
         """Take over what `get_arrays` gave."""
-        self.device_ = resolve_device(self.device)
-        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
-            self.build(tuple(int(side) for side in arrays["row_shape"]))
-        for name, network in self.networks_.items():
-            load_module(name, network, arrays)
+        super().set_arrays(arrays)
         self.settled_ = settled_from(arrays, self.device_)
         return self

@@ -2,9 +2,10 @@
 
 A method adds its own options, `build`, `training` and `describe`. All that it learns is in `networks_`, the places of
 its clusters included, as parameters or buffers of a module: the loop then checkpoints it, and a model is saved by it.
+One with other first options, or a start, has the halves of it that have none: `Networked` and `Idle`.
 """
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,13 +32,58 @@ from deep_clustering.training.views import View
 from deep_clustering.training.views.same import Same
 
 
+class Networked(ABC):
+    """What is learned in networks and saved with them; a dataclass adds the options."""
+
+    label_free_score: ClassVar[tuple[str, str]]
+    """The final figure by which restarts and runs compare without labels, and whether more or less is better."""
+    seed: int
+    device: str
+    device_: torch.device
+    row_shape_: tuple[int, ...]
+    networks_: dict[str, nn.Module]
+    """All that is saved, by its name in the arrays."""
+
+    @abstractmethod
+    def build(self, row_shape: tuple[int, ...]) -> None:
+        """Make new networks for rows of a shape, and set `networks_` and `row_shape_`."""
+
+    def build_kept(self, row_shape: tuple[int, ...]) -> None:
+        """The same of what a training keeps, which here is all."""
+        self.build(row_shape)
+
+    def find_partition(self, *_: Any, **__: Any) -> Tensor | None:  # noqa: ANN401
+        """None: there is no start from a partition of the rows."""
+        return None
+
+    def restart_score(self, history: History) -> float:
+        """The label-free score, such that the greatest wins."""
+        name, better = self.label_free_score
+        return history.newest_final(name) if better == "max" else -history.newest_final(name)
+
+    def get_arrays(self) -> dict[str, np.ndarray]:
+        """Parameters and buffers of the networks."""
+        arrays: dict[str, np.ndarray] = {"row_shape": np.array(self.row_shape_)}
+        for name, network in self.networks_.items():
+            arrays |= module_arrays(name, network)
+        return arrays
+
+    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
+        """Take over what `get_arrays` gave."""
+        self.device_ = resolve_device(self.device)
+        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
+            self.build_kept(tuple(int(side) for side in arrays["row_shape"]))
+        for name, network in self.networks_.items():
+            load_module(name, network, arrays)
+        return self
+
+
 @dataclass(kw_only=True)
-class Estimator(Describing):
-    """A method that is trained through the loop; learned state ends in an underscore."""
+class Estimator(Networked, Describing):
+    """A method trained through the loop, an "encoder" among its networks; learned state ends in an underscore."""
 
     name: ClassVar[str]
     label_free_score: ClassVar[tuple[str, str]]
-    """The final figure by which restarts and runs compare without labels, and whether more or less is better."""
     shown: ClassVar[tuple[str, ...]]
     compile: ClassVar = "off"
     epochs_before: ClassVar = 0
@@ -78,10 +124,6 @@ class Estimator(Describing):
         """Numbers that the encoder gives for a row."""
 
     @abstractmethod
-    def build(self, row_shape: tuple[int, ...]) -> None:
-        """Make new networks for rows of a shape, `networks_` with an "encoder" among them, and set `row_shape_`."""
-
-    @abstractmethod
     def training(self, data: Data) -> Training:
         """A training of the networks that were built."""
 
@@ -119,31 +161,6 @@ class Estimator(Describing):
     def find_neighbours(self, features: np.ndarray | sparse.csr_matrix, given: np.ndarray | None) -> np.ndarray | None:
         """Nearest rows that the views need, shape (n_samples, k); here none, whatever is given."""
         return None
-
-    def find_partition(self, *_: Any) -> None:  # noqa: ANN401
-        """There is no start from a partition of the rows."""
-        return
-
-    def restart_score(self, history: History) -> float:
-        """The label-free score, such that the greatest wins."""
-        name, better = self.label_free_score
-        return history.newest_final(name) if better == "max" else -history.newest_final(name)
-
-    def get_arrays(self) -> dict[str, np.ndarray]:
-        """Parameters and buffers of the networks."""
-        arrays: dict[str, np.ndarray] = {"row_shape": np.array(self.row_shape_)}
-        for name, network in self.networks_.items():
-            arrays |= module_arrays(name, network)
-        return arrays
-
-    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take over what `get_arrays` gave."""
-        self.device_ = resolve_device(self.device)
-        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
-            self.build(tuple(int(side) for side in arrays["row_shape"]))
-        for name, network in self.networks_.items():
-            load_module(name, network, arrays)
-        return self
 
 
 class Idle:

@@ -46,18 +46,16 @@ from sklearn.neighbors import NearestNeighbors
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.estimator import Idle
+from deep_clustering.methods.estimator import Idle, Networked
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
 from deep_clustering.training.fitting import fit
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import load_module, module_arrays
 from deep_clustering.training.optimisers import Schedule, WarmUp, make_optimiser
 from deep_clustering.training.precision import autocast
 from deep_clustering.training.rows import Rows, describe_in_chunks, n_batches, resolve_device
-from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import View, make_view
 
 logger = logging.getLogger(__name__)
@@ -160,7 +158,7 @@ class Heads:
 
 
 @dataclass(kw_only=True)
-class TEMI(Describing):
+class TEMI(Networked, Describing):
     """TEMI; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "temi"
@@ -257,18 +255,16 @@ class TEMI(Describing):
         student, teacher = (self.network.build(self.row_shape_, self.n_clusters) for _ in range(2))
         teacher.load_state_dict(student.state_dict())
         self.encoder_, self.student_ = teacher.requires_grad_(False).to(self.device_), student.to(self.device_)
+        self.networks_ = {"encoder": self.encoder_}
+
+    def build_kept(self, row_shape: tuple[int, ...]) -> None:
+        """The same of one head."""
+        self.build(row_shape)
+        self.keep(0)
 
     def training(self, data: Data) -> "_Training":
         """A training of the networks that were built."""
         return _Training(self, data)
-
-    def find_partition(self, *_: Any) -> None:  # noqa: ANN401
-        """There is no start from a partition."""
-        return
-
-    def restart_score(self, history: History) -> float:
-        """The less of (4), the better."""
-        return -history.newest_final("pair_loss")
 
     def keep(self, head: int) -> None:
         """Forget the student, and of the teacher all heads but one."""
@@ -289,19 +285,6 @@ class TEMI(Describing):
             return probabilities.argmax(dim=1), probabilities, unit, probabilities.sum(dim=1), log_probability
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
-
-    def get_arrays(self) -> dict[str, np.ndarray]:
-        """Weights of the head that was kept."""
-        return {"row_shape": np.array(self.row_shape_), **module_arrays("encoder", self.encoder_)}
-
-    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take over what `get_arrays` gave."""
-        self.device_ = resolve_device(self.device)
-        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
-            self.build(tuple(int(side) for side in arrays["row_shape"]))
-        self.keep(0)
-        load_module("encoder", self.encoder_, arrays)
-        return self
 
 
 @final

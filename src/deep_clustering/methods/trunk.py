@@ -17,25 +17,24 @@ from annotated_types import Ge, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.estimator import Idle
+from deep_clustering.methods.estimator import Idle, Networked
 from deep_clustering.options import build, check_fields
 from deep_clustering.training.averaging import Averaged
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.fitting import fit
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import load_module, make_encoder, module_arrays
+from deep_clustering.training.networks import make_encoder
 from deep_clustering.training.optimisers import OneCycle, Schedule, make_optimiser
 from deep_clustering.training.representations import make_representation
 from deep_clustering.training.representations.learning import Learning
 from deep_clustering.training.rows import Rows, apply_in_chunks, resolve_device
-from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import View, check_sizes, make_view
 from deep_clustering.training.views.several import Several
 
 
 @dataclass(kw_only=True)
-class Trunk:
+class Trunk(Networked):
     """A network that learns a representation; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "trunk"
@@ -120,6 +119,7 @@ class Trunk:
         last = network[-1]
         assert isinstance(last, nn.Linear)
         self.trunk_ = network[:-1].to(self.device_)
+        self.networks_ = {"trunk": self.trunk_}  # projectors are left behind
         # Nothing stands behind the trunk but the projector.
         encoder = nn.Sequential(*self.trunk_, nn.Identity())
         self.n_latent = last.in_features
@@ -128,9 +128,6 @@ class Trunk:
     def training(self, data: Data) -> "_Training":
         """A training of the network that was built."""
         return _Training(self, data)
-
-    def find_partition(self, *_: Any) -> None:  # noqa: ANN401
-        """None: there are no clusters."""
 
     def restart_score(self, history: History) -> float:
         """Nothing: there is one training."""
@@ -156,18 +153,6 @@ class Trunk:
             return reduce(add, map(trunk, parts)) / len(parts)
 
         return apply_in_chunks(embedded, Rows(features, self.device_)).cpu().numpy()
-
-    def get_arrays(self) -> dict[str, np.ndarray]:
-        """The weights of the trunk; projectors are left behind."""
-        return {"row_shape": np.array(self.row_shape_), **module_arrays("trunk", self.trunk_)}
-
-    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take over what `get_arrays` gave."""
-        self.device_ = resolve_device(self.device)
-        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
-            self.build(tuple(int(side) for side in arrays["row_shape"]))
-        load_module("trunk", self.trunk_, arrays)
-        return self
 
 
 def make_trunk(options: Mapping[str, Any]) -> Trunk:

@@ -42,17 +42,15 @@ from annotated_types import Ge, Gt, Le
 from torch import Tensor, nn
 
 from deep_clustering.checks import check_features, check_rows
-from deep_clustering.methods.estimator import Idle
+from deep_clustering.methods.estimator import Idle, Networked
 from deep_clustering.options import check_fields
 from deep_clustering.training.checkpoints import Checkpoints
 from deep_clustering.training.described import Described, Describing
 from deep_clustering.training.fitting import fit
 from deep_clustering.training.history import History
 from deep_clustering.training.loop import Data
-from deep_clustering.training.networks import load_module, module_arrays
 from deep_clustering.training.optimisers import Schedule, make_optimiser
 from deep_clustering.training.rows import Rows, describe_in_chunks, n_batches, resolve_device
-from deep_clustering.training.streams import seeded
 from deep_clustering.training.views import View
 from deep_clustering.training.views.same import Same
 
@@ -170,7 +168,7 @@ class _Network:
 
 
 @dataclass(kw_only=True)
-class TURTLE(Describing):
+class TURTLE(Networked, Describing):
     """TURTLE; fields are its hyper-parameters, learned state ends in an underscore."""
 
     name: ClassVar = "turtle"
@@ -247,23 +245,18 @@ class TURTLE(Describing):
 
     def build(self, row_shape: tuple[int, ...]) -> None:
         """Make new task encoders for rows of a shape."""
-        self._build(row_shape, self.network)
-
-    def _build(self, row_shape: tuple[int, ...], network: _Network) -> None:
         self.row_shape_ = tuple(row_shape)
-        self.encoder_ = network.build(self.row_shape_, self.n_clusters).to(self.device_)
+        self.encoder_ = self.network.build(self.row_shape_, self.n_clusters).to(self.device_)
+        self.networks_ = {"encoder": self.encoder_}
+
+    def build_kept(self, row_shape: tuple[int, ...]) -> None:
+        """The same of one head."""
+        self.build(row_shape)
+        self.keep(0)
 
     def training(self, data: Data) -> "_Training":
         """A training of the task encoders that were built."""
         return _Training(self, data)
-
-    def find_partition(self, *_: Any) -> None:  # noqa: ANN401
-        """There is no start from a partition."""
-        return
-
-    def restart_score(self, history: History) -> float:
-        """The less of (3), the better."""
-        return -history.newest_final("objective")
 
     def tau_of_spaces(self, rows: Tensor) -> Tensor:
         """tau_s of rows, equation (1), shape (n, spaces, heads, n_clusters)."""
@@ -281,18 +274,6 @@ class TURTLE(Describing):
             return tau.argmax(dim=1), tau, logits.flatten(1), tau.sum(dim=1), log_tau
 
         return describe_in_chunks(describe, Rows(features, self.device_))._replace(log_density=None)
-
-    def get_arrays(self) -> dict[str, np.ndarray]:
-        """Weights of the task encoder that was kept."""
-        return {"row_shape": np.array(self.row_shape_), **module_arrays("encoder", self.encoder_)}
-
-    def set_arrays(self, arrays: Mapping[str, np.ndarray]) -> Self:
-        """Take over what `get_arrays` gave."""
-        self.device_ = resolve_device(self.device)
-        with seeded(self.seed, self.device_):  # first weights are drawn, and then replaced
-            self._build(tuple(int(side) for side in arrays["row_shape"]), _Network(spaces=self.spaces, heads=1))
-        load_module("encoder", self.encoder_, arrays)
-        return self
 
     def keep(self, head: int) -> None:
         """Forget all heads but one."""
