@@ -311,6 +311,16 @@ def test_the_log_density_is_that_of_the_mixture(tiny_options, blobs):
 # The readings
 
 
+def test_all_readings_learn_the_same_of_a_partition_that_is_held_throughout(tiny_options, blobs):
+    start = {"kind": "kmeans", "hold": 1.0, "n_init": 1}
+    options = tiny_options("neural_mixture", "vectors", n_clusters=3, start=start)
+    fitted = [make_method(options | {"objective": objective}).fit(blobs) for objective in OBJECTIVES]
+    pair, *others = (estimator.get_arrays() for estimator in fitted)
+    for name, array in pair.items():
+        for other in others:
+            np.testing.assert_array_equal(other[name], array, err_msg=name)
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_loss_of_each_reading_is_its_equation(tiny_options, blobs, objective):
     options = tiny_options("neural_mixture", "vectors", n_clusters=3, objective=objective, consistency_weight=0.3)

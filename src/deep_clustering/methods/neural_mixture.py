@@ -167,7 +167,9 @@ class NeuralMixture(Describing):
     density_scale: Annotated[float, Ge(1e-3)]
     """c of the sigmoid density."""
     objective: Literal["pair", "single", "consistency", "single_and_consistency"]
-    """The reading of the paper."""
+    """The reading of the paper. It has no say while a partition is held (N12, N22): the M-step is then (5), with the
+    held cluster of a row or, of a row that is not held, the responsibilities (4) of the pair. Up to a constant that is
+    (7) on each view with the same responsibilities; (8) has no part in it."""
     consistency_weight: Annotated[float, Ge(0)]
     """Weight of (8) in the objective single_and_consistency."""
     mixing: Literal["uniform", "learned", "neutral"]
