@@ -21,6 +21,7 @@ from deep_clustering.methods.heads import (
     probable_numbers,
     rms_length,
     uniform_weights,
+    warn_of_small_batches,
 )
 from deep_clustering.methods.pair_bound import bound
 from deep_clustering.training.loop import Data
@@ -174,3 +175,16 @@ def test_the_kept_head_says_what_it_said_among_the_others(head):
     expected = network(rows).view(8, 3, 5)[:, head, :4]
     keep_head(network, head, width=5, size=4)
     torch.testing.assert_close(network(rows), expected)
+
+
+def test_batches_with_few_rows_of_a_cluster_are_warned_of(caplog):
+    """Where there are more rows that a batch could have."""
+    warn_of_small_batches(512, 10_000, 32)
+    warn_of_small_batches(300, 300, 100)
+    assert not caplog.messages
+    warn_of_small_batches(512, 10_000, 100)
+    warn_of_small_batches(512, 3000, 100)
+    first, second = caplog.messages
+    assert "batches of 512 rows have 5 for each of 100 clusters" in first
+    assert "batch_size: 5000" in first
+    assert "batch_size: 3000" in second

@@ -3,6 +3,7 @@
 Deviations N11 and N14 of `neural_mixture`.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +12,10 @@ from torch import Tensor, nn
 
 from deep_clustering.training.loop import Data
 
+logger = logging.getLogger(__name__)
+
+# Rows of each cluster in a batch below which, and to which, a batch should grow.
+_FEW_ROWS, _ENOUGH_ROWS = 16, 50
 # Resamplings of the rows behind the probability of each number of clusters.
 _RESAMPLINGS = 500
 # Means of resamplings of more rows are drawn from their normal distribution.
@@ -56,6 +61,19 @@ def head_sizes(n_clusters: int | Mapping[str, int], heads: int, mixing: str, sta
     if needs:
         raise ValueError(f"n_clusters: a range needs {'; '.join(needs)}")
     return list(range(n_clusters["min"], n_clusters["max"] + 1))
+
+
+def warn_of_small_batches(n_batch: int, n_samples: int, n_clusters: int) -> None:
+    """Say that densities (1) which are made of a few rows of a cluster in each batch are poor ones."""
+    if n_batch < min(n_samples, _FEW_ROWS * n_clusters):
+        logger.warning(
+            "neural_mixture: batches of %d rows have %d for each of %d clusters, of which it makes their densities; "
+            "batch_size: %d is better by far",
+            n_batch,
+            n_batch // n_clusters,
+            n_clusters,
+            min(n_samples, _ENOUGH_ROWS * n_clusters),
+        )
 
 
 def n_rounds(n_samples: int) -> int:

@@ -112,7 +112,7 @@ from deep_clustering.methods.all_rows import (
     normaliser_at_once,
     normaliser_in_pieces,
 )
-from deep_clustering.methods.heads import head_sizes, keep_head, n_rounds, uniform_weights
+from deep_clustering.methods.heads import head_sizes, keep_head, n_rounds, uniform_weights, warn_of_small_batches
 from deep_clustering.methods.mixture_starts import find_starts
 from deep_clustering.methods.mixture_training import MixtureTraining
 from deep_clustering.methods.pair_mixture import e_step
@@ -271,6 +271,7 @@ class NeuralMixture(Describing):
                 f"neural_mixture: {option} must be at most batch_size, got {width} for batches of {n_batch}: a density "
                 "is normalised over a batch"
             )
+        warn_of_small_batches(n_batch, features.shape[0], max(self.candidates))
         check_given(self._start, given, features.shape[0], max(self.candidates))
         self.given_, self.device_ = given, resolve_device(self.device)
         self.history_ = fit(self, features, neighbours, checkpoints, weights).arrays()
