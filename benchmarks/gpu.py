@@ -78,10 +78,10 @@ def _filled(value: Any, shared: dict[str, Any]) -> Any:  # noqa: ANN401
         return [_filled(item, shared) for item in value]
     if isinstance(value, str) and (found := re.fullmatch(r"\$\{(?:copy_of:|runtime_params:\w+,)(.*)\}", value)):
         return _filled(found[1], shared)
-    if isinstance(value, str) and (found := re.fullmatch(r"\$\{globals:([\w.]+)\}", value)):
-        for name in found[1].split("."):
-            shared = shared[name]
-        return shared
+    if isinstance(value, str) and (found := re.fullmatch(r"\$\{globals:(\w+)\}", value)):
+        return shared[found[1]]
+    if isinstance(value, str) and (found := re.fullmatch(r"\$\{globals:presets\.(\w+|\$\{globals:\w+\})\}", value)):
+        return shared["presets"][_filled(found[1], shared)]
     return value
 
 

@@ -471,7 +471,7 @@ def test_the_size_of_images_can_be_asked_for(project):
     new_data("pets", "--images", "pets", "--size", "12")
     changed = parameters(project, "pets")
     assert changed["ingestion"]["source"]["size"] == [12, 12]
-    assert changed["dcan"]["views"]["size"] == 16
+    assert changed["dcan"]["views"] == {"kind": "neighbours"}
 
 
 def test_images_of_one_colour_are_counted_and_images_that_are_all_alike_refused(project):

@@ -1,4 +1,7 @@
-"""The environments of the image data sets: every option is known, and the methods fit the images."""
+"""The environments of the image data sets: every option is known, and the methods fit the images.
+
+Views and networks of all methods of all environments suit the rows.
+"""
 
 from pathlib import Path
 
@@ -19,6 +22,15 @@ SHAPES = {
     "cifar10": (3, 32, 32),
     "cifar100": (3, 32, 32),
     "stl10": (3, 96, 96),
+}
+# What the rows of a source are, and the kinds of views and of networks for such rows.
+ROWS = dict.fromkeys(("digits", "mnist", "fashion_mnist", "usps"), "drawings")
+ROWS |= dict.fromkeys(("cifar10", "cifar100", "stl10"), "photographs")
+ROWS |= dict.fromkeys(("arrays", "reuters10k", "reuters21578"), "vectors")
+SUIT = {
+    "drawings": ({"affine"}, {"conv", "resnet"}),
+    "photographs": ({"photo"}, {"conv", "resnet"}),
+    "vectors": ({"neighbours", "dropout", "noise"}, {"mlp"}),
 }
 
 
@@ -49,6 +61,28 @@ def test_methods_fit_the_images(env, method):
     assert options["n_clusters"] == (20 if env.startswith("cifar100") else 10)
     network = make_encoder(options["encoder"]).build(make_view(options["views"]).output_shape(shape), 10)
     assert network is not None
+
+
+def rows_of(parameters):
+    """What rows methods get, by where they are from and what is made of them."""
+    if parameters["features"]["backbone"] or parameters["features"]["encoder"]:
+        return "vectors"
+    return ROWS[parameters["ingestion"]["source"]["kind"]]
+
+
+@pytest.mark.parametrize("env", sorted(folder.parent.name for folder in CONF.glob("*/globals.yml")))
+def test_views_and_network_of_every_method_suit_the_rows(env):
+    parameters = load(env)["parameters"]
+    blocks = {name: block for name, block in parameters.items() if isinstance(block, dict) and "views" in block}
+    assert {"dcan", "neural_mixture", "neural_mixture_literal", "cc", "trunk", "self_labelled"} <= set(blocks)
+    for name, block in blocks.items():
+        # those of a trunk are vectors, and the paper that is read literally has none but the row itself
+        are_vectors = name.endswith("_on_trunk") or name == "dcan_literal"
+        views, networks = SUIT["vectors" if are_vectors else rows_of(parameters)]
+        if "decoder" in block:  # rows are decoded as they are, of any kind, by a fully connected network
+            views, networks = {*views, "same"}, {*networks, "mlp"}
+        assert block["views"]["kind"] in views, name
+        assert block["encoder"]["kind"] in networks, name
 
 
 @pytest.mark.parametrize(
