@@ -73,7 +73,11 @@ class Report:
 def _filled(value: Any, shared: dict[str, Any]) -> Any:  # noqa: ANN401
     """A value of conf/ with its references replaced."""
     if isinstance(value, dict):
-        return {name: _filled(item, shared) for name, item in value.items()}
+        filled = {name: _filled(item, shared) for name, item in value.items()}
+        beside = {f"${{.{name}}}": item for name, item in filled.items()}
+        return {
+            name: beside[item] if isinstance(item, str) and item in beside else item for name, item in filled.items()
+        }
     if isinstance(value, list):
         return [_filled(item, shared) for item in value]
     if isinstance(value, str) and (found := re.fullmatch(r"\$\{(?:copy_of:|runtime_params:\w+,)(.*)\}", value)):

@@ -66,6 +66,16 @@ def test_tight_groups_of_any_shares_are_white_at_distances_that_their_shares_giv
     np.testing.assert_allclose(squares, expected, rtol=1e-6, atol=1e-9)
 
 
+def test_in_fewer_dimensions_equal_groups_are_nearer_in_the_mean():
+    """Of K points in d < K - 1 dimensions squared distances are 2 d K / (K - 1) in the mean, and 2 K in K - 1."""
+    n_groups, latent_dim = 20, 10
+    codes = torch.from_numpy(np.random.default_rng(0).normal(size=(n_groups, latent_dim)))
+    found = whitening(codes, 0.0)
+    latent = whiten(codes, found.mean, found.factor)
+    expected = 2 * latent_dim * n_groups / (n_groups - 1)
+    assert float(torch.pdist(latent).square().mean()) == pytest.approx(expected)
+
+
 @given(codes(), st.integers(0, 1000))
 def test_factor_is_the_lower_triangular_root_of_the_covariance(raw, seed):
     mean, factor, _ = whitening(raw, 0.0)

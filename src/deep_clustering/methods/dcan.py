@@ -42,7 +42,8 @@ the loop collapses; D7 and D11 to D13 are what keeps it from that.
     D6  the encoder is trained towards t instead of minimising ln(1 - D_k)                   saturating
     D7  the discriminator has an output per cluster: it knows which cluster it judges        conditioning
     D11 the latent is whitened: the only way for K tight groups to have identity covariance
-        is to be separated, at squared distances 1 / s_k + 1 / s_l for whatever shares s     whitening
+        is to be separated, at squared distances 1 / s_k + 1 / s_l for whatever shares s in K - 1 dimensions or more; in
+        fewer, d, they cannot all be so far apart: of equal shares 2 d K / (K - 1) in the mean   whitening
     D12 a view is assigned by the other view of the same sample                              cross_view
     D13 draws and latents get the same Gaussian noise, so that both densities overlap        instance_noise
     D14 after training, whitening and mixture are found anew from all rows without random
