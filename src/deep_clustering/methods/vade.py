@@ -24,8 +24,8 @@ Deviations from the paper, or choices where it is silent
     V1 pretraining is of all layers at once, by -ln p(x | m(x)), not layer by layer           pretraining
     V2 variances of the mixture and of q lie between exp(-10) and exp(10): a cluster cannot shrink to a point, where the
        density has no bound
-    V3 the mixture that is fitted to the latents behind pretraining has a floor under its variances, a thousandth of
-       the mean variance of the latents
+    V3 the variances of the mixture that is fitted to the latents behind pretraining get a thousandth of the mean
+       variance of the latents on top
     V4 the rate stays what it is; the paper lowers it
     V5 behind pretraining log v(x) begins as a constant, that of the mean variance within the clusters: as it comes from
        an untrained layer it can be so large that (3) tears the latents apart in the first steps
@@ -59,8 +59,8 @@ from deep_clustering.training.rows import Rows, describe_in_chunks
 
 # Bounds of the logarithm of a variance (V2).
 _LOG_VARIANCE = 10.0
-# Least variance of the first mixture, as a share of the latents' (V3).
-_FLOOR = 1e-3
+# What is added to the variances of the first mixture, as a share of the latents' (V3).
+_RIDGE = 1e-3
 
 
 class Mixture(nn.Module):
@@ -260,9 +260,9 @@ class VariationalSteps(AutoencodingSteps):
     def place(self, latents: Tensor) -> None:
         """The mixture of the latents of all rows (V3)."""
         model, points = self.model, self.data.rows.in_proportion(latents).cpu().numpy().astype(np.float64)
-        floor = _FLOOR * points.var(axis=0).mean() + np.finfo(np.float32).tiny
+        ridge = _RIDGE * points.var(axis=0).mean() + np.finfo(np.float32).tiny
         mixture = GaussianMixture(
-            model.n_clusters, covariance_type="diag", reg_covar=floor, n_init=model.n_init, random_state=model.seed
+            model.n_clusters, covariance_type="diag", reg_covar=ridge, n_init=model.n_init, random_state=model.seed
         ).fit(points)
         for parameter, found in (
             (self.clusters.logits, np.log(mixture.weights_)),

@@ -49,7 +49,7 @@ class Environment:
     source: dict[str, Any]
     """Options of the source."""
     settings: Settings
-    """Rows, neighbours and both methods."""
+    """Rows, neighbours, DCAN and NMM-EM."""
     is_sparse: bool
     """Whether the rows are CSR."""
     methods: tuple[str, ...]

@@ -39,7 +39,7 @@ _OF_ROWS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """Rows, neighbours and both methods for one kind of data."""
+    """Rows, neighbours, DCAN and NMM-EM for one kind of data."""
 
     features: dict[str, Any]
     """Options of the features."""

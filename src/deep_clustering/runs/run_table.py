@@ -12,6 +12,8 @@ from deep_clustering.inference.mlflow_store import TrackingError, open_store
 from deep_clustering.options import closest
 from deep_clustering.pipelines.namespaces import NAMESPACES
 from deep_clustering.reporting.text_tables import aligned, number
+from deep_clustering.runs.closing import RESUMED_BY
+from deep_clustering.runs.reproduction import REPRODUCES, RESUMES
 from deep_clustering.runs.tracking.provenance import spoken_name
 from deep_clustering.runs.tracking.reading import RecordedRun, list_runs
 from deep_clustering.runs.tracking.store import close_dead
@@ -106,9 +108,9 @@ def _as_json(run: RecordedRun) -> dict[str, Any]:
         "seed": run.params.get("seed"),
         "version": run.save_version,
         "scores": {method: _scores(run, method) for method in run.scored},
-        "reproduces": run.tags.get("deep_clustering.reproduces"),
-        "resumes": run.tags.get("deep_clustering.resumes"),
-        "resumed_by": run.tags.get("deep_clustering.resumed_by"),
+        "reproduces": run.tags.get(REPRODUCES),
+        "resumes": run.tags.get(RESUMES),
+        "resumed_by": run.tags.get(RESUMED_BY),
     }
 
 

@@ -1,4 +1,4 @@
-"""Network builders that both methods use."""
+"""Network builders that the methods share."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
