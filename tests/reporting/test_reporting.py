@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 from matplotlib.image import imread
 
+from deep_clustering.pipelines.reporting.nodes import project
+from deep_clustering.reporting import projection
 from deep_clustering.reporting.comparison import write_comparison
 from deep_clustering.reporting.members import select_members
 from deep_clustering.reporting.page import write_report
@@ -176,6 +178,54 @@ class TestProjectLatent:
     def test_bad_max_points(self):
         with pytest.raises(ValueError, match="max_points must be at least 10, got 2"):
             project_latent(np.zeros((20, 2)), seed=0, max_points=2)
+
+
+class TestPlaceRows:
+    @pytest.fixture
+    def drawn(self, monkeypatch):
+        """Arrays that were projected, in turn; nothing is remembered from before."""
+        calls = []
+
+        def spy(rows, **options):
+            calls.append(rows)
+            return project_latent(rows, **options)
+
+        monkeypatch.setattr(projection, "project_latent", spy)
+        monkeypatch.setattr(projection, "_kept", {})
+        return calls
+
+    def test_the_same_rows_are_mapped_once_by_all_methods_and_the_comparison(self, drawn):
+        rows = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+        assignments, options = np.arange(40) % 3, {"map_points": 40, "most_points": 40, "hover_points": 0, "members": 1}
+        represented = {"latent": rows.copy(), "responsibilities": one_hot(assignments, 3)}
+        ids = pd.DataFrame({"sample": range(40), "id": range(40)})
+        maps = [project(assignments, represented, rows, ids, assignments, {"terms": []}, options) for _ in range(2)]
+        shared = draw_shared_map(rows.reshape(40, 2, 2), {"some": assignments}, "some")
+        assert len(drawn) == 1
+        for coordinates in (*(map_["coordinates"] for map_ in maps), shared.coordinates):
+            np.testing.assert_array_equal(coordinates, project_latent(rows, seed=0))
+
+    def test_others_have_their_own(self, drawn):
+        rows = np.random.default_rng(0).normal(size=(40, 4)).astype(np.float32)
+        others = [(rows, 1, 40), (rows + 1, 0, 40), (rows.astype(float), 0, 40), (rows[::-1], 0, 40), (rows, 0, 20)]
+        for array, seed, most in [(rows, 0, 40), (rows.reshape(20, 8), 0, 40), *others]:
+            found = projection.place_rows(array, seed=seed, max_points=most)
+            np.testing.assert_array_equal(found, project_latent(array, seed=seed, max_points=most))
+        assert len(drawn) == 7
+        projection.place_rows(rows, seed=0, max_points=5000)  # as with 40, which are all
+        assert len(drawn) == 7
+
+    def test_few_are_kept_and_a_caller_may_write_into_its_own(self, drawn):
+        arrays = [np.random.default_rng(seed).normal(size=(9, 2)) for seed in range(12)]
+        for rows in arrays:
+            projection.place_rows(rows, seed=0)[:] = 0
+        assert len(projection._kept) < 12
+        assert projection.place_rows(arrays[-1], seed=0).any()
+        assert len(drawn) == 12
+
+    def test_no_rows(self):
+        with pytest.raises(ValueError, match="latent must be finite"):
+            projection.place_rows(np.zeros((0, 2)), seed=0)
 
 
 def test_labels_have_a_checksum_only_where_there_are_labels():

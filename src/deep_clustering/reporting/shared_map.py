@@ -10,7 +10,7 @@ from sklearn.decomposition import TruncatedSVD
 
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.panels import Panel, make_panel
-from deep_clustering.reporting.projection import MAX_AXES, project_latent
+from deep_clustering.reporting.projection import MAX_AXES, place_rows
 from deep_clustering.scores.shared_space import draw_rows, flatten_rows, match_partition
 
 # Rows on the map: it is drawn small, once for each method.
@@ -48,7 +48,7 @@ def draw_shared_map(
         n_axes = min(MAX_AXES, min(drawn.shape) - 1)
         drawn = TruncatedSVD(n_axes, random_state=0).fit_transform(drawn) if n_axes > 0 else drawn.toarray()
     of_rows = {name: clusters[rows] for name, clusters in assignments.items()}
-    return SharedMap(project_latent(np.asarray(drawn), seed=0), of_rows, reference)
+    return SharedMap(place_rows(np.asarray(drawn), seed=0), of_rows, reference)
 
 
 def shared_panels(

@@ -33,14 +33,14 @@ def project(
     from deep_clustering.data.sources.row_ids import given_ids
     from deep_clustering.reporting.hover import pick_shown
     from deep_clustering.reporting.options import make_reporting
-    from deep_clustering.reporting.projection import draw_points, project_latent
+    from deep_clustering.reporting.projection import draw_points, place_rows
     from deep_clustering.scores.certainty import certainty_of
 
     options = make_reporting(reporting)
     drawn = draw_points(len(assignments), options.most_points, seed=0)
     ids, terms = given_ids(row_ids), vocabulary["terms"]
     coordinates = np.full((len(assignments), 2), np.nan, dtype=np.float32)
-    coordinates[drawn] = project_latent(representation["latent"][drawn], seed=0, max_points=options.map_points)
+    coordinates[drawn] = place_rows(representation["latent"][drawn], seed=0, max_points=options.map_points)
     return {
         "coordinates": coordinates,
         "assignments": assignments,
