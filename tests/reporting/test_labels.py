@@ -10,7 +10,7 @@ from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from deep_clustering.reporting import figures, labels
+from deep_clustering.reporting import figures, labels, map_figures
 
 FAMILY = "Cat Hei Test"
 
@@ -108,7 +108,7 @@ def test_pictures_of_any_names_are_drawn_without_a_warning(with_font, request):
     groups = np.arange(8) % 4
     texts = dict(enumerate(names))
     assert draw(figures.draw_confusion(counts, matched_class=[0, 1, 2, 3], class_names=names)) == []
-    assert draw(figures.draw_map(points, groups, colours={}, names=texts)) == []
+    assert draw(map_figures.draw_map(map_figures.Painted(points, groups, {}, texts))) == []
     assert draw(figures.draw_comparison(names, {"ACC": np.arange(4.0)})) == []
     assert draw(figures.draw_intervals(names, np.arange(4.0), np.zeros((4, 2)), [np.zeros(1)] * 4)) == []
 

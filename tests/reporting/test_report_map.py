@@ -12,8 +12,9 @@ import pytest
 from PIL import Image
 from scipy import sparse
 
-from deep_clustering.reporting.figures import PALETTE, draw_certainty_map, encode_figure, encode_image, frame_of
+from deep_clustering.reporting.figures import PALETTE, encode_figure, encode_image
 from deep_clustering.reporting.hover import arrange_sheet, pick_shown, shrink
+from deep_clustering.reporting.map_figures import draw_certainty_map, frame_of
 from deep_clustering.reporting.members import select_members
 from deep_clustering.reporting.page import write_report
 from deep_clustering.reporting.panels import map_panels

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from deep_clustering.reporting.figures import INK, MUTED, PALETTE, STEPS, make_axes
+from deep_clustering.reporting.figures import INK, LEGEND, MUTED, PALETTE, STEPS, fit_labels, make_axes
 
 
 def draw_reliability(edges: Sequence[float], confidence: np.ndarray, accuracy: np.ndarray, count: np.ndarray) -> Figure:
@@ -19,6 +19,7 @@ def draw_reliability(edges: Sequence[float], confidence: np.ndarray, accuracy: n
         count: samples of each bin, shape (n_bins,).
     """
     figure, (axes, below) = make_axes(4.4, 4.2, 2, 1, height_ratios=(3, 1), sharex=True)
+    figure.subplots_adjust(left=0.14, right=0.97, bottom=0.115, top=0.98, hspace=0.06)
     left, widths = np.asarray(edges)[:-1], np.diff(edges)
     axes.bar(left, accuracy, widths, align="edge", color=PALETTE[0], alpha=0.35, edgecolor="white", linewidth=0.7)
     axes.plot([0, 1], [0, 1], color=INK, linestyle=(0, (4, 3)), linewidth=1)
@@ -71,5 +72,6 @@ def draw_selection(
         axes.set_xlabel("number of clusters K", fontsize=9, color=MUTED)
         axes.set_ylabel(label, fontsize=9, color=MUTED)
         axes.grid(axis="y", color="#e8ebee", linewidth=0.7)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=9)
+    figure.legend(*axes.get_legend_handles_labels(), loc="upper center", ncols=3, frameon=False, fontsize=9)
+    fit_labels(figure, above=LEGEND)
     return figure

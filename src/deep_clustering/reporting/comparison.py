@@ -3,12 +3,12 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.page import address_of, render
 from deep_clustering.reporting.panels import Panel, make_panel
+from deep_clustering.reporting.pictures import plotted_metrics, rank_methods
 from deep_clustering.reporting.shared_map import SharedMap, shared_panels
 from deep_clustering.reporting.texts import describe_metric, format_number
 
@@ -17,8 +17,6 @@ from deep_clustering.reporting.texts import describe_metric, format_number
 COMPARED = ("acc", "nmi", "ari", "purity", "neighbour_score", "silhouette_of_features", "n_occupied", "largest_share")
 COST = ("cpu_seconds", "peak_memory_mb")
 WHOLE = ("n_occupied", "peak_memory_mb")
-SORT_KEYS = ("acc", "neighbour_score", "silhouette_of_features")
-PLOTTED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette_of_features",))
 _ADVICE = ("Kind", "Neighbour score", "95 % interval", "By chance", "Pairs in one cluster", "Clusters")
 
 
@@ -56,9 +54,7 @@ def write_comparison(
         raise ValueError("write_comparison: expected at least one method in the table, got none")
     named = table.set_index("method") if "method" in table.columns else table
     metrics = named[[name for name in (*COMPARED, *COST) if name in named and named[name].notna().any()]].astype(float)
-    key = next((name for name in SORT_KEYS if name in metrics), None)
-    if key is not None:
-        metrics = metrics.sort_values(key, ascending=False, kind="stable", na_position="last")
+    metrics, key = rank_methods(metrics)
     order = [str(name) for name in metrics.index]
     linked = set(reported) - set(failures or {})
     texts = [describe_metric(str(name)) for name in metrics.columns]
@@ -148,15 +144,13 @@ def _cell(name: str, value: float) -> str:
 
 def _panel(metrics: pd.DataFrame) -> Panel | None:
     """Dot plot of the supervised metrics, or else of the label-free ones; None without either."""
-    for group in PLOTTED:
-        chosen = {describe_metric(name).label: metrics[name].to_numpy() for name in group if name in metrics}
-        if chosen and any(np.isfinite(values).any() for values in chosen.values()):
-            figure = figures.draw_comparison([str(name) for name in metrics.index], chosen)
-            listed = ", ".join(chosen)
-            alt = f"Dot plot of {listed} for {len(metrics)} methods; the values are those of the table."
-            caption = "Further right is better. The rows are in the order of the table."
-            return make_panel("", figure, alt=alt, caption=caption)
-    return None
+    plotted = plotted_metrics(metrics)
+    if not plotted:
+        return None
+    figure = figures.draw_comparison([str(name) for name in metrics.index], plotted)
+    alt = f"Dot plot of {', '.join(plotted)} for {len(metrics)} methods; the values are those of the table."
+    caption = "Further right is better. The rows are in the order of the table."
+    return make_panel("", figure, alt=alt, caption=caption)
 
 
 def _alarms(all_scores: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import TightLayoutEngine
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
@@ -29,6 +30,8 @@ MAX_DIGITS = 60
 MIN_PHOTOGRAPH = 16
 RASTER_DPI = 190
 STEPS = [1, 2, 5, 10]
+# Inches of a line of a legend above the axes.
+LEGEND = 0.28
 NO_SVG_METADATA: Any = {"Date": None, "Creator": None}
 NO_PNG_METADATA: Any = {"Software": None}
 
@@ -45,19 +48,6 @@ def encode_figure(figure: Figure, *, vector: bool) -> str:
     for number, salted in enumerate(dict.fromkeys(re.findall(r'id="([a-z]+[0-9a-f]{10})"', svg))):
         svg = svg.replace(salted, f"i{number}")
     return _data_uri("image/svg+xml", svg.encode())
-
-
-def frame_of(figure: Figure) -> tuple[float, float, float, float]:
-    """Where the data of a figure's first axes lie on it.
-
-    Returns:
-        (a, b, c, d): data (x, y) are at the share a x + b of the width from the left and c y + d of the height from
-        the top.
-    """
-    figure.draw_without_rendering()
-    place = figure.axes[0].transData + figure.transFigure.inverted()
-    (left, bottom), (right, top) = place.transform([(0, 0), (1, 1)])
-    return float(right - left), float(left), float(bottom - top), float(1 - bottom)
 
 
 def encode_image(image: np.ndarray, *, value_range: Sequence[float]) -> str:
@@ -98,6 +88,7 @@ def draw_curves(
     """
     figure, axes = _panel(3.7, 2.4)
     plot_curves(axes, epoch, series, reference)
+    fit_numbers(figure, [axes])
     return figure
 
 
@@ -157,6 +148,7 @@ def draw_occupancy(occupancy: Sequence[int], retired: Collection[int] = ()) -> F
     _cluster_ticks(axes, n_clusters)
     axes.yaxis.set_major_locator(MaxNLocator(5, steps=STEPS, integer=True))
     axes.set_xlabel(f"cluster (dashed: balanced, {level:.1f} samples)", fontsize=9, color=MUTED)
+    fit_numbers(figure, [axes])
     return figure
 
 
@@ -196,57 +188,7 @@ def draw_confusion(counts: np.ndarray, *, matched_class: Sequence[int], class_na
         axes.set_xticks([])
     axes.set_xlabel("class", fontsize=9, color=MUTED)
     axes.set_ylabel("cluster", fontsize=9, color=MUTED)
-    return figure
-
-
-def draw_map(
-    coordinates: np.ndarray, groups: np.ndarray, *, colours: Mapping[int, str], names: Mapping[int, str]
-) -> Figure:
-    """Scatter of samples coloured by group, named at the member nearest to its median.
-
-    Args:
-        coordinates: shape (n_samples, 2).
-        groups: shape (n_samples,), -1 for unknown.
-        colours: group to colour.
-        names: group to text; a group that is not in it stays without a name.
-    """
-    figure, axes = _map_panel()
-    plot_map(axes, coordinates, groups, colours=colours, names=names)
-    return figure
-
-
-def plot_map(
-    axes: Axes, coordinates: np.ndarray, groups: np.ndarray, *, colours: Mapping[int, str], names: Mapping[int, str]
-) -> None:
-    """What `draw_map` draws, into axes."""
-    shades = np.array([colours.get(int(group), UNKNOWN) for group in groups])
-    x, y = coordinates.T
-    axes.scatter(x, y, c=shades, s=_dot_size(len(groups)), linewidths=0, rasterized=True)
-    crowded = len(names) > MAX_ANNOTATED or max(map(len, names.values()), default=0) > 3
-    axes.margins(0.12 if crowded else 0.05)
-    texts, fonts = drawable(list(names.values()), 14)
-    labels = dict(zip(names, texts, strict=True))
-    for group in np.intersect1d(groups, list(names)):
-        members = coordinates[groups == group]
-        # the median of a cluster in two islands lies between them: name the member nearest to it
-        gaps = np.linalg.norm(members - np.median(members, axis=0), axis=1)
-        x, y = members[gaps.argmin()]
-        axes.text(
-            x, y, labels[int(group)], ha="center", va="center", fontsize=7 if crowded else 10,
-            fontfamily=fonts, fontweight="bold", color=INK, path_effects=HALO, parse_math=False, in_layout=False,
-        )  # fmt: skip
-
-
-def draw_certainty_map(coordinates: np.ndarray, certainty: np.ndarray) -> Figure:
-    """Scatter of samples shaded by certainty, least certain on top."""
-    figure, axes = _map_panel()
-    order = np.argsort(-certainty, kind="stable")
-    x, y = coordinates[order].T
-    shades = certainty[order]
-    dots = axes.scatter(x, y, c=shades, s=_dot_size(len(x)), cmap="cividis", linewidths=0, rasterized=True)
-    bar = figure.colorbar(dots, ax=axes, orientation="horizontal", fraction=0.05, pad=0.02, shrink=0.6)
-    bar.locator = MaxNLocator(4, steps=STEPS)
-    bar.ax.tick_params(labelsize=8)
+    fit_labels(figure)
     return figure
 
 
@@ -265,7 +207,8 @@ def draw_comparison(methods: Sequence[str], metrics: Mapping[str, np.ndarray]) -
     axes.set_xlim(right=1.02)
     axes.grid(color="#e8ebee", linewidth=0.7)
     axes.set_axisbelow(True)
-    figure.legend(loc="outside upper center", ncols=len(metrics), frameon=False, fontsize=9)
+    figure.legend(loc="upper center", ncols=len(metrics), frameon=False, fontsize=9)
+    fit_labels(figure, above=LEGEND)
     return figure
 
 
@@ -290,18 +233,50 @@ def draw_intervals(names: Sequence[str], centres: np.ndarray, ends: np.ndarray, 
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.grid(color="#e8ebee", linewidth=0.7)
     axes.set_axisbelow(True)
+    fit_labels(figure)
     return figure
 
 
 def make_axes(width: float, height: float, n_rows: int, n_columns: int, **layout: Any) -> tuple[Figure, np.ndarray]:  # noqa: ANN401
-    """Figure of a size in inches with several quiet pairs of axes."""
-    figure = Figure(figsize=(width, height), layout="constrained")
+    """Figure of a size in inches with several quiet pairs of axes.
+
+    It has no layout engine, which would draw it once more whenever it is saved.
+    """
+    figure = Figure(figsize=(width, height))
     grid = figure.subplots(n_rows, n_columns, squeeze=False, **layout).ravel()
     for axes in grid:
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color("#c4ccd4")
         axes.tick_params(colors=MUTED, labelcolor=INK, labelsize=9, length=3)
     return figure, grid
+
+
+def fit_labels(figure: Figure, *, above: float = 0.0) -> None:
+    """Room for what stands around the axes of a finished figure, measured once; `above` inches are for a legend."""
+    TightLayoutEngine(pad=0.3, rect=(0, 0, 1, 1 - above / figure.get_figheight())).execute(figure)
+
+
+def fit_numbers(figure: Figure, grid: Sequence[Axes], *, n_columns: int = 1, above: float = 0.1) -> None:
+    """Room for numbers at the axes and a name below, by how long the numbers are: to measure them is half a drawing.
+
+    Args:
+        figure: What the axes are in.
+        grid: Finished axes, row by row.
+        n_columns: How many stand side by side.
+        above: Inches above each, for its title.
+    """
+    width, height = figure.get_size_inches()
+    wide, high = width / n_columns, height / -(-len(grid) // n_columns)
+    formatters = [axes.yaxis.get_major_formatter() for axes in grid]
+    numbers = [
+        one.format_ticks(axes.yaxis.get_majorticklocs().tolist()) for one, axes in zip(formatters, grid, strict=True)
+    ]
+    left = 0.15 + 0.08 * max(len(text) for texts in numbers for text in texts)
+    above += 0.15 * any(one.get_offset() for one in formatters)  # the power of ten that numbers are multiples of
+    for place, axes in enumerate(grid):
+        row, column = divmod(place, n_columns)
+        corner = ((column * wide + left) / width, 1 - ((row + 1) * high - 0.48) / height)
+        axes.set_position((*corner, (wide - left - 0.15) / width, (high - 0.48 - above) / height))
 
 
 def _data_uri(kind: str, content: bytes) -> str:
@@ -312,16 +287,6 @@ def _panel(width: float, height: float) -> tuple[Figure, Axes]:
     """Figure of a size in inches with one quiet pair of axes."""
     figure, (axes,) = make_axes(width, height, 1, 1)
     return figure, axes
-
-
-def _map_panel() -> tuple[Figure, Axes]:
-    figure, axes = _panel(4.0, 3.9)
-    axes.axis("off")
-    return figure, axes
-
-
-def _dot_size(n_points: int) -> float:
-    return float(np.clip(12000 / n_points, 0.8, 16))
 
 
 def _cluster_ticks(axes: Axes, n_clusters: int, *, vertical: bool = False) -> None:

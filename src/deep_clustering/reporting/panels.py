@@ -12,6 +12,7 @@ from deep_clustering.methods.pair_bound import bound
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.certainty_figures import draw_reliability, draw_selection
 from deep_clustering.reporting.hover import is_on_map
+from deep_clustering.reporting.map_figures import draw_certainty_map, draw_map, frame_of, paint
 from deep_clustering.reporting.texts import describe_curve, format_number
 
 SUPERVISED = ("acc", "nmi", "ari")
@@ -228,33 +229,28 @@ def _against_classes(difference: int, n_classes: int) -> str:
 
 def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> list[Panel]:
     """The plane by cluster, by class when classes are known, and by certainty; each knows where its data lie."""
-    there = is_on_map(map_)
-    points, clusters, labels = map_["coordinates"][there], map_["assignments"][there], map_["labels"][there]
-    if not len(points):
+    painted = paint(map_, matched, names)
+    if not painted:
         return []
-    paint = {cluster: figures.PALETTE[cluster % len(figures.PALETTE)] for cluster in range(len(matched))}
+    there = is_on_map(map_)
+    n_points, n_samples = int(there.sum()), len(there)
     caption = (
         "Each dot is a sample; a number marks the middle of its cluster. Distances between islands carry no meaning."
     )
-    if len(points) < len(there):
-        caption += f" Of {len(there):,} samples {len(points):,}, drawn at random, are on the map."
+    if n_points < n_samples:
+        caption += f" Of {n_samples:,} samples {n_points:,}, drawn at random, are on the map."
     if len(matched) > len(figures.PALETTE):
         caption += " Colours repeat after ten clusters: read the numbers."
-    figure = figures.draw_map(points, clusters, colours=paint, names={k: str(k) for k in paint})
-    alt = f"Map of {len(points):,} samples in two dimensions, coloured by cluster."
-    panels = [_map_panel("By cluster", figure, alt, caption)]
-    if (labels >= 0).any():
-        shade = {class_: paint[cluster] for cluster, class_ in enumerate(matched) if class_ >= 0}
-        texts = {int(c): names.get(int(c), str(c)) for c in np.unique(labels[labels >= 0])}
-        has_room = len(texts) <= figures.MAX_ANNOTATED or max(map(len, texts.values())) <= 3
-        figure = figures.draw_map(points, labels, colours=shade, names=texts if has_room else {})
+    alt = f"Map of {n_points:,} samples in two dimensions, coloured by cluster."
+    panels = [_map_panel("By cluster", draw_map(painted[0]), alt, caption)]
+    for of_classes in painted[1:]:
         caption = (
             "A class has the colour of its matched cluster, so where the two maps differ in colour the run "
             "differs from the labels. Palest grey: no label, or a class without a cluster."
         )
         alt = "The same map coloured by true class."
-        panels.append(_map_panel("By true class", figure, alt, caption))
-    figure = figures.draw_certainty_map(points, map_["certainty"][there])
+        panels.append(_map_panel("By true class", draw_map(of_classes), alt, caption))
+    figure = draw_certainty_map(painted[0].coordinates, map_["certainty"][there])
     caption = "Blue dots are the least certain assignments: expect them where clusters meet, not inside them."
     alt = "The same map shaded by certainty of the assignment."
     panels.append(_map_panel("By certainty", figure, alt, caption))
@@ -262,5 +258,5 @@ def map_panels(map_: Mapping[str, np.ndarray], matched: list[int], names: Mappin
 
 
 def _map_panel(title: str, figure: Figure, alt: str, caption: str) -> Panel:
-    frame = " ".join(f"{number:.7g}" for number in figures.frame_of(figure))
+    frame = " ".join(f"{number:.7g}" for number in frame_of(figure))
     return make_panel(title, figure, alt=alt, caption=caption)._replace(frame=frame)

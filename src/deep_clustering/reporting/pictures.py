@@ -9,13 +9,13 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from deep_clustering.reporting import figures
-from deep_clustering.reporting.hover import is_on_map
+from deep_clustering.reporting.map_figures import make_maps, paint, plot_map
 from deep_clustering.reporting.page import class_names, fixed_noise, matched_classes
 from deep_clustering.reporting.panels import curves_of
 from deep_clustering.reporting.texts import describe_curve, describe_metric
 
 # Metrics that stand side by side, the first group of which a comparison has any; the first of them sorts.
-_COMPARED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette_of_features",))
+PLOTTED = (("acc", "nmi", "ari"), ("neighbour_score",), ("silhouette_of_features",))
 _MAX_COLUMNS = 4
 
 
@@ -68,33 +68,47 @@ def draw_comparison(table: pd.DataFrame) -> Figure:
     Returns:
         A dot plot of the agreement with classes where these are known, else of a score without labels.
     """
-    for group in _COMPARED:
+    ranked, _ = rank_methods(table.set_index("method"))
+    plotted = plotted_metrics(ranked)
+    if not plotted:
+        return _draw_note("no method has a score")
+    return figures.draw_comparison([str(name) for name in ranked.index], plotted)
+
+
+def rank_methods(table: pd.DataFrame) -> tuple[pd.DataFrame, str | None]:
+    """Sort methods by accuracy where it is known, else by the score of neighbours, else by the silhouette of features.
+
+    Args:
+        table: One row per method, a column per metric.
+
+    Returns:
+        ranked: the table, best first; a method without the value comes last.
+        key: the metric, None if there is none of them: then the order stays.
+    """
+    key = next((group[0] for group in PLOTTED if group[0] in table and table[group[0]].notna().any()), None)
+    if key is None:
+        return table, None
+    return table.sort_values(key, ascending=False, kind="stable", na_position="last"), key
+
+
+def plotted_metrics(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Values of the metrics that are drawn side by side, by their labels: of classes, or else without labels."""
+    for group in PLOTTED:
         measured = [name for name in group if name in table and table[name].notna().any()]
         if measured:
-            ranked = table.sort_values(measured[0], ascending=False, kind="stable", na_position="last")
-            metrics = {describe_metric(name).label: ranked[name].to_numpy(dtype=float) for name in measured}
-            return figures.draw_comparison([str(name) for name in ranked["method"]], metrics)
-    return _draw_note("no method has a score")
+            return {describe_metric(name).label: table[name].to_numpy(dtype=float) for name in measured}
+    return {}
 
 
 def _draw_maps(map_: Mapping[str, np.ndarray], matched: list[int], names: Mapping[int, str]) -> Figure:
-    there = is_on_map(map_)
-    points, clusters, labels = map_["coordinates"][there], map_["assignments"][there], map_["labels"][there]
-    if not len(points):
+    painted = paint(map_, matched, names)
+    if not painted:
         return _draw_note("no rows to draw")
-    colours = {cluster: figures.PALETTE[cluster % len(figures.PALETTE)] for cluster in range(len(matched))}
-    has_classes = bool((labels >= 0).any())
-    figure, axes = figures.make_axes(8.2 if has_classes else 4.2, 4.3, 1, 2 if has_classes else 1)
-    for one in axes:
-        one.axis("off")
-    figures.plot_map(axes[0], points, clusters, colours=colours, names={k: str(k) for k in colours})
-    axes[0].set_title("by cluster", fontsize=10, color=figures.INK)
-    if has_classes:
-        of_classes = {class_: colours[cluster] for cluster, class_ in enumerate(matched) if class_ >= 0}
-        texts = {int(c): names.get(int(c), str(c)) for c in np.unique(labels[labels >= 0])}
-        has_room = len(texts) <= figures.MAX_ANNOTATED
-        figures.plot_map(axes[1], points, labels, colours=of_classes, names=texts if has_room else {})
-        axes[1].set_title("by class, in the colour of the matched cluster", fontsize=10, color=figures.INK)
+    figure, grid = make_maps(4.1 * len(painted), 4.3, len(painted), has_titles=True)
+    titles = ("by cluster", "by class, in the colour of the matched cluster")
+    for axes, one, title in zip(grid, painted, titles, strict=False):
+        plot_map(axes, one)
+        axes.set_title(title, fontsize=10, color=figures.INK)
     return figure
 
 
@@ -109,21 +123,17 @@ def _draw_curves(scores: Mapping[str, Any], options: Mapping[str, Any]) -> Figur
         return _draw_note(f"{scores['method']} has no epochs: nothing was recorded over them")
     n_columns = min(_MAX_COLUMNS, ceil(sqrt(len(curves))))
     n_rows = ceil(len(curves) / n_columns)
-    width, height = 3.3 * n_columns, 2.4 * n_rows
-    edges = {"left": 0.6 / width, "right": 1 - 0.15 / width, "bottom": 0.5 / height, "top": 1 - 0.35 / height}
-    spaces = {"wspace": 0.25, "hspace": 0.6}
-    figure, axes = figures.make_axes(width, height, n_rows, n_columns, gridspec_kw=edges | spaces)
-    figure.set_layout_engine("none")  # the constrained one takes a second for so many axes
+    figure, axes = figures.make_axes(3.3 * n_columns, 2.4 * n_rows, n_rows, n_columns)
     for one, curve in zip(axes, curves, strict=False):
         figures.plot_curves(one, curve.epoch, curve.series, curve.reference)
         one.set_title(describe_curve(curve.name)[0], fontsize=10, color=figures.INK)
     for one in axes[len(curves) :]:
         one.axis("off")
+    figures.fit_numbers(figure, list(axes), n_columns=n_columns, above=0.35)
     return figure
 
 
 def _draw_note(text: str) -> Figure:
-    figure, (axes,) = figures.make_axes(4.8, 0.9, 1, 1)
-    axes.axis("off")
+    figure, (axes,) = make_maps(4.8, 0.9)
     axes.text(0.5, 0.5, text, ha="center", va="center", fontsize=10, color=figures.INK, parse_math=False)
     return figure

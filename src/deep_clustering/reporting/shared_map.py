@@ -4,18 +4,17 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import numpy as np
-from matplotlib.patheffects import withStroke
 from scipy import sparse
 from sklearn.decomposition import TruncatedSVD
 
 from deep_clustering.reporting import figures
+from deep_clustering.reporting.map_figures import Painted, draw_map
 from deep_clustering.reporting.panels import Panel, make_panel
 from deep_clustering.reporting.projection import MAX_AXES, place_rows
 from deep_clustering.scores.shared_space import draw_rows, flatten_rows, match_partition
 
 # Rows on the map: it is drawn small, once for each method.
 _MAX_ROWS = 2000
-_HALO = [withStroke(linewidth=2, foreground="white")]
 
 
 class SharedMap(NamedTuple):
@@ -69,30 +68,14 @@ def shared_panels(
     panels = []
     for name in order:
         clusters = shared.assignments[name]
-        matched = np.array(match_partition(clusters, reference))
+        matched = match_partition(clusters, reference)
         agreed = f"ARI {agreement[name][shared.reference]:.2f}"
         if name == shared.reference:
             agreed = "recommended" if name == recommended else "whose colours the others have"
         n_there = len(np.unique(clusters))
-        figure = _draw(shared.coordinates, clusters, matched)
+        colours = {number: figures.PALETTE[to % len(figures.PALETTE)] for number, to in enumerate(matched)}
+        names = {number: str(number) for number in colours} if n_there <= figures.MAX_ANNOTATED else {}
+        figure = draw_map(Painted(shared.coordinates, clusters, colours, names), is_small=True)
         alt = f"The shared map of {len(clusters):,} rows coloured by the {n_there} clusters of {name}."
         panels.append(make_panel(name, figure, alt=alt, caption=f"{n_there} clusters, {agreed}"))
     return panels
-
-
-def _draw(coordinates: np.ndarray, clusters: np.ndarray, matched: np.ndarray) -> figures.Figure:
-    """Scatter in the colours of the matched clusters, with the own number of each cluster at its middle."""
-    figure, (axes,) = figures.make_axes(2.2, 2.1, 1, 1)
-    axes.axis("off")
-    shades = np.array(figures.PALETTE)[matched[clusters] % len(figures.PALETTE)]
-    x, y = coordinates.T
-    axes.scatter(x, y, c=shades, s=float(np.clip(4000 / len(x), 0.8, 9)), linewidths=0, rasterized=True)
-    numbers = np.unique(clusters)
-    for cluster in numbers if len(numbers) <= figures.MAX_ANNOTATED else ():
-        members = coordinates[clusters == cluster]
-        x, y = members[np.linalg.norm(members - np.median(members, axis=0), axis=1).argmin()]
-        axes.text(
-            x, y, str(cluster), ha="center", va="center", fontsize=8, fontweight="bold", color=figures.INK,
-            path_effects=_HALO, in_layout=False,
-        )  # fmt: skip
-    return figure
