@@ -9,6 +9,7 @@ import pandas as pd
 from deep_clustering.reporting import figures
 from deep_clustering.reporting.page import render
 from deep_clustering.reporting.panels import Panel, make_panel
+from deep_clustering.reporting.summary_cells import PAGE, certainty, difference, spread
 from deep_clustering.reporting.text_tables import number
 from deep_clustering.reporting.texts import describe_metric, format_number
 
@@ -54,11 +55,11 @@ def title_of(row: Mapping[Any, Any]) -> str:
 
 
 def _row(row: Mapping[Any, Any], metrics: list[str]) -> dict[str, Any]:
-    cells = [(_spread(row, name), _certainty(row, name)) for name in metrics]
+    cells = [(spread(row, name) or format_number(None), certainty(row, name, PAGE)) for name in metrics]
     return {
         "name": title_of(row),
         "cells": cells,
-        "difference": _difference(row, metrics[0]) if metrics else "",
+        "difference": difference(row, metrics[0], PAGE) if metrics else "",
         "cpu": number(row.get("cpu_seconds_mean"), 1),
         "memory": number(row.get("peak_memory_mb_mean"), 0),
         "n_runs": row["n_runs"],
@@ -72,34 +73,6 @@ def _choice(row: Mapping[Any, Any]) -> dict[str, str] | None:
     numbers = {name: format_number(row[name]) for name in ("chosen_acc", "best_acc", "oracle_gap")}
     score = describe_metric(str(row["label_free_score"])).label
     return {"name": title_of(row), "score": score, "seed": str(int(row["chosen_seed"])), **numbers}
-
-
-def _spread(row: Mapping[Any, Any], name: str) -> str:
-    mean, deviation = row[f"{name}_mean"], row[f"{name}_std"]
-    varies = row[f"{name}_n"] > 1 and deviation > 0
-    return format_number(mean) + (f" ± {format_number(deviation)}" if varies else "")
-
-
-def _certainty(row: Mapping[Any, Any], name: str) -> str:
-    """The interval of a mean; of too few runs, the runs; of equal ones, that they are equal."""
-    low, high, n = (row[f"{name}_{part}"] for part in ("low", "high", "n"))
-    if low < high:
-        return f"{format_number(low)} to {format_number(high)}"
-    if low == high:
-        return f"{n} equal runs" if n > 1 else "constant"
-    return ", ".join(f"{float(value):.3f}" for value in row[f"{name}_values"].split()) if n > 1 else ""
-
-
-def _difference(row: Mapping[Any, Any], name: str) -> str:
-    value = row.get(f"{name}_difference")
-    if value is None or value != value:
-        return ""
-    low, high, p = (row[f"{name}_difference_{part}"] for part in ("low", "high", "p"))
-    values = row[f"{name}_difference_values"].split()
-    if low < high:
-        by = ", Welch" if row[f"{name}_difference_test"] == "Welch" else ""
-        return f"{value:+.3f} ({low:+.3f} to {high:+.3f}; p {f'{p:.4f}' if p >= 0.0001 else '< 0.0001'}{by})"
-    return f"{value:+.3f}" + (f" ({', '.join(f'{float(one):+.3f}' for one in values)})" if len(values) > 1 else "")
 
 
 def _panel(name: str, rows: list[dict[Any, Any]], runs: pd.DataFrame) -> Panel:

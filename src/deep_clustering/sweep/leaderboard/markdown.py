@@ -1,6 +1,5 @@
 """The leaderboard as Markdown tables, and its place in a README."""
 
-import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import pandas as pd
 from deep_clustering.atomic import write_text
 from deep_clustering.options import closest
 from deep_clustering.redaction import markdown_cell
+from deep_clustering.reporting.summary_cells import MARKDOWN, certainty, difference, p_value, spread
 from deep_clustering.reporting.text_tables import markdown, number
 
 _METRICS = {"acc": "ACC", "nmi": "NMI", "ari": "ARI"}
@@ -53,7 +53,7 @@ def to_brief_markdown(table: pd.DataFrame, baseline: str) -> str:
         [
             str(line["method"]) + (f", {line['variant']}" if line["variant"] else ""),
             _brief_score(line),
-            difference(line, "acc"),
+            difference(line, "acc", MARKDOWN),
             number(line.get("cpu_seconds_mean"), 1),
         ]
         for line in table.to_dict("records")
@@ -107,9 +107,9 @@ def _columns(lines: pd.DataFrame) -> dict[str, Callable[[Mapping[Any, Any]], str
         columns[label] = lambda line, name=name: spread(line, name)  # type: ignore[misc]
     if metrics:
         first = next(iter(metrics))
-        columns[_interval_heading(lines, first, metrics[first])] = lambda line: certainty(line, first)
-        columns[f"{metrics[first]} over the baseline"] = lambda line: difference(line, first)
-        columns["p"] = lambda line: p_value(line, first)
+        columns[_interval_heading(lines, first, metrics[first])] = lambda line: certainty(line, first, MARKDOWN)
+        columns[f"{metrics[first]} over the baseline"] = lambda line: difference(line, first, MARKDOWN)
+        columns["p"] = lambda line: p_value(line, first, MARKDOWN)
     columns |= {
         "ACC of the label-free choice": lambda line: number(line.get("chosen_acc")),
         "best ACC": lambda line: number(line.get("best_acc")),
@@ -125,48 +125,10 @@ def has(lines: pd.DataFrame, name: str) -> bool:
     return f"{name}_mean" in lines and bool(lines[f"{name}_mean"].notna().any())
 
 
-def spread(line: Mapping[Any, Any], name: str) -> str:
-    """Mean and standard deviation of a metric; the mean alone where nothing varies or a single run cannot tell."""
-    mean, deviation = line.get(f"{name}_mean"), line.get(f"{name}_std")
-    shown = number(deviation) if deviation and line.get(f"{name}_n", 0) > 1 else ""
-    return number(mean) + (f" ± {shown}" if shown else "")
-
-
-def certainty(line: Mapping[Any, Any], name: str) -> str:
-    """The interval of a mean as "[0.812, 0.903]"; of too few runs, the runs; of equal ones, that they are equal."""
-    low, high, n = (line.get(f"{name}_{part}", math.nan) for part in ("low", "high", "n"))
-    if math.isnan(low):
-        return _values(line.get(f"{name}_values"), ".3f") if n > 1 else ""
-    if low == high:
-        return f"{n} equal runs" if n > 1 else "constant"
-    return f"[{number(low)}, {number(high)}]"
-
-
 def _brief_score(line: Mapping[Any, Any]) -> str:
     """Mean and interval; equal runs are one result, and have none."""
-    certain = certainty(line, "acc")
+    certain = certainty(line, "acc", MARKDOWN)
     return number(line["acc_mean"]) + (f" {certain}" if " " in certain and "equal" not in certain else "")
-
-
-def difference(line: Mapping[Any, Any], name: str) -> str:
-    """Difference to the baseline with its interval, or with that of each pair where they are too few."""
-    value = line.get(f"{name}_difference")
-    if value is None or math.isnan(value):
-        return ""
-    low, high = line[f"{name}_difference_low"], line[f"{name}_difference_high"]
-    if low < high:
-        return f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
-    values = _values(line.get(f"{name}_difference_values"), "+.3f")
-    return f"{value:+.3f}" + (f" ({values})" if " " in values else "")
-
-
-def p_value(line: Mapping[Any, Any], name: str) -> str:
-    """The p value of a difference, and by which test where it is not the sign-flip test of pairs."""
-    p = line.get(f"{name}_difference_p")
-    if p is None or math.isnan(p):
-        return ""
-    shown = f"{p:.4f}" if p >= 0.0001 else "< 0.0001"
-    return shown + (" (Welch)" if line[f"{name}_difference_test"] == "Welch" else "")
 
 
 def _interval_heading(lines: pd.DataFrame, name: str, label: str) -> str:
@@ -176,7 +138,3 @@ def _interval_heading(lines: pd.DataFrame, name: str, label: str) -> str:
     if has_interval:
         return f"95 % interval of {label}" + (", or each run" if has_runs else "")
     return f"{label} of each run" if has_runs else f"spread of {label}"
-
-
-def _values(text: str | None, form: str) -> str:
-    return " ".join(f"{float(value):{form}}" for value in (text or "").split())
