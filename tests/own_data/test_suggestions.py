@@ -141,3 +141,9 @@ def test_batches_grow_with_many_clusters():
     assert "start" not in few
     assert (many["batch_size"], more["batch_size"], small["batch_size"]) == (5000, 8192, 3000)
     assert sum(start["n_init"] for start in many["start"]["others"]) == 6
+
+
+def test_dcan_begins_with_fewer_trials_of_many_clusters():
+    few, many = (feature_settings({}, 10_000, n_clusters).dcan.changes for n_clusters in (32, 33))
+    assert "start" not in few
+    assert many["start"] == {"n_init": 4}

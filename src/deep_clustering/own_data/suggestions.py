@@ -38,7 +38,8 @@ _FEWEST_PASSES, _MOST_PASSES, _ROWS_SEEN = 40, 200, 150_000
 # The densities of NMM-EM are of a batch: beyond so many clusters that of the preset has too few rows of each, and gets
 # so many, within reason; and k-means, whose time grows with the clusters, gets fewer starts.
 _MANY_CLUSTERS, _ROWS_OF_CLUSTER, _LARGEST_BATCH = 32, 50, 8192
-_FEW_BEGINNINGS = [{"kind": "neighbour_kmeans", "n_init": 4, "rounds": 1}, {"kind": "kmeans", "n_init": 2}]
+_FEW_STARTS = 4
+_FEW_BEGINNINGS = [{"kind": "neighbour_kmeans", "n_init": _FEW_STARTS, "rounds": 1}, {"kind": "kmeans", "n_init": 2}]
 # Smaller sets get smaller batches, so that an epoch has several steps.
 _BATCHES = ((1000, 64), (5000, 128), (10**12, 256))
 # Of drawings: passes over single images and the epochs that may come of them, and fewer of which get smaller batches.
@@ -250,7 +251,7 @@ def feature_settings(
     """
     plan = schedule(n_samples)
     epochs = max(_FEWEST_HELD_EPOCHS, plan["epochs"] // 2)
-    dcan = {
+    dcan: dict[str, Any] = {
         "latent_dim": _latent_dim(n_clusters),
         "batch_size": plan["batch_size"],
         "epochs": epochs,
@@ -259,6 +260,7 @@ def feature_settings(
     passes = min(_MOST_PASSES, max(_FEWEST_PASSES, _ROWS_SEEN // n_samples))
     mixture: dict[str, Any] = {"epochs": passes, "record_every": record_every(passes)}
     if n_clusters > _MANY_CLUSTERS:
+        dcan |= {"start": {"n_init": _FEW_STARTS}}
         mixture |= {"batch_size": min(_LARGEST_BATCH, _ROWS_OF_CLUSTER * n_clusters, n_samples)}
         mixture |= {"start": {"others": _FEW_BEGINNINGS}}
     k = n_neighbours(n_samples)
