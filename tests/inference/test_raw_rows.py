@@ -176,6 +176,9 @@ def test_wrong_images_are_refused(rows, message):
             r"row 1 of these 2 \(from 0\), column 'b'; 1 of them so, in 1 of 3 columns: 'b' \(1\);",
         ),
         (sparse.csr_matrix([[0, 0, 0], [0, 0, np.nan]]), "got NaN or infinity, first in row 1"),
+        (np.array([[0, 1j, 2]]), "got complex numbers; expected real ones"),
+        ([[0, 1j, 2]], "got complex numbers; expected real ones"),
+        (sparse.csr_matrix([[0, 1j, 2]]), "got complex numbers; expected real ones"),
     ],
 )
 def test_wrong_vectors_are_refused(rows, message):

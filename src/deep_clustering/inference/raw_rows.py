@@ -47,6 +47,7 @@ def as_samples(preparation: Preparation, rows: Any) -> RowArray | list[str]:  # 
     if preparation.reads_texts:
         raise ValueError(f"rows: got no texts; expected {expected_rows(preparation)}")
     if sparse.issparse(rows):
+        _refuse_complex(rows.dtype)
         return _as_vectors(preparation, rows)
     values = _named_numbers(preparation, rows)
     if values is None:
@@ -198,14 +199,21 @@ def _numbers(preparation: Preparation, rows: Any) -> np.ndarray:  # noqa: ANN401
 
     try:
         values = np.asarray(rows)
-        if values.dtype.kind not in "buif":
+        if values.dtype.kind not in "buifc":
             values = values.astype(np.float64)
     except (ValueError, TypeError, OverflowError) as error:
         raise ValueError(f"rows: not numbers ({error}); expected {expected_rows(preparation)}") from error
+    _refuse_complex(values.dtype)
     if values.dtype.kind == "f":
         names = list(map(str, rows.columns)) if isinstance(rows, pd.DataFrame) else []
         _check_finite(values, names)
     return values
+
+
+def _refuse_complex(dtype: np.dtype) -> None:
+    """Refuse what a cast to float32 would make real, with a warning at most."""
+    if dtype.kind == "c":
+        raise ValueError("rows: got complex numbers; expected real ones")
 
 
 def _check_finite(values: np.ndarray, names: Sequence[str]) -> None:
