@@ -116,3 +116,24 @@ def test_starts_in_turn_take_as_long_as_one_after_the_other(parameters, monkeypa
     plain = estimate({**options, "start": {"kind": "none"}, "restarts": 2}, rows, clock)
     # three trainings of DAC, each half as long again as the fit that they are before
     assert one_by_one[2].per_epoch == pytest.approx(plain.per_epoch * (1 + 3 * 1.5))
+
+
+def test_steps_are_timed_on_as_many_rows_as_a_batch_has(parameters, monkeypatch):
+    """A step of the 1,024 rows that are drawn else says little of one of 5,000."""
+    seen = []
+
+    def time_steps(training, data, batch_size):
+        seen.append((len(data.rows), batch_size))
+        return 0.1
+
+    monkeypatch.setattr("deep_clustering.own_data.estimates._time_steps", time_steps)
+    options = {
+        **parameters["neural_mixture"],
+        "encoder": {"kind": "mlp", "hidden": []},
+        "views": {"kind": "neighbours"},
+        "start": {"kind": "none"},
+    }
+    rows = Rows(n_samples=3000, row_shape=(8,), density=None, n_clusters=3, n_neighbours=5)
+    for batch_size in (64, 2000, 5000):
+        estimate({**options, "batch_size": batch_size}, rows, Clock(rows))
+    assert seen == [(1024, 64), (2000, 2000), (3000, 5000)]

@@ -268,7 +268,8 @@ def _measure_steps(options: Mapping[str, Any], rows: Rows) -> _Timed:
     from deep_clustering.training.streams import seeded
 
     model: Any = make_method({**options, "start": {"kind": "none"}, "restarts": 1})
-    drawn = rows.draw(_ROWS if len(rows.row_shape) == 1 else _ROWS_OF_IMAGES)
+    # At least a batch: a step of fewer rows takes less.
+    drawn = rows.draw(max(options["batch_size"], _ROWS if len(rows.row_shape) == 1 else _ROWS_OF_IMAGES))
     n_rows = drawn.shape[0]
     rng = np.random.default_rng(_SEED)
     neighbours = rng.integers(0, n_rows, (n_rows, max(1, rows.n_neighbours)), dtype=np.int32)
