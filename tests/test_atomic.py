@@ -82,6 +82,15 @@ def test_an_error_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, 
     assert names_in(tmp_path) == ([] if former is None else ["value.bin"])
 
 
+def test_the_error_of_a_full_disk_names_the_file(tmp_path):
+    """What a write raises knows of no name; what opening raises does, and keeps it."""
+    target = tmp_path / "value.bin"
+    with pytest.raises(OSError, match=r"No space left on device: '.*value\.bin'"), atomic_file(target):
+        raise OSError(errno.ENOSPC, "of a library")
+    with pytest.raises(FileNotFoundError, match=r"'.*missing'"), atomic_file(target):
+        (tmp_path / "missing").read_bytes()
+
+
 def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     done = []
     fsync, replace = os.fsync, os.replace

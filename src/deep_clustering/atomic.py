@@ -67,12 +67,31 @@ def atomic_path(target: Path, *, replace: bool = True) -> Iterator[Path]:
     remove_abandoned(target.parent)  # first: they may be what fills the disk
     part = target.with_name(part_name())
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        _name(part, target, replace=replace)
+        with naming(target):
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            _name(part, target, replace=replace)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(target: Path) -> Iterator[None]:
+    """Name a file in the error of a block that writes it: that of a full disk names none.
+
+    Args:
+        target: The file.
+
+    Raises:
+        OSError: as the block did, of this file where it was of none.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(target)) from error
 
 
 def part_name() -> str:

@@ -137,6 +137,15 @@ def test_another_kind_is_refused(behind, kind):
     assert "expected application/json or text/csv" in json.loads(content)["message"]
 
 
+def test_two_columns_of_a_name_are_refused_in_csv(behind):
+    """pandas reads a second `a` as `a.1`, and nobody could tell it from a column of that name."""
+    kind = [(b"content-type", b"text/csv; charset=utf-8")]
+    status, content = ask(Bounded(behind, 2500, 5), pieces(b'\xef\xbb\xbfa,"b,c",a\r\n5,4,-9\n', 3), kind)
+    assert status == HTTPStatus.BAD_REQUEST
+    assert json.loads(content)["message"] == "rows: got 2 columns 'a'; expected another name for each"
+    assert ask(Bounded(behind, 2500, 5), pieces(b'a,"b,c",b\n5,4,-9\n5,5,5\n'), kind)[0] == HTTPStatus.OK
+
+
 def test_more_bodies_than_memory_is_meant_for_are_put_off(behind):
     app = Bounded(behind, 2500, 5)
     app._held = 16 * 2500

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
+from deep_clustering.atomic import naming
 from deep_clustering.own_data.settings import MethodSettings, Settings
 
 logger = logging.getLogger(__name__)
@@ -143,8 +144,9 @@ def write_environment(environment: Environment, conf: Path, *, replace: bool) ->
             shutil.copytree(folder, new, ignore=lambda at, _: _FILES if Path(at) == folder else ())
         else:
             new.mkdir()
-        for name, text in texts.items():
-            (new / name).write_text(text, encoding="utf-8")
+        with naming(folder):
+            for name, text in texts.items():
+                (new / name).write_text(text, encoding="utf-8")
         _swap(new, folder, former)
     finally:
         shutil.rmtree(new, ignore_errors=True)

@@ -18,7 +18,7 @@ import pandas as pd
 from PIL import Image
 from scipy import sparse
 
-from deep_clustering.atomic import ABANDONED_SECONDS
+from deep_clustering.atomic import ABANDONED_SECONDS, naming
 from deep_clustering.reporting.assignment_table import for_spreadsheets
 from deep_clustering.reporting.terms import describe_rows
 from deep_clustering.training.progress import meter
@@ -200,10 +200,11 @@ def _finished_folder(target: Path) -> Iterator[Path]:
     part = parent / f".{target.name}.{uuid.uuid4().hex}.part"
     part.mkdir()
     try:
-        yield part
-        if target.is_dir():
-            target.rmdir()
-        part.rename(parent / target.name)
+        with naming(target):
+            yield part
+            if target.is_dir():
+                target.rmdir()
+            part.rename(parent / target.name)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

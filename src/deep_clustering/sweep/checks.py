@@ -60,20 +60,31 @@ def check_grid(grid: Grid, root: Path) -> set[str]:
     Raises:
         ValueError: with everything that is wrong.
     """
-    from deep_clustering.pipelines.parameters import shadowed_globals, unknown_parameters, wrong_options
+    from deep_clustering.pipelines.parameters import (
+        shadowed_globals,
+        unknown_parameters,
+        unread_options,
+        wrong_options,
+    )
 
     problems = unknown_parameters(nest({**grid.params, **dict.fromkeys(grid.options)}))
     seedless: set[str] = set()
+    unread: dict[str, None] = {}
     cells = grid.cells(()) if not problems else []
     for cell in _one_seed(cells):
         settings, globals_ = load_parameters(root, cell.env, cell.runtime_params)
         names = {*options_of(cell.pipeline), "evaluation", *(name.split(".")[0] for name in cell.data_params)}
         found = wrong_options(names, settings) + shadowed_globals(settings, {**globals_, **cell.runtime_params})
         problems += [f"{cell.env}: {problem}" for problem in found]
+        if not found:
+            of_cell = unread_options(cell.runtime_params, settings)
+            unread |= dict.fromkeys(f"{cell.env}: {said.removeprefix('--params: ')}" for said in of_cell)
         if "seed" not in settings[cell.pipeline]:
             seedless.add(cell.pipeline)
     if problems:
         raise ValueError("\n".join(dict.fromkeys(problems)))
+    for said in unread:
+        logger.warning("%s", said)
     return seedless
 
 

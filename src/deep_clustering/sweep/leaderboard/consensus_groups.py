@@ -97,7 +97,10 @@ def find_groups(request: ConsensusRequest) -> list[Group]:
             groups += [Group(env, ACROSS, "", of_env)] if len(of_env) > 1 else []
     groups = [group for group in groups if len(group.records) >= 2]
     if not groups:
-        raise ValueError(f"{request.folder}: a consensus takes at least two finished runs of a method; there are none")
+        there = ", ".join(f"one of {pipeline} {variant}".strip() for _, pipeline, variant in parts) or "none"
+        raise ValueError(
+            f"{request.folder}: a consensus takes at least two finished runs of a method; there is {there}"
+        )
     for group in groups:
         _refuse_other_rows(group)
     return groups
