@@ -24,7 +24,7 @@ ROOMS = (
     "methods",
     "training",
 )
-LEAVES = ("options", "checks", "redaction", "atomic", "signals", "__init__")
+LEAVES = ("options", "checks", "redaction", "atomic", "__init__")
 
 
 def _floor(module: str) -> int:

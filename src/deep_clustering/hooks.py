@@ -274,7 +274,7 @@ class NodeProgress:
     def before_pipeline_run(self, pipeline: Pipeline) -> None:
         """Count the nodes, and let collections pass over what was there before them.
 
-        That is a million objects of imported packages: to walk them all behind each node took most of a short run.
+        That is half a million objects of imported packages: to walk them behind each node took half of a short run.
         """
         self._n_nodes, self._n_done = len(pipeline.nodes), 0
         self._started: dict[str, float] = {}

@@ -19,7 +19,7 @@ from typing import Any
 
 from deep_clustering.inference.predictor import Assigner, Predictor, from_bytes, to_bytes
 from deep_clustering.inference.stored import read_predictor
-from deep_clustering.signals import leaving_on_sigterm
+from deep_clustering.training.signals import leaving_on_sigterm
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -209,9 +209,10 @@ class Bounded:
                 return
             kind = _checked_kind(dict(scope["headers"]).get(b"content-type"))
             if await self._take_in_time(receive, pieces):
+                body = b"".join(pieces)
                 if kind == b"text/csv":
-                    _check_columns(pieces)
-                await self._answer_in_time(scope, _replay(b"".join(pieces), receive), send)
+                    _check_columns(body)
+                await self._answer_in_time(scope, _replay(body, receive), send)
         except _RefusedError as error:
             await _refuse(send, error.status, str(error))
         finally:
@@ -281,9 +282,9 @@ def _checked_kind(kind: bytes | None) -> bytes:
     return name
 
 
-def _check_columns(pieces: list[bytes]) -> None:
+def _check_columns(body: bytes) -> None:
     """Refuse a CSV with two columns of a name: pandas calls the second otherwise without a word."""
-    head = b"".join(pieces).lstrip(b"\r\n").split(b"\n", 1)[0].decode("utf-8", "replace")
+    head = body.lstrip(b"\r\n").split(b"\n", 1)[0].decode("utf-8", "replace")
     names = Counter(next(csv.reader([head.strip("\r\ufeff")]), []))
     if repeated := [name for name, n in names.items() if n > 1]:
         message = f"rows: got {names[repeated[0]]} columns '{repeated[0][:80]}'; expected another name for each"

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from deep_clustering.redaction import redact, redact_text
-from deep_clustering.signals import leaving_on_sigterm
 from deep_clustering.sweep import work
 from deep_clustering.sweep.configuration import changed_options, options_read
 from deep_clustering.sweep.folder import (
@@ -24,6 +23,7 @@ from deep_clustering.sweep.folder import (
 from deep_clustering.sweep.grid import OF_DATA, Cell, nest
 from deep_clustering.sweep.launchers import Launcher
 from deep_clustering.sweep.progress import Kind, Progress
+from deep_clustering.training.signals import leaving_on_sigterm
 
 logger = logging.getLogger(__name__)
 

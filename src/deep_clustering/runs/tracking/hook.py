@@ -42,7 +42,7 @@ from deep_clustering.runs.tracking.process import describe_process
 from deep_clustering.runs.tracking.store import PARENT, start_run
 from deep_clustering.runs.tracking.tracked_run import TrackedRun
 from deep_clustering.scores.cost import peak_memory
-from deep_clustering.signals import leave
+from deep_clustering.training.signals import leave
 
 logger = logging.getLogger(__name__)
 
